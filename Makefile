@@ -1,0 +1,70 @@
+# Needs Python 3.11 or newer (with venv), and nothing else: every target sets itself up in .venv from the lock file.
+# `make` alone lists the targets. Another interpreter: `make test PYTHON=python3.12`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN_DIR ?= .run
+SOURCES := broker sdk tests bench
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup run serve test lint soak kill-test bench lock format wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Set-up: once, and again when the lock or the project file changes. The stamp is written last, so that an interrupted
+# set-up is done again. Nothing is resolved here and nothing unlocked is downloaded: the build backend is in the lock too.
+$(READY): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Hubbub needs Python 3.11 or newer, and $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || { echo "setting up $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(READY) ## set up .venv (every other target does it when needed)
+
+run: $(READY) ## the demonstration: a broker, 1,000 agents, a crash in the middle, and the count
+	$(BIN)/hubbub demo $(ARGS)
+
+serve: $(READY) ## a broker on 127.0.0.1:8091 that keeps its data in .run/serve
+	$(BIN)/hubbub serve --data-dir $(RUN_DIR)/serve $(ARGS)
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+test: lint ## lint, types, and every test but the long ones
+	$(BIN)/pytest $(ARGS)
+
+soak: $(READY) ## the tests that take minutes
+	$(BIN)/pytest -m soak $(ARGS)
+
+kill-test: $(READY) ## SIGKILL of the broker under load, again and again
+	$(BIN)/pytest -m kill $(ARGS)
+
+bench: $(READY) ## the figures of the README, on this machine
+	$(BIN)/python bench $(ARGS)
+
+lock: $(READY) ## resolve the dependencies anew into the two lock files (UPGRADE=1: to the newest)
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --extra dev --constraints requirements.lock --output-file requirements-dev.lock
+
+format: $(READY) ## format, and mend what ruff can mend
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+wheel: $(READY) ## build dist/hubbub-*.whl
+	$(BIN)/hatchling build -t wheel
+
+clean: ## remove everything that was made here, .venv included
+	rm -rf $(VENV) $(RUN_DIR) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The header has a fixed command, and no address is emitted: a lock says what, never from where.
+LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)

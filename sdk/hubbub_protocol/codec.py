@@ -1,0 +1,164 @@
+"""Bytes to frames and back: the only file that knows the JSON library.
+
+A text frame holds one JSON object a line. A binary frame holds one message whose payload is bytes:
+
+    0        4                 4 + H
+    +--------+-----------------+---------------- ...
+    | H, u32 | header (H bytes)| payload
+    +--------+-----------------+---------------- ...
+      big-     the JSON object,
+      endian   without `data`
+
+`msgspec` reads into the classes of `frames` and leaves user data as undecoded text: 0.3 µs for a publish of 320 bytes,
+against 0.36 µs for building a dict with orjson, checking its fields not included, and 2 µs with pydantic.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from .errors import BadFrame
+from .frames import BrokerFrame, ClientFrame, Frame, Rid
+
+_client: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
+_broker: msgspec.json.Decoder[BrokerFrame] = msgspec.json.Decoder(BrokerFrame)
+_any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+_encoder = msgspec.json.Encoder()
+_header_size = struct.Struct(">I")
+_NEWLINE = ord("\n")  # as an integer: finding that in bytes takes a seventh of the time
+
+encode_value = _encoder.encode
+"""Any JSON value to bytes. Raises TypeError for what JSON can't hold."""
+
+
+class _Reference(msgspec.Struct):
+    """What an answer needs to know of a frame that could not be read."""
+
+    rid: Rid | None = None
+    id: str | None = None
+
+
+_reference: msgspec.json.Decoder[_Reference] = msgspec.json.Decoder(_Reference)
+
+
+def encode(frame: Frame) -> bytes:
+    """One frame as one line, without a newline."""
+    return _encoder.encode(frame)
+
+
+def decode_client(line: bytes) -> ClientFrame:
+    """One line from a client. The user data in it is UTF-8 without a newline, so that it can stand in any other line.
+
+    Raises:
+        BadFrame: saying which field is wrong and what is allowed.
+    """
+    if _NEWLINE in line or not line.isascii():
+        _check_user_data(line)
+    try:
+        return _client.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadFrame(str(error)) from None
+
+
+def decode_broker(line: bytes | memoryview) -> BrokerFrame:
+    """One line from the broker.
+
+    Raises:
+        BadFrame: saying which field is wrong and what is allowed.
+    """
+    try:
+        return _broker.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadFrame(str(error)) from None
+
+
+def decode_value(text: bytes | memoryview) -> Any:
+    """JSON text as plain Python values.
+
+    Raises:
+        BadFrame: if it is not JSON, or is nested too deep to read.
+    """
+    try:
+        return _any.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadFrame(str(error)) from None
+
+
+def reference_of(line: bytes) -> tuple[Rid | None, str | None]:
+    """The `rid` and `id` of a line that is not a valid frame, so far as they can be read: for the `err` about it."""
+    try:
+        found = _reference.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return None, None
+    return found.rid, found.id
+
+
+def split_binary(frame: bytes) -> tuple[bytes, bytes]:
+    """The header and the payload of a binary frame.
+
+    Raises:
+        BadFrame: if it is shorter than its header length says.
+    """
+    if len(frame) < 4:
+        raise BadFrame("a binary frame begins with a header length of 4 bytes")
+    (size,) = _header_size.unpack_from(frame)
+    if len(frame) - 4 < size:
+        raise BadFrame(f"a binary frame of {len(frame)} bytes can't hold a header of {size}")
+    return frame[4 : 4 + size], frame[4 + size :]
+
+
+def join_binary(header: bytes, payload: bytes) -> bytes:
+    """A binary frame's content."""
+    return _header_size.pack(len(header)) + header + payload
+
+
+def _check_user_data(line: bytes) -> None:
+    """Refuse what the decoder leaves unread in user data and subscribers would get.
+
+    Bytes that are not UTF-8 make a client close its connection. A newline would make two lines of one message, the
+    second of them the publisher's own forgery.
+    """
+    if _NEWLINE in line:
+        raise BadFrame("a newline inside an object: one object is one line")
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        raise BadFrame(f"not UTF-8 (byte {error.start})") from None
+
+
+_broker_lines = _broker.decode_lines
+
+
+def decode_broker_lines(frame: bytes) -> list[BrokerFrame]:
+    """All lines of a text frame from the broker, read in one go: half the cost of line by line.
+
+    Raises:
+        BadFrame: if any line is wrong. Whoever wants the others then reads line by line.
+    """
+    try:
+        return _broker_lines(frame)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadFrame(str(error)) from None
+
+
+def decoder_of(kind: Any) -> Callable[[bytes], Any]:
+    """A function that reads JSON text, white space and all, into `kind` (a frame class, or a union with a list of it).
+
+    User data in it comes out as it does from `decode_client`: UTF-8 without a newline. The function raises BadFrame.
+    """
+    decode = msgspec.json.Decoder(kind).decode
+
+    def read(text: bytes) -> Any:
+        try:
+            if _NEWLINE in text:  # between tokens; inside a string it is not JSON
+                text = msgspec.json.format(text, indent=-1)
+            text.decode()
+            return decode(text)
+        except UnicodeDecodeError as error:
+            raise BadFrame(f"not UTF-8 (byte {error.start})") from None
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise BadFrame(str(error)) from None
+
+    return read

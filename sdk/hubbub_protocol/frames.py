@@ -1,0 +1,218 @@
+"""Every frame of the protocol, one frozen class each.
+
+The classes are the schema: `codec` reads them off the wire and refuses what does not fit, naming the field. User data
+(`data`, `headers`, `meta`) stays undecoded JSON text (`Raw`), so that the broker passes on exactly the bytes that it
+was given and never pays for reading them.
+
+Fields that are not in the one-page contract are marked "extension": a client may leave them out, and a client that
+does not know them loses nothing.
+"""
+
+from typing import Any
+
+from msgspec import Raw, Struct
+
+Rid = str | int
+"""What a request may carry and its answer repeats."""
+
+NO_DATA = Raw()
+"""Stands for `data` that was not given. An empty text is not JSON, so it can't be confused with a value."""
+
+
+class Frame(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="op"):
+    """One JSON object on the wire, with its `op`. Subclasses repeat `frozen`, which type checkers don't inherit."""
+
+
+# Client to broker ---------------------------------------------------------------------------------------------------
+
+
+class Hello(Frame, frozen=True, tag="hello"):
+    agent: str
+    token: str | None = None
+    groups: list[str] | None = None
+    meta: Raw = NO_DATA
+    session: str | None = None
+    """Extension: names this life of the agent across its connections. A newer connection of the same session replaces
+    an older one (4509), and `n` counts per session, so that two processes of one name don't disturb each other."""
+    rid: Rid | None = None
+
+
+class Pub(Frame, frozen=True, tag="pub"):
+    topic: str
+    id: str
+    data: Raw = NO_DATA
+    parent: str | None = None
+    type: str | None = None
+    lc: int = 0
+    headers: Raw = NO_DATA
+    ephemeral: bool = False
+    ttl: float | None = None
+    reply_to: str | None = None
+    n: int | None = None
+    track: bool = False
+    rid: Rid | None = None
+
+
+class From(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Where a subscription starts, in its object forms: exactly one of `seq`, `last`, `since`.
+
+    `epoch` and `after` are extensions for clients that resume.
+    """
+
+    seq: int | None = None
+    last: int | None = None
+    since: float | None = None
+    epoch: str | None = None
+    """With `seq`: the epoch that the seq belongs to. If the topic has another, everything is new to this client."""
+    after: dict[str, int] | None = None
+    """With `since`, for a pattern: topics of which the client already has everything up to that seq."""
+
+
+class Sub(Frame, frozen=True, tag="sub", rename={"start": "from"}):
+    topic: str
+    start: str | From = "new"
+    consumer: str | None = None
+    ack_wait: float | None = None
+    max_unacked: int | None = None
+    max_deliver: int | None = None
+    backoff: list[float] | None = None
+    rid: Rid | None = None
+
+
+class Unsub(Frame, frozen=True, tag="unsub"):
+    topic: str
+    consumer: str | None = None
+    rid: Rid | None = None
+
+
+class Ack(Frame, frozen=True, tag="ack"):
+    topic: str
+    consumer: str
+    seq: int | None = None
+    seqs: list[int] | None = None
+    upto: int | None = None
+    rid: Rid | None = None
+
+
+class Nack(Frame, frozen=True, tag="nack"):
+    topic: str
+    consumer: str
+    seq: int
+    delay: float | None = None
+    reason: str | None = None
+    rid: Rid | None = None
+
+
+class Extend(Frame, frozen=True, tag="extend"):
+    topic: str
+    consumer: str
+    seq: int
+    rid: Rid | None = None
+
+
+class Term(Frame, frozen=True, tag="term"):
+    topic: str
+    consumer: str
+    seq: int
+    reason: str | None = None
+    rid: Rid | None = None
+
+
+class Ping(Frame, frozen=True, tag="ping"):
+    rid: Rid | None = None
+
+
+ClientFrame = Hello | Pub | Sub | Unsub | Ack | Nack | Extend | Term | Ping
+
+
+# Broker to client ---------------------------------------------------------------------------------------------------
+
+
+class Welcome(Frame, frozen=True, tag="welcome"):
+    agent: str
+    session: str
+    server: str
+    heartbeat: float
+    limits: dict[str, Any]
+    rid: Rid | None = None
+    ts: float = 0.0
+    """Extension: the broker's clock, in seconds since the Unix epoch."""
+
+
+class Ok(Frame, frozen=True, tag="ok"):
+    rid: Rid | None = None
+    id: str | None = None
+    topic: str | None = None
+    seq: int | None = None
+    lc: int | None = None
+    dup: bool = False
+    head: int | None = None
+    next: int | None = None
+    epoch: str | None = None
+
+
+class Err(Frame, frozen=True, tag="err"):
+    code: str
+    message: str
+    rid: Rid | None = None
+    id: str | None = None
+    topic: str | None = None
+    retry_after: float | None = None
+    url: str | None = None
+    expect: int | None = None
+    """Extension, with `order`: the `n` that the broker will accept next from this publisher on this topic."""
+
+
+class Msg(Frame, frozen=True, tag="msg", rename={"sender": "from"}):
+    topic: str
+    id: str
+    sender: str
+    ts: float
+    lc: int
+    data: Raw = NO_DATA
+    seq: int | None = None
+    parent: str | None = None
+    type: str | None = None
+    headers: Raw = NO_DATA
+    reply_to: str | None = None
+    ephemeral: bool = False
+    orphan: bool = False
+    attempt: int | None = None
+
+
+class Receipt(Frame, frozen=True, tag="receipt"):
+    id: str
+    topic: str
+    state: str
+    seq: int | None = None
+    consumer: str | None = None
+    by: str | None = None
+    reason: str | None = None
+    ts: float | None = None
+
+
+class Live(Frame, frozen=True, tag="live"):
+    topic: str
+    seq: int
+
+
+class Gap(Frame, frozen=True, tag="gap"):
+    topic: str
+    first: int
+    last: int
+    reason: str
+    dropped: int = 0
+    """Extension, with `slow`: how many ephemeral messages this reader missed. They have no seq, so `first` and `last`
+    are both the seq of the last durable message before the gap."""
+
+
+class Goaway(Frame, frozen=True, tag="goaway"):
+    reason: str
+    reconnect_after: float
+
+
+class Pong(Frame, frozen=True, tag="pong"):
+    rid: Rid | None = None
+
+
+BrokerFrame = Welcome | Ok | Err | Msg | Receipt | Live | Gap | Goaway | Pong

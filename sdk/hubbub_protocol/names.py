@@ -1,0 +1,134 @@
+"""The grammar of names: topics, groups, agents, inboxes, patterns.
+
+    topic    = segment "/" segment *( "/" segment )        GROUP/CONVERSATION, at most 512 bytes
+    segment  = 1*128( ALPHA / DIGIT / "." / "_" / "-" / "~" / "@" / ":" / "=" / "+" )
+    inbox    = group "/@" agent
+    pattern  = a topic in which "*" stands for one whole segment and a last "**" for the rest (one segment or more)
+
+Every function is pure. The checks are regular expressions that can't backtrack, so that no name is slow to refuse.
+"""
+
+import re
+from collections.abc import Callable
+
+from .errors import BadName
+from .limits import AGENT_CHARS_MAX, SEGMENT_CHARS_MAX, TOPIC_BYTES_MAX
+
+_CHARS = r"[A-Za-z0-9._\-~@:=+]"
+_SEGMENT = rf"{_CHARS}{{1,{SEGMENT_CHARS_MAX}}}"
+_is_segment = re.compile(_SEGMENT).fullmatch
+_is_agent = re.compile(rf"{_CHARS}{{1,{AGENT_CHARS_MAX}}}").fullmatch
+_is_topic = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})+").fullmatch
+_is_pattern = re.compile(rf"(?:(?:{_SEGMENT}|\*)/)*(?:{_SEGMENT}|\*|\*\*)").fullmatch
+
+_ALPHABET = "A-Z a-z 0-9 . _ - ~ @ : = +"
+
+
+def is_topic(name: str) -> bool:
+    """Whether `name` is a topic: two segments or more, 512 bytes at most."""
+    return len(name) <= TOPIC_BYTES_MAX and _is_topic(name) is not None
+
+
+def is_pattern(name: str) -> bool:
+    """Whether `name` has a wildcard, that is, whether it is a pattern and can't be a topic."""
+    return "*" in name
+
+
+def check_topic(name: str) -> str:
+    """Return `name` if it is a topic.
+
+    Raises:
+        BadName: saying what is wrong with it.
+    """
+    if is_topic(name):
+        return name
+    raise BadName(_why_not_topic(name))
+
+
+def check_pattern(name: str) -> str:
+    """Return `name` if it is a topic or a pattern. `**` alone matches every topic.
+
+    Raises:
+        BadName: saying what is wrong with it.
+    """
+    if not is_pattern(name):
+        return check_topic(name)
+    if len(name) > TOPIC_BYTES_MAX:
+        raise BadName(f"pattern is longer than {TOPIC_BYTES_MAX} bytes")
+    if _is_pattern(name) is None:
+        raise BadName(
+            f"bad pattern {name[:80]!r}: `*` stands for one whole segment, `**` only as the last one; "
+            f"other segments are 1 to {SEGMENT_CHARS_MAX} of {_ALPHABET}"
+        )
+    return name
+
+
+def check_agent(name: str) -> str:
+    """Return `name` if it can be an agent's.
+
+    Raises:
+        BadName: saying what is wrong with it.
+    """
+    if _is_agent(name) is None:
+        raise BadName(f"bad agent name {name[:80]!r}: 1 to {AGENT_CHARS_MAX} of {_ALPHABET}")
+    return name
+
+
+def check_group(name: str) -> str:
+    """Return `name` if it can be a group, that is, a topic's first segment.
+
+    Raises:
+        BadName: saying what is wrong with it.
+    """
+    if _is_segment(name) is None:
+        raise BadName(f"bad group {name[:80]!r}: 1 to {SEGMENT_CHARS_MAX} of {_ALPHABET}")
+    return name
+
+
+def group_of(topic: str) -> str:
+    """The first segment: what decides the shard."""
+    return topic.partition("/")[0]
+
+
+def inbox_of(group: str, agent: str) -> str:
+    """The topic that is `agent`'s inbox in `group`."""
+    return f"{group}/@{agent}"
+
+
+def is_reserved(topic: str) -> bool:
+    """Whether the topic is in a group of the broker's own (`_...`): readable, not for clients to publish to."""
+    return topic.startswith("_")
+
+
+def literal_prefix(pattern: str) -> str:
+    """The part before the first wildcard segment, with its trailing slash: `a/b/*` gives `a/b/`."""
+    if not is_pattern(pattern):
+        return pattern
+    return pattern[: pattern.index("*")]
+
+
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """A predicate over topics. Costs time proportional to the topic's length, whatever the pattern.
+
+    `*` matches one segment; a last `**` matches one segment or more.
+    """
+    parts = pattern.split("/")
+    rest = parts[-1] == "**"
+    if rest:
+        parts.pop()
+    if rest and all(part != "*" for part in parts):  # the common case: everything under a prefix
+        prefix = "".join(part + "/" for part in parts)
+        return lambda topic: topic.startswith(prefix) and len(topic) > len(prefix)
+    body = "/".join("[^/]+" if part == "*" else re.escape(part) for part in parts)
+    found = re.compile(body + ("/.+" if rest else "")).fullmatch
+    return lambda topic: found(topic) is not None
+
+
+def _why_not_topic(name: str) -> str:
+    if is_pattern(name):
+        return f"{name[:80]!r} is a pattern; a topic is wanted here"
+    if len(name) > TOPIC_BYTES_MAX:
+        return f"topic is longer than {TOPIC_BYTES_MAX} bytes"
+    if "/" not in name:
+        return f"bad topic {name[:80]!r}: a topic is GROUP/CONVERSATION, such as research/conv-42"
+    return f"bad topic {name[:80]!r}: segments are 1 to {SEGMENT_CHARS_MAX} of {_ALPHABET}"

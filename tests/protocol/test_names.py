@@ -1,0 +1,231 @@
+"""The grammar of names: what is a topic, a pattern, an agent; which topics a pattern matches."""
+
+import string
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hubbub_protocol.errors import BadName
+from hubbub_protocol.limits import AGENT_CHARS_MAX, SEGMENT_CHARS_MAX, TOPIC_BYTES_MAX
+from hubbub_protocol.names import (
+    check_agent,
+    check_group,
+    check_pattern,
+    check_topic,
+    group_of,
+    inbox_of,
+    is_pattern,
+    is_reserved,
+    is_topic,
+    literal_prefix,
+    matcher,
+)
+
+ALPHABET = string.ascii_letters + string.digits + "._-~@:=+"
+Check = Callable[[str], str]
+
+segments = st.text(ALPHABET, min_size=1, max_size=SEGMENT_CHARS_MAX)
+topics = st.lists(segments, min_size=2, max_size=6).map("/".join).filter(lambda name: len(name) <= TOPIC_BYTES_MAX)
+few = st.sampled_from(["a", "b", "a.b", "@a", "aa"])  # few enough that patterns and topics often meet
+small_topics = st.lists(few, min_size=2, max_size=5).map("/".join)
+small_patterns = st.builds(
+    lambda parts, last: "/".join([*parts, last]),
+    st.lists(few | st.just("*"), max_size=4),
+    few | st.sampled_from(["*", "**"]),
+).filter(lambda name: "/" in name or "*" in name)
+
+
+def is_segment(text: str) -> bool:
+    """The grammar once more, as PROTOCOL says it, without regular expressions."""
+    return 1 <= len(text) <= SEGMENT_CHARS_MAX and all(char in ALPHABET for char in text)
+
+
+def matches(pattern: list[str], topic: list[str]) -> bool:
+    """What a pattern matches, as PROTOCOL says it: segment by segment."""
+    if pattern == ["**"]:
+        return len(topic) >= 1
+    if not pattern or not topic:
+        return not pattern and not topic
+    return pattern[0] in ("*", topic[0]) and matches(pattern[1:], topic[1:])
+
+
+class TestTopic:
+    @given(topics)
+    def test_every_name_of_the_grammar_is_one(self, name: str) -> None:
+        assert is_topic(name)
+        assert check_topic(name) is name
+        assert not is_pattern(name)
+
+    @given(st.text(ALPHABET + "/*é\n ", max_size=40) | st.text(max_size=20) | topics)
+    @example("a/b\n")
+    @example("a//b")
+    @example("/a/b")
+    @example("a/b/")
+    def test_is_exactly_what_the_grammar_says(self, name: str) -> None:
+        parts = name.split("/")
+        assert is_topic(name) == (len(parts) >= 2 and len(name) <= 512 and all(map(is_segment, parts)))
+
+    @pytest.mark.parametrize("name", ["a/b", "research/conv-42", "a/b/c", "a/@joe", "_sys/x", "A0._-~@:=+/B", "./.."])
+    def test_good(self, name: str) -> None:
+        assert check_topic(name) == name
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "",
+            "/",
+            "a",
+            "a/",
+            "/a",
+            "a//b",
+            "a/b/",
+            "a/b\n",
+            "a/b\0",
+            "a/b c",
+            "a/ü",
+            "a/\u0661",  # a digit, of another script
+            "a/\uff21",  # a letter A, full width
+            "a/\ud800",  # half a surrogate pair
+            "a/b?",
+            "a/b#c",
+            "a/%41",
+            "a\\b",
+        ],
+    )
+    def test_bad(self, name: str) -> None:
+        assert not is_topic(name)
+        with pytest.raises(BadName, match="topic"):
+            check_topic(name)
+
+    def test_longest_segment_and_longest_topic(self) -> None:
+        assert is_topic("g/" + "x" * 128)
+        assert not is_topic("g/" + "x" * 129)
+        longest = "/".join(["x" * 127] * 4)
+        assert len(longest) == 511
+        assert is_topic(longest + "x")
+        assert not is_topic(longest + "/x")
+
+    def test_a_pattern_is_refused_where_a_topic_is_wanted_and_called_one(self) -> None:
+        with pytest.raises(BadName, match="pattern"):
+            check_topic("a/*")
+
+    @given(st.text(min_size=100, max_size=5000))
+    def test_a_refusal_is_short_whatever_was_sent(self, name: str) -> None:
+        with pytest.raises(BadName) as refusal:
+            check_topic("\x00" + name)
+        assert len(str(refusal.value)) < 1200
+
+    def test_an_error_is_safe_to_print(self) -> None:
+        with pytest.raises(BadName) as refusal:
+            check_topic("a/\x1b[31m\n\ud800")
+        assert str(refusal.value).isprintable()
+
+
+class TestPattern:
+    @given(topics)
+    def test_a_topic_is_one_that_matches_itself(self, name: str) -> None:
+        assert check_pattern(name) == name
+        assert matcher(name)(name)
+
+    @pytest.mark.parametrize("name", ["**", "*", "*/*", "a/*", "a/**", "*/b", "a/*/c", "a/*/**", "*/@joe", "a/*/c/**"])
+    def test_good(self, name: str) -> None:
+        assert is_pattern(name)
+        assert check_pattern(name) == name
+
+    @pytest.mark.parametrize(
+        "name",
+        ["", "***", "a/***", "a*/b", "a/b*", "a/*b", "**/a", "a/**/b", "a/**/", "/**", "a//*", "*/", "a/*\n", "*/ü"],
+    )
+    def test_bad(self, name: str) -> None:
+        with pytest.raises(BadName):
+            check_pattern(name)
+
+    def test_is_bounded_like_a_topic(self) -> None:
+        assert check_pattern("*/" * 255 + "**")
+        with pytest.raises(BadName, match="512"):
+            check_pattern("*/" * 256 + "**")
+
+    @pytest.mark.parametrize(
+        ("pattern", "yes", "no"),
+        [
+            ("a/*", ["a/b", "a/@joe"], ["a/b/c", "b/a", "aa/b"]),
+            ("a/**", ["a/b", "a/b/c/d"], ["b/a", "aa/b"]),
+            ("**", ["a/b", "_sys/x/y"], []),
+            ("*/@joe", ["a/@joe", "_x/@joe"], ["a/b/@joe", "a/@joey", "a/x@joe"]),
+            ("a/*/c", ["a/b/c"], ["a/c", "a/b/b/c", "a/b/c/d"]),
+            ("a/*/**", ["a/b/c", "a/b/c/d"], ["a/b", "b/b/c"]),
+            ("a.c/*", ["a.c/b"], ["abc/b"]),  # a dot is a dot
+            ("a+/b/*", ["a+/b/c"], ["aa/b/c"]),
+            ("*", [], ["a/b"]),  # a topic has two segments at least
+        ],
+    )
+    def test_matches(self, pattern: str, yes: list[str], no: list[str]) -> None:
+        found = matcher(check_pattern(pattern))
+        assert [topic for topic in yes + no if found(topic)] == yes
+
+    @given(small_patterns, small_topics)
+    @example("a/**", "a/a")
+    @example("*/**", "a/a")
+    @example("**", "a/a")
+    def test_matches_what_the_grammar_says(self, pattern: str, topic: str) -> None:
+        assert matcher(check_pattern(pattern))(topic) == matches(pattern.split("/"), topic.split("/"))
+
+    @given(small_patterns, small_topics)
+    def test_all_it_matches_begins_with_its_literal_prefix(self, pattern: str, topic: str) -> None:
+        if matcher(pattern)(topic):
+            assert topic.startswith(literal_prefix(pattern))
+
+    def test_literal_prefix(self) -> None:
+        assert literal_prefix("a/b/*") == "a/b/"
+        assert literal_prefix("a/*/b/**") == "a/"
+        assert literal_prefix("**") == ""
+        assert literal_prefix("a/b") == "a/b"
+
+    @given(st.lists(few | st.sampled_from(["*", "**", "a*", ""]), min_size=1, max_size=5).map("/".join))
+    def test_what_is_taken_never_has_a_wildcard_inside_a_segment_or_a_rest_before_the_end(self, name: str) -> None:
+        try:
+            check_pattern(name)
+        except BadName:
+            return
+        *first, last = name.split("/")
+        assert "**" not in first
+        assert all("*" not in part or part == "*" for part in first)
+        assert "*" not in last or last in ("*", "**")
+
+    @pytest.mark.timeout(10)
+    @pytest.mark.parametrize(
+        "pattern", ["*/" * 255 + "**", "a/" * 255 + "*", "*/" * 254 + "b/**", "/".join(["*"] * 256)]
+    )
+    def test_no_pattern_is_slow_to_answer(self, pattern: str) -> None:
+        found = matcher(check_pattern(pattern))
+        for topic in ("a/" * 255 + "c", "a/" * 250 + "c", "a" * 128 + "/b"):
+            for _ in range(1000):  # a matcher that backtracks would not end
+                found(topic)
+
+
+class TestAgentAndGroup:
+    @given(st.text(ALPHABET, min_size=1, max_size=AGENT_CHARS_MAX), segments)
+    def test_every_agent_has_an_inbox_in_every_group(self, agent: str, group: str) -> None:
+        inbox = inbox_of(check_group(group), check_agent(agent))
+        assert check_topic(inbox) == f"{group}/@{agent}"
+        assert group_of(inbox) == group
+
+    @pytest.mark.parametrize("check", [check_agent, check_group])
+    @pytest.mark.parametrize("name", ["", "a/b", "*", "a b", "joe\n", "josé", "x" * 129, "\0"])
+    def test_bad(self, check: Check, name: str) -> None:
+        with pytest.raises(BadName, match="bad"):
+            check(name)
+
+    def test_an_agent_leaves_room_for_the_at_sign(self) -> None:
+        assert check_agent("x" * 127)
+        with pytest.raises(BadName, match="127"):
+            check_agent("x" * 128)
+        assert check_group("x" * 128)
+
+    @given(topics)
+    def test_a_group_is_the_first_segment(self, topic: str) -> None:
+        assert group_of(topic) == topic[: topic.index("/")]
+        assert check_group(group_of(topic))
+        assert is_reserved(topic) == topic.startswith("_")
