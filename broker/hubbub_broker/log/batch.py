@@ -1,0 +1,50 @@
+"""What was appended and is not yet durable, with all that is needed to take it back."""
+
+from asyncio import Future
+from typing import NamedTuple
+
+from .index import TopicIndex
+from .segment import Segment
+from .topic import TopicLog
+
+Appended = tuple[int, TopicLog, TopicIndex, bytes, int, int | None, int, float]
+"""A message that was appended, and what stood before it:
+
+    offset, topic, its index, the record behind mark and checksum,
+    salted id hash (-1: the segment had it before), the writer's count before (None: none), lc before, ts before
+"""
+
+
+class StateAppended(NamedTuple):
+    """A state that was appended, and the body that its key had in the segment before; None: none."""
+
+    kind: int
+    key: bytes
+    before: bytes | None
+
+
+class TailAppended(NamedTuple):
+    """A tail that was appended; `writers` are those that the segment's index did not have before."""
+
+    place: TopicIndex
+    writers: list[bytes]
+
+
+class Batch:
+    """Records that go to the file in one write; the log's append methods fill `parts` and `messages` directly."""
+
+    __slots__ = ("messages", "others", "parts", "segment", "start", "waiters")
+
+    def __init__(self, segment: Segment, start: int) -> None:
+        self.segment = segment
+        self.start = start
+        """Where it begins in the segment's file."""
+        self.parts: list[bytes] = []
+        self.messages: list[Appended] = []
+        self.others: list[StateAppended | TailAppended] = []
+        self.waiters: list[Future[None]] = []
+
+    @property
+    def records(self) -> int:
+        """How many records it has."""
+        return len(self.messages) + len(self.others)

@@ -1,0 +1,36 @@
+"""What a log that was just opened still knows of the ids that it has seen lately."""
+
+from array import array
+from collections.abc import Iterator
+
+from .errors import LogDamaged
+from .index import MemoryIndex
+from .segment import Shelf
+
+Pairs = tuple["array[int]", "array[int]"]
+"""Hashes, and the seq that each got."""
+
+
+def recent_ids(shelf: Shelf, active: MemoryIndex, wanted: int, oldest: float) -> Iterator[Pairs]:
+    """The ids of the active segment and of the sealed ones before it, the oldest first.
+
+    As far back as there are `wanted` ids, or until a segment whose last message is older than `oldest`.
+    """
+    pairs = [(active.dedup_hashes, active.dedup_seqs)]
+    count = len(active.dedup_hashes)
+    for segment in reversed(shelf.segments.values()):
+        if count >= wanted:
+            break
+        if segment.index is not None:
+            continue
+        try:
+            sidecar = shelf.sidecar(segment)
+            if sidecar.last_ts < oldest and sidecar.records:
+                break
+            hashes, seqs = sidecar.dedup()
+        except LogDamaged as error:
+            shelf.repair(segment, str(error))
+            hashes, seqs = shelf.sidecar(segment).dedup()
+        pairs.append((hashes[-wanted:], seqs[-wanted:]))
+        count += len(pairs[-1][0])
+    return reversed(pairs)

@@ -1,0 +1,39 @@
+"""What a shard's log is told: sizes, windows, limits."""
+
+from dataclasses import dataclass
+
+from .errors import LogError
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """Bounds of one shard's log."""
+
+    segment_bytes: int = 16 * MIB
+    """A segment is sealed when it reaches this (it ends with the batch that reached it)."""
+    dedup_entries: int = 200_000
+    """Ids remembered; up to twice as many are, since they are let go a generation at a time."""
+    dedup_window: float = 86_400.0
+    """Seconds for which an id is remembered, unless `dedup_entries` newer ones push it out."""
+    min_free_bytes: int = 64 * MIB
+    """Free disk space below which the shard stays read-only after a full disk."""
+    retention_bytes: int = 0
+    """Size of the whole shard beyond which the oldest segments go; 0 is no limit."""
+
+    def __post_init__(self) -> None:
+        if self.segment_bytes < 1 or self.dedup_entries < 1 or self.dedup_window <= 0:
+            raise LogError("segment_bytes, dedup_entries and dedup_window must be positive: correct the settings")
+        if self.min_free_bytes < 0 or self.retention_bytes < 0:
+            raise LogError("min_free_bytes and retention_bytes must not be negative: correct the settings")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much of one topic's history is kept; 0 is no limit."""
+
+    max_age: float = 0.0
+    """Seconds."""
+    max_bytes: int = 0
+    max_count: int = 0

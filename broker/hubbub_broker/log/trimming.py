@@ -1,0 +1,228 @@
+"""Retention: the oldest segment goes when every topic in it allows that.
+
+    1. look   which topics are in it; may each one lose what is there?           (slices on the loop)
+    2. carry  states and topics' standings that only this segment tells are appended again, and synced
+    3. drop   the catalogue is told, the files are removed                       (in a thread)
+
+A crash between them loses nothing: before 3 the segment is still there, and what was carried is there twice.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol, TypeVar
+
+from .catalogue import floor_statements
+from .errors import LogError
+from .record import Tail
+from .segment import Segment, Shelf
+from .settings import Retention
+from .sidecar import Entry, Writer
+from .standings import Standings
+from .stats import LogStats
+from .syncer import Syncer
+from .topic import TopicLog
+
+SLICE = 128
+"""Topics looked at between two chances for the loop to go on."""
+T = TypeVar("T")
+
+
+class Appender(Protocol):
+    """What trimming needs from the log."""
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+
+    def append_state(self, kind: int, key: bytes, body: bytes) -> None:
+        """Append a state again."""
+
+    def append_tail(self, tail: Tail) -> None:
+        """Append where a topic stands."""
+
+    def loaded(self, name: str) -> TopicLog | None:
+        """A topic that is in memory."""
+
+    def flush(self) -> Awaitable[None]:
+        """Wait until all that was appended is durable."""
+
+
+class Contents:
+    """What a sealed segment tells, read in a thread."""
+
+    def __init__(self, shelf: Shelf, segment: Segment) -> None:
+        sidecar = shelf.checked_sidecar(segment)
+        try:
+            self.entries: Iterator[tuple[str, Entry]] = sidecar.entries()
+            self.writers: Iterator[Writer] = sidecar.writers()
+        finally:
+            sidecar.close()
+
+
+class Trimmer:
+    """Drops whole segments, oldest first."""
+
+    def __init__(
+        self,
+        log: Appender,
+        shelf: Shelf,
+        standings: Standings,
+        stats: LogStats,
+        syncer: Syncer,
+        retention_bytes: int,
+        window: float,
+    ) -> None:
+        self._log = log
+        self._shelf = shelf
+        self._standings = standings
+        self._stats = stats
+        self._syncer = syncer
+        self._retention_bytes = retention_bytes
+        self._window = window
+        self._running = False
+        self._blocker = ""
+        """The topic that last kept a segment: asked first the next time."""
+
+    async def run(self, policy_of: Callable[[str], Retention], now: float) -> list[int]:
+        """See `ShardLog.enforce_retention`."""
+        if self._running:
+            return []
+        self._running = True
+        dropped = []
+        try:
+            while (segment := self._candidate()) is not None:
+                if not (self._over_size() or await self._may_go(segment, policy_of, now)):
+                    break
+                await self._drop(segment, now)
+                dropped.append(segment.number)
+        finally:
+            self._running = False
+        return dropped
+
+    def _candidate(self) -> Segment | None:
+        segment = self._shelf.get(self._shelf.oldest)
+        if segment is None or segment.index is not None or len(self._shelf.segments) < 2:
+            return None
+        newest = next(reversed(self._shelf.segments.values()))
+        return segment if newest.fd >= 0 or len(self._shelf.segments) > 2 else None
+
+    def _over_size(self) -> bool:
+        return 0 < self._retention_bytes < self._log.size
+
+    async def _may_go(self, segment: Segment, policy_of: Callable[[str], Retention], now: float) -> bool:
+        blocker = self._blocker
+        if blocker:
+            span = self._shelf.sidecar(segment).find(TopicLog(blocker).key)
+            if span is not None and not self._allows(blocker, span.entry, policy_of(blocker), now):
+                return False
+        contents = await self._in_thread(lambda: Contents(self._shelf, segment))
+        for done, (name, entry) in enumerate(contents.entries, 1):
+            if not self._allows(name, entry, policy_of(name), now):
+                self._blocker = name
+                return False
+            if not done % SLICE:
+                await asyncio.sleep(0)
+        return True
+
+    def _allows(self, name: str, entry: Entry, policy: Retention, now: float) -> bool:
+        if not entry.seqs:
+            return True  # only its standing is here, and that is carried over
+        if policy.max_age and entry.last_ts < now - policy.max_age:
+            return True
+        if not (policy.max_count or policy.max_bytes):
+            return False
+        standing = self._standings.find(name)
+        if standing is None:
+            return False
+        return may_go(policy, standing.head - entry.head, standing.total - entry.total)
+
+    async def _drop(self, segment: Segment, now: float) -> None:
+        contents = await self._in_thread(lambda: Contents(self._shelf, segment))
+        floors = await self._carry(segment, contents, now)
+        await self._log.flush()
+        number = segment.number
+        catalogue = self._standings.catalogue
+        statements = []
+        for statement in floor_statements(floors):
+            statements.append(statement)
+            await asyncio.sleep(0)
+        await self._in_thread(lambda: catalogue.drop_segment(number, statements))
+        self._shelf.forget(segment)
+        for done, (name, first, _) in enumerate(floors, 1):
+            topic = self._log.loaded(name)
+            if topic is not None and topic.first < first:
+                topic.first = first
+            if not done % SLICE:
+                await asyncio.sleep(0)
+        await self._in_thread(lambda: self._remove(segment))
+        self._stats.dropped_segments += 1
+
+    def _remove(self, segment: Segment) -> None:
+        """The records go first: an index without them is swept away at the next open."""
+        files = self._shelf.files
+        files.unlink(segment.path)
+        files.unlink(segment.sidecar_path)
+        files.sync_directory(self._shelf.directory)
+
+    async def _carry(self, segment: Segment, contents: Contents, now: float) -> list[tuple[str, int, int]]:
+        """Append again what only this segment tells; returns what remains of its topics: (name, first, base)."""
+        for done, (kind, key, body) in enumerate(self._standings.states_only_up_to(segment.number), 1):
+            self._log.append_state(kind, key, body)
+            if not done % SLICE:
+                await asyncio.sleep(0)
+        writers: dict[str, list[Writer]] = {}
+        for done, writer in enumerate(contents.writers, 1):
+            if writer.ts >= now - self._window:
+                writers.setdefault(writer.topic, []).append(writer)
+            if not done % SLICE:
+                await asyncio.sleep(0)
+        floors = []
+        for done, (name, entry) in enumerate(contents.entries, 1):
+            floors.append((name, entry.head + 1, entry.total))
+            self._carry_topic(segment, name, writers.get(name, []))
+            if not done % SLICE:
+                await asyncio.sleep(0)
+        return floors
+
+    def _carry_topic(self, segment: Segment, name: str, writers: list[Writer]) -> None:
+        standing = self._standings.find(name)
+        if standing is None:
+            return
+        known = self._standings.writers(name) if writers else {}
+        mine = {w.writer: (w.n, w.ts) for w in writers if known.get(w.writer, (w.n,))[0] == w.n}
+        if standing.segment <= segment.number:
+            carried = mine
+        else:  # later segments tell where it stands; only writers that have been silent since are told here alone
+            later = self._standings.fresh_writers(name)
+            carried = {writer: value for writer, value in mine.items() if writer not in later}
+            if not carried:
+                return
+        self._log.append_tail(Tail(name, standing.head, standing.lc, standing.last_ts, standing.total, carried))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Do something that waits for the disk without stopping the loop."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        results: list[T] = []
+
+        def finish(error: BaseException | None) -> None:
+            if future.done():
+                return  # nobody waits any more
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        self._syncer.submit_slow(lambda: results.append(work()), loop, finish)
+        try:
+            await future
+        except OSError as error:
+            raise LogError(f"retention of {self._shelf.directory} failed: {error}; check the disk") from error
+        return results[0]
+
+
+def may_go(policy: Retention, records_behind: int, bytes_behind: int) -> bool:
+    """Whether enough of a topic lies behind a segment for it to go, whatever its age."""
+    enough_records = 0 < policy.max_count <= records_behind
+    enough_bytes = 0 < policy.max_bytes <= bytes_behind
+    return enough_records or enough_bytes

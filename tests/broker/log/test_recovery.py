@@ -1,0 +1,157 @@
+"""Opening after a crash: torn tails, damage, lost files, interrupted seals."""
+
+from pathlib import Path
+
+from harness.disk import InlineSyncer, flip_bit
+from harness.shard_log import append, commit, open_log, read_all
+from hubbub_broker.log import LogSettings
+from hubbub_broker.log.header import HEADER_SIZE
+
+SMALL = LogSettings(segment_bytes=1000)
+
+
+def newest(directory: Path) -> Path:
+    return max(directory.glob("*.log"))
+
+
+async def written(directory: Path, count: int, *, crashed: bool = True, settings: LogSettings | None = None) -> str:
+    """Write `count` messages to one topic, one commit each; the epoch."""
+    log = open_log(directory, InlineSyncer(), settings)
+    for _ in range(count):
+        append(log, "g/a", b"x" * 50, n=log.topic("g/a").head + 1)
+        await commit(log)
+        await log.settled()
+    if crashed:
+        log._standings.close()
+        log._shelf.close()
+    else:
+        log.close()
+    return log.epoch
+
+
+async def test_a_torn_tail_is_cut_off_and_is_no_damage(tmp_path):
+    directory = tmp_path / "003"
+    epoch = await written(directory, 3)
+    path = newest(directory)
+    path.write_bytes(path.read_bytes()[:-5])
+    log = open_log(directory, InlineSyncer())
+    assert log.topic("g/a").head == 2
+    assert log.epoch == epoch
+    assert (log.stats.damaged, log.stats.truncated_bytes > 0) == (0, True)
+    append(log, "g/a")
+    await commit(log)
+    assert len(await read_all(log, log.topic("g/a"))) == 3
+    log.close()
+
+
+async def test_a_tail_that_was_cleanly_closed_and_does_not_hold_is_damage(tmp_path):
+    directory = tmp_path / "003"
+    epoch = await written(directory, 3, crashed=False)
+    path = newest(directory)
+    flip_bit(path, path.stat().st_size * 8 - 20)
+    log = open_log(directory, InlineSyncer())
+    assert log.stats.damaged
+    assert log.epoch != epoch
+    assert list(directory.glob("*.bad"))
+    log.close()
+
+
+async def test_damage_with_valid_records_behind_it_is_kept_told_of_once_and_skipped(tmp_path):
+    directory = tmp_path / "003"
+    epoch = await written(directory, 5)
+    path = newest(directory)
+    flip_bit(path, (HEADER_SIZE + 2 * (path.stat().st_size - HEADER_SIZE) // 5 + 100) * 8)
+    log = open_log(directory, InlineSyncer())
+    topic = log.topic("g/a")
+    assert topic.head == 5
+    chunk = log.read_chunk(topic, 3, 5, 10_000)
+    assert chunk is not None
+    assert (chunk.first, chunk.reason, len(chunk.lines), chunk.next) == (4, "reset", 2, 6)
+    assert log.epoch != epoch
+    renewed = log.epoch
+    log.close()
+    log = open_log(directory, InlineSyncer())
+    assert log.epoch == renewed
+    assert sorted(await read_all(log, log.topic("g/a"))) == [1, 2, 4, 5]
+    log.close()
+
+
+async def test_an_insane_length_does_not_allocate(tmp_path):
+    directory = tmp_path / "003"
+    await written(directory, 3)
+    path = newest(directory)
+    data = bytearray(path.read_bytes())
+    data[HEADER_SIZE + 8 : HEADER_SIZE + 12] = b"\xff\xff\xff\x7f"
+    path.write_bytes(data)
+    log = open_log(directory, InlineSyncer())
+    assert sorted(await read_all(log, log.topic("g/a"))) == [2, 3]
+    log.close()
+
+
+async def test_a_file_that_was_being_made_is_made_again(tmp_path):
+    """Also when the last close had noted the segment before it had a file."""
+    directory = tmp_path / "003"
+    log = open_log(directory, InlineSyncer(), SMALL)
+    while len(log._shelf.segments) == 1:
+        append(log, "g/a", b"x" * 100)
+        await commit(log)
+    await log.settled()
+    head, epoch = log.topic("g/a").head, log.epoch
+    log.close()
+    (directory / "00000000000000000002.log").write_bytes(b"HUBBUB")
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert (log.epoch, log.stats.damaged, log.topic("g/a").head) == (epoch, 0, head)
+    log.close()
+
+
+async def test_a_header_that_was_written_in_part_before_zeros_is_no_damage(tmp_path):
+    directory = tmp_path / "003"
+    epoch = await written(directory, 0)
+    path = newest(directory)
+    path.write_bytes(path.read_bytes()[:20] + bytes(300))
+    log = open_log(directory, InlineSyncer())
+    assert (log.epoch, log.stats.damaged) == (epoch, 0)
+    log.close()
+
+
+async def test_missing_sidecars_and_catalogue_are_made_again(tmp_path):
+    directory = tmp_path / "003"
+    epoch = await written(directory, 40, crashed=False, settings=SMALL)
+    for path in (*directory.glob("*.idx"), *directory.glob("catalogue.db*")):
+        path.unlink()
+    log = open_log(directory, InlineSyncer(), SMALL)
+    topic = log.topic("g/a")
+    assert len(await read_all(log, topic)) == 40
+    assert topic.writers == {b"agent": 40}
+    assert log.epoch == epoch
+    log.close()
+
+
+async def test_lost_newest_segments_mean_another_epoch(tmp_path):
+    directory = tmp_path / "003"
+    epoch = await written(directory, 40, crashed=False, settings=SMALL)
+    for path in sorted(directory.glob("*.log"))[-3:]:
+        path.unlink()
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert log.epoch != epoch
+    assert log.stats.damaged
+    log.close()
+
+
+async def test_a_segment_lost_from_the_middle_is_a_gap_and_told_of_once(tmp_path):
+    directory = tmp_path / "003"
+    epoch = await written(directory, 40, crashed=False, settings=SMALL)
+    (directory / "00000000000000000002.log").unlink()
+    log = open_log(directory, InlineSyncer(), SMALL)
+    renewed = log.epoch
+    assert renewed != epoch
+    topic = log.topic("g/a")
+    found = sorted(await read_all(log, topic))
+    first_lost = next(seq for seq in range(1, 41) if seq not in found)
+    chunk = log.read_chunk(topic, first_lost, 40, 10_000)
+    assert chunk is not None
+    assert chunk.reason == "reset"
+    log.close()
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert log.epoch == renewed
+    log.close()
