@@ -1,0 +1,306 @@
+"""The settings of a broker: names, units, defaults, bounds.
+
+Sizes may be written `64MiB`, durations `24h` (see `quantity`); bare numbers are bytes and seconds. 0 means "off" or "no
+limit" where a setting says so. `Settings(...)` is pure: only `sources.load` reads the environment and a file.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from hubbub_protocol import DEFAULT_HOST, DEFAULT_PORT
+from hubbub_protocol.errors import BadName
+from hubbub_protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_SECONDS, INFLIGHT_MAX, TTL_SECONDS_MAX
+from hubbub_protocol.names import check_pattern
+
+from .policy import ANY_TOPIC, Policies, TopicPolicy
+from .quantity import format_size
+from .setting import Table, setting
+
+KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
+DAY = 86_400.0
+YEARS = 3650 * DAY
+
+
+class PolicyRule(Table):
+    """A `[[policy]]` table. What it leaves out comes from the last rule, if that is for `**`, else the default."""
+
+    pattern: str = Field(
+        description="Topic or pattern that the rule is for: `*` is one whole segment, a last `**` the rest.",
+        json_schema_extra={"unit": "a topic such as research/conv-42, or a pattern such as research/* or **"},
+    )
+    durable: bool | None = setting(
+        None, "Whether messages are stored. If not, every message to these topics is ephemeral."
+    )
+    max_age: float | None = setting(
+        None, "How long messages are kept at least.", unit="s", least=1, most=YEARS, off="for ever"
+    )
+    max_bytes: int | None = setting(
+        None, "How much of a topic's history is kept at least.", unit="bytes", least=1, most=1024 * TIB, off="no limit"
+    )
+    max_count: int | None = setting(
+        None, "How many messages of a topic are kept at least.", least=1, most=2**53, off="no limit", unit="messages"
+    )
+    dedup_window: float | None = setting(
+        None,
+        "How long a second publish of the same id counts as a duplicate.",
+        unit="s",
+        least=1,
+        most=30 * DAY,
+        off="no dedup",
+    )
+    max_message: int | None = setting(
+        None, "Largest message.", unit="bytes", least=128, most=GIB, off="max_frame is the limit"
+    )
+    max_ttl: float | None = setting(
+        None,
+        "Longest time-to-live that a publish may ask for.",
+        unit="s",
+        least=0.001,
+        most=TTL_SECONDS_MAX,
+        off="no limit",
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern(cls, value: str) -> str:
+        try:
+            return check_pattern(value)
+        except BadName as error:
+            raise ValueError(str(error)) from None
+
+    def over(self, base: TopicPolicy, max_frame: int) -> TopicPolicy:
+        """The policy that this rule makes, `base` filling in what it leaves out."""
+        given = {name: value for name in POLICY_FIELDS if (value := getattr(self, name)) is not None}
+        policy = replace(base, pattern=self.pattern, **given)
+        return policy if policy.max_message else replace(policy, max_message=max_frame)
+
+
+POLICY_FIELDS = tuple(name for name in PolicyRule.model_fields if name != "pattern")
+
+
+# The settings -------------------------------------------------------------------------------------------------------
+
+
+class Settings(Table):
+    """Every setting of a broker, checked and immutable. Attribute reads are plain; hot code keeps its own copies."""
+
+    # Where it listens and where it keeps things
+    host: str = setting(DEFAULT_HOST, "Address to listen on.", unit="a host name or an IP address")
+    port: int = setting(DEFAULT_PORT, "Port of HTTP and WebSocket. 0 takes any free one.", least=0, most=65_535)
+    insecure: bool = setting(
+        False,
+        "Listen beyond loopback although authentication is off: whoever reaches the port can read and publish all.",
+    )
+    data_dir: Path = setting(Path("./hubbub-data"), "Directory of the log. Made when missing.", unit="a directory")
+    shards: int = setting(
+        16, "Number of shards. Fixed when the data directory is made; a group belongs to one shard.", least=1, most=4096
+    )
+
+    # What it says
+    log_format: Literal["auto", "json", "text"] = setting(
+        "auto", "Form of the log on stderr; auto is text on a terminal, else JSON."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Least level that is logged.")
+
+    # Connections
+    heartbeat: float = setting(
+        HEARTBEAT_SECONDS, "Interval of the pings to a silent connection.", unit="s", least=0.01, most=3600, off="off"
+    )
+    heartbeat_misses: int = setting(
+        3, "Heartbeats in a row without a sign of life before a connection is closed (4012).", least=1, most=100
+    )
+    hello_timeout: float = setting(
+        10.0, "How long a new connection may take to say hello.", unit="s", least=0.01, most=300
+    )
+    max_frame: int = setting(
+        FRAME_BYTES_MAX, "Largest frame and HTTP request body.", unit="bytes", least=4 * KIB, most=GIB
+    )
+    max_connections: int = setting(20_000, "WebSocket connections at a time.", least=1, most=10_000_000)
+    max_subscriptions: int = setting(1000, "Subscriptions of one connection.", least=1, most=10_000_000)
+    max_inflight: int = setting(
+        INFLIGHT_MAX, "Publishes of one connection that have no answer yet.", least=1, most=10_000_000
+    )
+    publish_rate: float = setting(
+        0.0,
+        "Publishes that an agent may make in the long run.",
+        unit="per second",
+        least=0.001,
+        most=1e9,
+        off="no limit",
+    )
+    publish_burst: int = setting(
+        1000, "Publishes that an agent may make at once, above publish_rate.", least=1, most=1_000_000_000
+    )
+    write_buffer: int = setting(
+        256 * KIB,
+        "What a connection's socket may hold unsent before its cursors stay behind and catch up from the log.",
+        unit="bytes",
+        least=4 * KIB,
+        most=GIB,
+    )
+    slow_timeout: float = setting(
+        600.0, "A reader that takes nothing for so long is closed (4008).", unit="s", least=0.01, most=DAY, off="never"
+    )
+
+    # Topics
+    hold_seconds: float = setting(
+        5.0,
+        "How long a message waits for its parent before it goes out as an orphan.",
+        unit="s",
+        least=0.001,
+        most=3600,
+        off="not at all",
+    )
+    hold_messages: int = setting(
+        1024, "Messages of one topic that wait for their parents.", least=1, most=1_000_000, off="none waits"
+    )
+    topics_in_memory: int = setting(
+        100_000, "Topics that each shard keeps in memory; idle ones beyond are let go.", least=1, most=100_000_000
+    )
+    dedup_window: float = setting(
+        DAY,
+        "How long a second publish of the same id counts as a duplicate.",
+        unit="s",
+        least=1,
+        most=30 * DAY,
+    )
+    dedup_entries: int = setting(
+        200_000, "Ids that each shard remembers for dedup, about 100 bytes of memory each.", least=1, most=100_000_000
+    )
+    policy: tuple[PolicyRule, ...] = Field(
+        default=(),
+        description="Rules by pattern: [[policy]] tables, or a JSON list in HUBBUB_POLICY. First match wins.",
+        json_schema_extra={"unit": "a list of [[policy]] tables"},
+    )
+
+    # The log
+    pending_soft: int = setting(
+        8 * MIB,
+        "Bytes waiting for a shard's log at which its publishers are read no further.",
+        unit="bytes",
+        least=4 * KIB,
+        most=TIB,
+    )
+    pending_hard: int = setting(
+        64 * MIB,
+        "Bytes waiting for a shard's log at which a publish is refused (overloaded).",
+        unit="bytes",
+        least=4 * KIB,
+        most=TIB,
+    )
+    segment_bytes: int = setting(
+        16 * MIB,
+        "Size at which a segment file of the log is sealed. What is not sealed is read again after a crash.",
+        unit="bytes",
+        least=4 * KIB,
+        most=4 * GIB,
+    )
+    retention_bytes: int = setting(
+        0,
+        "Size of one shard's log beyond which its oldest segments go.",
+        unit="bytes",
+        least=4 * KIB,
+        most=1024 * TIB,
+        off="no limit",
+    )
+    retention_interval: float = setting(
+        30.0, "How often retention is enforced.", unit="s", least=0.01, most=DAY, off="never"
+    )
+    min_free_bytes: int = setting(
+        64 * MIB,
+        "Free disk space below which a shard stays read-only after a full disk.",
+        unit="bytes",
+        least=1,
+        most=1024 * TIB,
+        off="any",
+    )
+    sync_threads: int = setting(2, "Threads that bring the log to stable storage.", least=1, most=64)
+
+    # The process
+    shutdown_grace: float = setting(
+        5.0,
+        "How long a stopping broker waits for its connections to go.",
+        unit="s",
+        least=0.01,
+        most=600,
+        off="not at all",
+    )
+    reconnect_spread: float = setting(
+        5.0,
+        "Clients are told to come back after 0 to so many seconds when the broker stops.",
+        unit="s",
+        least=0.01,
+        most=3600,
+        off="at once",
+    )
+    switch_interval: float = setting(
+        0.0005, "Python's thread switch interval.", unit="s", least=0.00001, most=1, off="Python's own"
+    )
+    uvloop: Literal["auto", "on", "off"] = setting(
+        "auto", "The faster event loop: auto takes it where it is installed, on refuses to start without it."
+    )
+
+    def policies(self) -> Policies:
+        """The topic policies in force. The last rule is always one for `**`."""
+        *rules, last = self.policy or (PolicyRule(pattern=ANY_TOPIC),)
+        base = TopicPolicy(dedup_window=self.dedup_window, max_message=self.max_frame)
+        if last.pattern == ANY_TOPIC:
+            base = last.over(base, self.max_frame)
+        else:
+            rules.append(last)
+        return Policies([*(rule.over(base, self.max_frame) for rule in rules), base])
+
+    @field_validator("host")
+    @classmethod
+    def _host(cls, value: str) -> str:
+        if not value or value != value.strip() or "/" in value:
+            raise ValueError("not a host")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _data_dir(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        for name, message in self._contradictions():
+            raise PydanticCustomError("together", "{message}", {"setting": name, "message": message})
+        return self
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.pending_soft > self.pending_hard:
+            yield "pending_soft", f"must be at most pending_hard, which is {format_size(self.pending_hard)}"
+        if not self.insecure and not is_loopback(self.host):
+            yield "host", _OPEN_HOST
+        seen: set[str] = set()
+        for number, rule in enumerate(self.policy, 1):
+            if {rule.pattern, ANY_TOPIC} & seen:
+                yield f"policy #{number} pattern", _NEVER_REACHED.format(rule.pattern)
+            if (rule.max_message or 0) > self.max_frame:
+                limit = format_size(self.max_frame)
+                yield f"policy #{number} max_message", f"must be at most max_frame, which is {limit}"
+            seen.add(rule.pattern)
+
+
+_OPEN_HOST = (
+    "authentication is off, so the broker listens on loopback only (127.0.0.1, ::1 or localhost); "
+    "insecure = true lets it listen elsewhere, open to whoever reaches it"
+)
+_NEVER_REACHED = "{!r} is never reached: an earlier rule has this pattern, or `**`, and the first match wins"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is reached from this machine only. Names other than `localhost` are taken for ones that aren't."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,19 @@
+"""One connected agent: the socket, the frames, the session that says what it may do. Start reading at `connection`."""
+
+from .admission import check_publish
+from .connection import WebSocketConnection
+from .heartbeat import Heartbeat
+from .quota import TokenBucket
+from .refusal import Refusal
+from .session import Session
+from .sessions import Sessions
+
+__all__ = [
+    "Heartbeat",
+    "Refusal",
+    "Session",
+    "Sessions",
+    "TokenBucket",
+    "WebSocketConnection",
+    "check_publish",
+]

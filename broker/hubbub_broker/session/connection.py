@@ -1,0 +1,252 @@
+"""One WebSocket connection: a thin shell of `asyncio.Protocol` around the frame reader and the session.
+
+uvicorn reads the HTTP request and, when that asks for an upgrade, makes one of these, feeds it the request, and hands
+over the transport. So HTTP and WebSocket share a port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+from hubbub_broker.logs import get_logger
+from hubbub_broker.origin import why_refused
+from hubbub_protocol import PATH, SUBPROTOCOL
+from hubbub_protocol.errors import BadName, CloseCode
+from hubbub_protocol.names import check_agent
+
+from .frame_reader import FrameReader
+from .session import Session
+
+if TYPE_CHECKING:
+    from .sessions import Sessions
+
+CLOSE_SECONDS = 2.0
+"""How long the peer may take for its part of the closing handshake before the socket is cut."""
+
+log = get_logger(__name__)
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """From the handshake to the last byte of one connection."""
+
+    __slots__ = (
+        "_admission",
+        "_handshake",
+        "_leaving",
+        "_loop",
+        "_reader",
+        "_session",
+        "_sessions",
+        "_timer",
+        "transport",
+    )
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._loop = asyncio.get_running_loop()
+        self._handshake: ServerProtocol | None = ServerProtocol(max_size=sessions.settings.max_frame)
+        self._reader: FrameReader | None = None
+        self._session: Session | None = None
+        self._admission: tuple[list[str], str | None] | None = None
+        """The subprotocols that the client offered and the agent's name in the address, until they are judged."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._leaving = False
+        self.transport: asyncio.Transport
+
+    # asyncio.Protocol -----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport is ours now."""
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self._reader is not None:
+            if self._session is not None:
+                self._session.heard = True
+            self._reader.feed(data)
+            if self._reader.closing:
+                self._leave()
+        elif self._handshake is not None:
+            self._shake_hands(data)
+
+    def eof_received(self) -> bool:
+        """The client sends no more: the transport may close."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The socket holds as much as it may."""
+        if self._session is not None:
+            self._session.full(self._loop.time())
+
+    def resume_writing(self) -> None:
+        """The socket has room again."""
+        if self._session is not None and not self._session.closed:
+            self._session.drained()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature is asyncio's
+        """The socket is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+        session, self._session = self._session, None
+        if session is not None:
+            session.lost()
+            self._sessions.lost(session)
+            code = self._reader.close_code if self._reader is not None else 1006
+            self._sessions.metrics.count_close(code)
+            log.debug("connection closed", session=session.id, agent=session.agent, code=code)
+        self._reader = None
+        self._handshake = None
+
+    # Session's connection -------------------------------------------------------------------------------------------
+
+    def write(self, blob: bytes) -> None:
+        """Send encoded frames."""
+        self.transport.write(blob)
+
+    def pause_reading(self) -> None:
+        """Take no more from the socket."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake; after `CLOSE_SECONDS` the socket is cut, whatever the peer does."""
+        if self._reader is not None and not self._reader.closing:
+            self._reader.close(code, reason)
+            self._leave()
+
+    def shutdown(self) -> None:
+        """HTTP is going down. The broker has said goodbye before."""
+        self.transport.close()
+
+    # Inside ---------------------------------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """The closing handshake is under way: nothing is read or sent for the session any more."""
+        if self._session is not None:
+            self._session.lost()
+        if not self._leaving:
+            self._leaving = True
+            self.resume_reading()  # or its answer to the closing handshake would never be seen
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(CLOSE_SECONDS, self.transport.abort)
+
+    def _send(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if data:
+            self.transport.write(data)
+            if self._session is not None and not self._session.writable:
+                self._session.owe(len(data))
+        elif self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:  # TLS has no half-close
+            self.transport.close()
+
+    def _shake_hands(self, data: bytes) -> None:
+        handshake = self._handshake
+        assert handshake is not None
+        handshake.receive_data(data)
+        for event in handshake.events_received():
+            assert isinstance(event, Request)
+            self._answer(handshake, event)
+        for out in handshake.data_to_send():
+            self._send(out)
+        if handshake.handshake_exc is not None:
+            self.transport.close()
+        elif self._reader is not None:
+            self._handshake = None
+            self._admit()
+
+    def _answer(self, handshake: ServerProtocol, request: Request) -> None:
+        if urlsplit(request.path).path != PATH:
+            handshake.send_response(handshake.reject(404, f"WebSocket connections are taken at {PATH}\n"))
+            return
+        why = self._page_refused(request)
+        if why is not None:
+            self._sessions.metrics.count_connection_refusal("origin")
+            handshake.send_response(handshake.reject(403, why + "\n"))
+            return
+        response = handshake.accept(request)
+        offered = [
+            name.strip() for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in value.split(",")
+        ]
+        if response.status_code == 101 and SUBPROTOCOL in offered:
+            response.headers["Sec-WebSocket-Protocol"] = SUBPROTOCOL
+        handshake.send_response(response)
+        if response.status_code != 101:
+            return
+        self._session = Session(self._sessions, self, _address(self.transport))
+        self._reader = FrameReader(
+            self._sessions.settings.max_frame, self._session.receive_text, self._session.receive_binary, self._send
+        )
+        names = parse_qs(urlsplit(request.path).query).get("agent", [])
+        self._admission = (offered, names[0] if names else None)
+
+    def _page_refused(self, request: Request) -> str | None:
+        """Why a page in somebody's browser may not connect; None for anybody else.
+
+        Browsers send `Origin` with every WebSocket handshake, so that tells enough (RFC 6455, section 10.2).
+        """
+        if self._sessions.settings.insecure:
+            return None
+        return next(filter(None, (why_refused(None, origin) for origin in request.headers.get_all("Origin"))), None)
+
+    def _admit(self) -> None:
+        """Let the connection in, or close it with the code that says why not."""
+        assert self._admission is not None
+        offered, agent = self._admission
+        self._admission = None
+        session = self._session
+        assert session is not None
+        refused = self._refusal(offered, agent)
+        if refused is not None:
+            code, reason = refused
+            self._sessions.metrics.count_connection_refusal(reason.split(":")[0])
+            self.close(code, reason)
+            return
+        session.agent = agent
+        self.transport.set_write_buffer_limits(high=self._sessions.settings.write_buffer)
+        session.write = self.transport.write
+        self._sessions.metrics.connections_opened += 1
+        self._sessions.joined(session)
+        if agent is None:
+            self._timer = self._loop.call_later(self._sessions.settings.hello_timeout, self._no_hello)
+        log.debug("connection opened", session=session.id)
+
+    def _refusal(self, offered: list[str], agent: str | None) -> tuple[CloseCode, str] | None:
+        if offered and SUBPROTOCOL not in offered:
+            return CloseCode.NOT_THIS_PROTOCOL, f"subprotocol: this is {SUBPROTOCOL}"
+        if self._sessions.draining:
+            return CloseCode.TRY_AGAIN_LATER, "shutting down: reconnect"
+        limit = self._sessions.settings.max_connections
+        if len(self._sessions.open) >= limit:
+            return CloseCode.CONNECTION_LIMIT, f"connection limit: {limit} are open (max_connections)"
+        if agent is not None:
+            try:
+                check_agent(agent)
+            except BadName:
+                return CloseCode.UNAUTHORIZED, "agent name: not one that an agent can have"
+        return None
+
+    def _no_hello(self) -> None:
+        self._timer = None
+        if self._session is not None and self._session.agent is None:
+            self.close(CloseCode.UNAUTHORIZED, "no hello in time (hello_timeout)")
+
+
+def _address(transport: asyncio.Transport) -> str:
+    peer = transport.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""

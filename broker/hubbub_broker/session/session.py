@@ -1,0 +1,479 @@
+"""A session: one connected agent. Checks what it asks for, and passes it to the shards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import time
+from typing import TYPE_CHECKING, Protocol
+
+from hubbub_broker.log import LogError
+from hubbub_broker.logs import get_logger
+from hubbub_broker.shard import Cursor, PatternSubscription, Publisher, Shard, Sink, Start
+from hubbub_broker.wire import text_frame
+from hubbub_protocol import __version__
+from hubbub_protocol.codec import decode_client, encode, reference_of, split_binary
+from hubbub_protocol.errors import BadFrame, CloseCode, ErrorCode, ProtocolError
+from hubbub_protocol.frames import (
+    Ack,
+    ClientFrame,
+    Err,
+    Extend,
+    Frame,
+    Goaway,
+    Hello,
+    Nack,
+    Ok,
+    Ping,
+    Pong,
+    Pub,
+    Rid,
+    Sub,
+    Term,
+    Unsub,
+    Welcome,
+)
+from hubbub_protocol.names import check_agent, check_group, check_pattern, group_of, is_pattern
+
+from .refusal import Refusal
+
+if TYPE_CHECKING:
+    from .sessions import Sessions
+
+_UNREADABLE_RETRY = 1.0
+"""Seconds after which what failed to be read may be asked for again."""
+
+log = get_logger(__name__)
+
+PUBLISHERS_KEPT = 4096
+"""Topics for which a connection keeps what its publishes have in common. Beyond that it is worked out anew."""
+
+
+Publish = Callable[[Publisher, Pub, bytes | None, Sink], None]
+"""A shard's way in: what `Sequencer.publish` is."""
+
+
+class Connection(Protocol):
+    """What a session needs of its socket."""
+
+    def write(self, blob: bytes) -> None:
+        """Send encoded frames."""
+
+    def pause_reading(self) -> None:
+        """Take no more from the socket."""
+
+    def resume_reading(self) -> None:
+        """Go on."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close with that code, after what was written."""
+
+
+class Session:
+    """One agent on one connection. A `Sink` for the shards."""
+
+    __slots__ = (
+        "_connection",
+        "_in_flight_max",
+        "_owed",
+        "_owing",
+        "_publishers",
+        "_replays",
+        "_sessions",
+        "_stopped_by",
+        "address",
+        "agent",
+        "closed",
+        "cursors",
+        "heard",
+        "id",
+        "in_flight",
+        "life",
+        "meta",
+        "patterns",
+        "paused_since",
+        "since",
+        "subscribed",
+        "writable",
+        "write",
+    )
+
+    def __init__(self, sessions: Sessions, connection: Connection, address: str) -> None:
+        self._sessions = sessions
+        self._connection = connection
+        self.write: Callable[[bytes], None] = connection.write
+        self.writable = True
+        self.cursors: dict[str, Cursor] = {}
+        self.address = address
+        """Where the client is, for operators."""
+        self.agent: str | None = None
+        """Who it is, once known."""
+        self.id = sessions.next_id()
+        self.life: str | None = None
+        """The client's own name for this life of the agent, across connections."""
+        self.meta = b""
+        self.since = time()
+        self.heard = True
+        """Whether anything has come from the client since the last heartbeat."""
+        self.paused_since = 0.0
+        """Since when (loop time) the socket is full; 0.0 while it is not."""
+        self.in_flight = 0
+        self._in_flight_max = sessions.settings.max_inflight
+        self.patterns: dict[str, list[tuple[Shard, PatternSubscription]]] = {}
+        self.subscribed: set[str] = set()
+        """Topics that it asked for by name."""
+        self._publishers: dict[str, tuple[Publisher, Publish]] = {}
+        self._replays: set[asyncio.Task[None]] = set()
+        self._stopped_by = 0
+        self._owed = 0
+        """Bytes of answers that were written while the socket was full."""
+        self._owing = False
+        self.closed = False
+
+    # Sink -----------------------------------------------------------------------------------------------------------
+
+    def answer(self, lines: list[bytes]) -> None:
+        """Send answers to requests."""
+        if not self.closed:
+            frame = text_frame(b"\n".join(lines))
+            self.write(frame)
+            if not self.writable:
+                self.owe(len(frame))
+
+    def settle(self, count: int, lines: list[bytes]) -> None:
+        """Send answers to publishes."""
+        self.in_flight -= count
+        self.answer(lines)
+
+    def owe(self, size: int) -> None:
+        """An answer was written to a socket that was full already.
+
+        A client that goes on asking and never reads is read no further, until it has taken what it asked for.
+        """
+        self._owed += size
+        if self._owed > self._sessions.settings.write_buffer and not self._owing:
+            self._owing = True
+            self.stop_reading()
+
+    def stop_reading(self) -> None:
+        """One more shard asks to take nothing from this connection for now."""
+        self._stopped_by += 1
+        if self._stopped_by == 1 and not self.closed:
+            self._connection.pause_reading()
+
+    def resume_reading(self) -> None:
+        """One shard fewer asks for that."""
+        self._stopped_by -= 1
+        if self._stopped_by == 0 and not self.closed:
+            self._connection.resume_reading()
+
+    # From the connection --------------------------------------------------------------------------------------------
+
+    def receive_text(self, payload: bytes) -> None:
+        """A text frame: one line or more."""
+        metrics = self._sessions.metrics
+        metrics.frames_in += 1
+        metrics.bytes_in += len(payload)
+        if b"\n" in payload:
+            for line in payload.split(b"\n"):
+                if line and not self.closed:
+                    self._receive_line(line)
+        else:
+            self._receive_line(payload)
+
+    def receive_binary(self, payload: bytes) -> None:
+        """A binary frame: one message whose payload is bytes."""
+        self._sessions.metrics.frames_in += 1
+        self._sessions.metrics.bytes_in += len(payload)
+        try:
+            header, body = split_binary(payload)
+            frame = decode_client(header)
+        except BadFrame as error:
+            self._refuse_line(b"", error)
+            return
+        if type(frame) is not Pub:
+            self._refuse(frame.rid, ErrorCode.BAD_REQUEST, "a binary frame holds a `pub`")
+        elif frame.data:
+            self._refuse_publish(
+                frame, Refusal(ErrorCode.BAD_REQUEST, "a binary frame's header has no `data`: the payload follows it")
+            )
+        else:
+            self._publish(frame, body)
+
+    def full(self, now: float) -> None:
+        """The socket can take no more."""
+        self.writable = False
+        self.paused_since = now
+
+    def drained(self) -> None:
+        """The socket can take more."""
+        self.writable = True
+        self.paused_since = 0.0
+        self._owed = 0
+        if self._owing:
+            self._owing = False
+            self.resume_reading()
+        self._sessions.catch_up.wake(self)
+
+    def lost(self) -> None:
+        """The connection is gone, or about to go. What it has published stays; its cursors cost nothing any more."""
+        if self.closed:
+            return
+        self.closed = True
+        self.writable = False
+        for task in self._replays:
+            task.cancel()
+        for parts in self.patterns.values():
+            for shard, part in parts:
+                shard.readers.forget_pattern(part)
+        for cursor in list(self.cursors.values()):
+            cursor.detach()
+        self._sessions.left(self)
+
+    def go_away(self, reason: str, reconnect_after: float) -> None:
+        """Tell the client that the broker is leaving."""
+        self.answer([encode(Goaway(reason=reason, reconnect_after=reconnect_after))])
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Close the connection."""
+        self._connection.close(code, reason)
+
+    @property
+    def subscriptions(self) -> int:
+        """How many subscriptions it holds."""
+        return len(self.subscribed) + len(self.patterns)
+
+    # Lines ----------------------------------------------------------------------------------------------------------
+
+    def _receive_line(self, line: bytes) -> None:
+        try:
+            frame = decode_client(line)
+        except BadFrame as error:
+            self._refuse_line(line, error)
+            return
+        if type(frame) is Pub:
+            if frame.data:
+                self._publish(frame, None)
+            else:
+                self._refuse_publish(frame, Refusal(ErrorCode.BAD_REQUEST, "`data` is missing"))
+            return
+        try:
+            self._handle(frame)
+        except Refusal as refusal:
+            self._refuse(frame.rid, refusal.code, refusal.message, refusal.retry_after)
+        except ProtocolError as error:
+            self._refuse(frame.rid, ErrorCode.BAD_REQUEST, str(error))
+        except LogError as error:
+            because = _unreadable(error)
+            self._refuse(frame.rid, because.code, because.message, because.retry_after)
+
+    def _handle(self, frame: ClientFrame) -> None:
+        match frame:
+            case Ping():
+                self.answer([encode(Pong(rid=frame.rid))])
+            case Hello():
+                self._hello(frame)
+            case Sub():
+                self._subscribe(frame)
+            case Unsub():
+                self._unsubscribe(frame)
+            case Ack() | Nack() | Extend() | Term():
+                raise Refusal(ErrorCode.BAD_REQUEST, "this broker has no consumers: subscribe without `consumer`")
+
+    def _hello(self, hello: Hello) -> None:
+        check_agent(hello.agent)
+        for group in hello.groups or ():
+            check_group(group)
+        if self.agent is not None and self.agent != hello.agent:
+            raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
+        if hello.session is not None and not 1 <= len(hello.session) <= 128:
+            raise Refusal(ErrorCode.BAD_REQUEST, "`session` has 1 to 128 characters")
+        self.agent = hello.agent
+        self.life = hello.session
+        self.meta = bytes(hello.meta)
+        self._publishers.clear()  # what was worked out for a name that the handshake gave may count differently now
+        self._sessions.greeted(self)
+        settings = self._sessions.settings
+        self.answer(
+            [
+                encode(
+                    Welcome(
+                        agent=self.agent,
+                        session=self.life or self.id,
+                        server=f"hubbub/{__version__}",
+                        heartbeat=settings.heartbeat,
+                        limits={
+                            "max_frame": settings.max_frame,
+                            "max_inflight": settings.max_inflight,
+                            "max_subscriptions": settings.max_subscriptions,
+                            "publish_rate": settings.publish_rate,
+                        },
+                        rid=hello.rid,
+                        ts=time(),
+                    )
+                )
+            ]
+        )
+
+    def _known(self) -> str:
+        if self.agent is None:
+            raise Refusal(ErrorCode.UNAUTHORIZED, "say who you are first: `hello`, or ?agent=NAME in the address")
+        return self.agent
+
+    # Publish --------------------------------------------------------------------------------------------------------
+
+    def _publish(self, pub: Pub, payload: bytes | None) -> None:
+        sessions = self._sessions
+        known = self._publishers.get(pub.topic)
+        try:
+            if known is None or known[0].topic.gone:
+                known = self._open_publisher(pub)
+            if self.in_flight >= self._in_flight_max:
+                raise Refusal(
+                    ErrorCode.OVERLOADED,
+                    f"{self.in_flight} publishes of this connection wait for their answer, the limit (max_inflight)",
+                    0.1,
+                )
+            sessions.admit(known[0].name, pub)
+        except Refusal as refusal:
+            self._refuse_publish(pub, refusal)
+            return
+        except ProtocolError as error:
+            self._refuse_publish(pub, Refusal(ErrorCode.BAD_REQUEST, str(error)))
+            return
+        except LogError as error:
+            self._refuse_publish(pub, _unreadable(error))
+            return
+        self.in_flight += 1
+        try:
+            known[1](known[0], pub, payload, self)
+        except LogError as error:
+            self.in_flight -= 1
+            self._refuse_publish(pub, _unreadable(error))
+
+    def _open_publisher(self, pub: Pub) -> tuple[Publisher, Publish]:
+        agent = self._known()
+        shard, topic = self._sessions.open_topic(pub.topic)
+        if len(self._publishers) >= PUBLISHERS_KEPT:
+            self._publishers.clear()
+        known = self._publishers[pub.topic] = (Publisher(agent, self.life, topic), shard.publish)
+        return known
+
+    # Subscribe ------------------------------------------------------------------------------------------------------
+
+    def _subscribe(self, sub: Sub) -> None:
+        self._known()
+        name = check_pattern(sub.topic)
+        if sub.consumer is not None:
+            raise Refusal(ErrorCode.BAD_REQUEST, "this broker has no consumers: subscribe without `consumer`")
+        start = Start.parse(sub.start)
+        if name in self.subscribed or name in self.patterns:
+            raise Refusal(ErrorCode.CONFLICT, f"this connection is subscribed to {name} already: `unsub` it first")
+        limit = self._sessions.settings.max_subscriptions
+        if self.subscriptions >= limit:
+            raise Refusal(
+                ErrorCode.OVERLOADED,
+                f"this connection has {limit} subscriptions, the limit (max_subscriptions): "
+                "unsubscribe some, or use a pattern",
+            )
+        if is_pattern(name):
+            self._subscribe_pattern(sub, start)
+        else:
+            self._subscribe_topic(sub, start)
+
+    def _subscribe_topic(self, sub: Sub, start: Start) -> None:
+        shard = self._sessions.shard_of(group_of(sub.topic))
+        cursor, gap = shard.readers.subscribe(self, sub.topic, start)
+        self.subscribed.add(sub.topic)
+        topic = cursor.topic
+        first = topic.store.first_seq(topic.log)
+        ok = Ok(
+            rid=sub.rid,
+            topic=topic.name,
+            head=topic.delivered,
+            next=max(cursor.next, min(first, topic.delivered + 1)),
+            epoch=topic.store.epoch,
+        )
+        lines: list[Frame] = [ok]
+        if gap is not None:
+            self._sessions.metrics.count_gap(gap.reason)
+            lines.append(gap)
+        self.answer([encode(line) for line in lines])
+        shard.readers.begin(cursor)
+
+    def _subscribe_pattern(self, sub: Sub, start: Start) -> None:
+        pattern = sub.topic
+        first = group_of(pattern)
+        shards = self._sessions.shards if is_pattern(first) else [self._sessions.shard_of(first)]
+        waiting = len(shards)
+
+        def on_live() -> None:
+            nonlocal waiting
+            waiting -= 1
+            if not waiting:
+                self.answer([b'{"op":"live","topic":"%b","seq":0}' % pattern.encode()])
+
+        parts = [(shard, shard.readers.subscribe_pattern(self, pattern, start, on_live)) for shard in shards]
+        self.patterns[pattern] = parts
+        self.answer([encode(Ok(rid=sub.rid, topic=pattern, head=0, next=0, epoch=shards[0].log.epoch))])
+        if start.is_new:
+            for _ in parts:
+                on_live()
+            return
+        task = asyncio.get_running_loop().create_task(self._replay(parts), name=f"replay {pattern}")
+        self._replays.add(task)
+        task.add_done_callback(self._replays.discard)
+
+    async def _replay(self, parts: list[tuple[Shard, PatternSubscription]]) -> None:
+        try:
+            for shard, part in parts:
+                await shard.readers.replay(part)
+        except LogError as error:  # half a replay must not look like a whole one
+            self.close(CloseCode.TRY_AGAIN_LATER, _unreadable(error).message[:100])
+
+    def _unsubscribe(self, unsub: Unsub) -> None:
+        self._known()
+        name = check_pattern(unsub.topic)
+        if name in self.subscribed:
+            self.subscribed.discard(name)
+            self._sessions.shard_of(group_of(name)).readers.drop(self.cursors[name])
+        elif name in self.patterns:
+            for shard, part in self.patterns.pop(name):
+                shard.readers.drop_pattern(part)
+        else:
+            raise Refusal(ErrorCode.NOT_FOUND, f"this connection has no subscription to {name}")
+        self.answer([encode(Ok(rid=unsub.rid, topic=name))])
+
+    # Refuse ---------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, rid: Rid | None, code: ErrorCode, message: str, retry_after: float | None = None) -> None:
+        self._sessions.metrics.count_request_refusal(code)
+        self.answer([encode(Err(code=code, message=message, rid=rid, retry_after=retry_after))])
+
+    def _refuse_publish(self, pub: Pub, refusal: Refusal) -> None:
+        self._sessions.metrics.count_refusal(refusal.code)
+        self.answer(
+            [
+                encode(
+                    Err(
+                        code=refusal.code,
+                        message=refusal.message,
+                        rid=pub.rid,
+                        id=pub.id,
+                        topic=pub.topic,
+                        retry_after=refusal.retry_after,
+                    )
+                )
+            ]
+        )
+
+    def _refuse_line(self, line: bytes, error: BadFrame) -> None:
+        self._sessions.metrics.count_request_refusal(ErrorCode.BAD_REQUEST)
+        rid, id = reference_of(line)
+        self.answer([encode(Err(code=ErrorCode.BAD_REQUEST, message=str(error), rid=rid, id=id))])
+
+
+def _unreadable(error: LogError) -> Refusal:
+    """The log could not be read. Who asked is told, and the operator; nobody else notices."""
+    log.error("log unreadable", reason=str(error))
+    return Refusal(ErrorCode.INTERNAL, f"the log could not be read: {error}", _UNREADABLE_RETRY)

@@ -1,0 +1,63 @@
+"""The lines that a shard answers a publisher with, encoded by hand: one is due for every publish."""
+
+from hubbub_protocol.codec import decode_broker, encode, encode_value
+from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.frames import Err, Ok, Pub
+
+
+def ok(pub: Pub, wire_id: bytes, wire_topic: bytes, seq: int, lc: int) -> bytes:
+    """The `ok` of a durable message. `wire_id` is the id as JSON text; a topic needs no escaping."""
+    if pub.rid is None:
+        return b'{"op":"ok","id":%b,"topic":"%b","seq":%d,"lc":%d}' % (wire_id, wire_topic, seq, lc)
+    return b'{"op":"ok","rid":%b,"id":%b,"topic":"%b","seq":%d,"lc":%d}' % (
+        encode_value(pub.rid),
+        wire_id,
+        wire_topic,
+        seq,
+        lc,
+    )
+
+
+def ok_signal(pub: Pub, wire_id: bytes, wire_topic: bytes, lc: int) -> bytes:
+    """The `ok` of an ephemeral message, which has no seq."""
+    if pub.rid is None:
+        return b'{"op":"ok","id":%b,"topic":"%b","lc":%d}' % (wire_id, wire_topic, lc)
+    return b'{"op":"ok","rid":%b,"id":%b,"topic":"%b","lc":%d}' % (encode_value(pub.rid), wire_id, wire_topic, lc)
+
+
+def ok_duplicate(line: bytes) -> bytes:
+    """The same `ok`, for a message that was there already."""
+    return line[:-1] + b',"dup":true}'
+
+
+def refusal(
+    pub: Pub, code: ErrorCode, message: str, *, retry_after: float | None = None, expect: int | None = None
+) -> bytes:
+    """The `err` of a publish that was not taken."""
+    return encode(
+        Err(
+            code=code,
+            message=message,
+            rid=pub.rid,
+            id=pub.id,
+            topic=pub.topic,
+            retry_after=retry_after,
+            expect=expect,
+        )
+    )
+
+
+def failed(ok_line: bytes, message: str, retry_after: float) -> bytes:
+    """The `err` in place of an `ok` that was not sent, because its batch did not reach stable storage."""
+    taken = decode_broker(ok_line)
+    assert isinstance(taken, Ok)
+    return encode(
+        Err(
+            code=ErrorCode.READ_ONLY,
+            message=message,
+            rid=taken.rid,
+            id=taken.id,
+            topic=taken.topic,
+            retry_after=retry_after,
+        )
+    )

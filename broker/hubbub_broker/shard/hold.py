@@ -1,0 +1,122 @@
+"""Causal hold-back: messages that wait for the one they answer.
+
+Pure bookkeeping; the shard asks it what to hold, what a new message sets free, and what has waited long enough.
+
+A publisher's numbered messages (`n`) keep their order even when one of them waits: those behind it wait with it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from hubbub_protocol.frames import Pub
+
+from .publisher import Publisher
+from .sink import Sink
+
+
+class Held:
+    """One message that waits: for `parent`, or only behind an earlier one of its publisher's (`parent` None)."""
+
+    __slots__ = ("deadline", "key", "parent", "pub", "publisher", "size", "waiters")
+
+    def __init__(
+        self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, parent: str | None, deadline: float
+    ) -> None:
+        self.publisher = publisher
+        self.pub = pub
+        self.key = (publisher.name, pub.id, pub.ephemeral)
+        self.waiters = [(sink, pub, payload)]
+        """Who is owed an answer, to which request: more than one when the publisher sent it again meanwhile."""
+        self.parent = parent
+        self.deadline = deadline
+        self.size = len(pub.data) + len(payload or b"")
+
+
+class HoldBack:
+    """The messages of one topic that wait, oldest first."""
+
+    __slots__ = ("_by_key", "_last_n", "_parents", "bytes")
+
+    def __init__(self) -> None:
+        self._parents: dict[str, int] = {}
+        self._by_key: OrderedDict[tuple[str, str, bool], Held] = OrderedDict()
+        self._last_n: dict[bytes, int] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(self._by_key.values())
+
+    def add(self, held: Held) -> None:
+        """Hold a message."""
+        self._by_key[held.key] = held
+        self.bytes += held.size
+        if held.parent is not None:
+            self._parents[held.parent] = self._parents.get(held.parent, 0) + 1
+        if held.pub.n is not None:
+            self._last_n[held.publisher.key] = held.pub.n
+
+    def find(self, publisher: Publisher, pub: Pub) -> Held | None:
+        """The message that this one repeats, if it waits here. A signal and a durable message are two messages."""
+        return self._by_key.get((publisher.name, pub.id, pub.ephemeral))
+
+    def last_n(self, key: bytes) -> int | None:
+        """The largest `n` of that publisher that waits here."""
+        return self._last_n.get(key)
+
+    def oldest(self) -> Held:
+        """The one that has waited longest."""
+        return next(iter(self._by_key.values()))
+
+    def freed_by(self, id: str) -> list[Held]:
+        """Take out, in the order they came, all that waited for the message `id` and for nothing else."""
+        if self._parents.pop(id, 0) == 0:
+            return []
+        for held in self._by_key.values():
+            if held.parent == id:
+                held.parent = None
+        return self.ready()
+
+    def overdue(self, now: float) -> Held | None:
+        """Take out the one that has waited longest, if that is past its deadline.
+
+        One at a time: what it sets free must go out before the next one counts as an orphan.
+        """
+        if not self._by_key or self.oldest().deadline > now:  # deadlines only grow along the queue
+            return None
+        return self.evict()
+
+    def evict(self) -> Held:
+        """Take out the one that has waited longest: there are too many."""
+        held = self.oldest()
+        self._remove(held)
+        return held
+
+    def ready(self) -> list[Held]:
+        """Take out, in the order they came, all that wait for nothing any more."""
+        blocked: set[bytes] = set()
+        free: list[Held] = []
+        for held in self._by_key.values():
+            numbered = held.pub.n is not None
+            if held.parent is None and not (numbered and held.publisher.key in blocked):
+                free.append(held)
+            elif numbered:
+                blocked.add(held.publisher.key)
+        for held in free:
+            self._remove(held)
+        return free
+
+    def _remove(self, held: Held) -> None:
+        del self._by_key[held.key]
+        self.bytes -= held.size
+        if held.parent is not None:
+            left = self._parents.get(held.parent, 1) - 1
+            if left:
+                self._parents[held.parent] = left
+            else:
+                self._parents.pop(held.parent, None)
+        key = held.publisher.key
+        if held.pub.n is not None and self._last_n.get(key) == held.pub.n:
+            del self._last_n[key]

@@ -1,0 +1,189 @@
+"""Readers: who reads which topic from where. Hands out runs, and lets subscriptions and patterns join and leave."""
+
+import asyncio
+from collections.abc import Callable
+
+from hubbub_broker.log import ShardLog
+from hubbub_broker.metrics import Metrics
+from hubbub_broker.wire import frames, text_frame
+from hubbub_protocol.codec import encode
+from hubbub_protocol.frames import Gap
+from hubbub_protocol.names import literal_prefix
+
+from .catch_up import CatchUp, live_line, without_expired
+from .cursor import Cursor
+from .pattern import PatternSubscription
+from .sink import Sink
+from .start import Start
+from .topic import Run, Topic
+
+TOPICS_PAGE = 200
+"""Topics looked at in one go when a pattern asks for the past."""
+
+
+class Readers:
+    """The cursors of a shard's topics. Which topics there are is the shard's business: it is asked by `topic`."""
+
+    def __init__(self, log: ShardLog, metrics: Metrics, catch_up: CatchUp, topic: Callable[[str], Topic]) -> None:
+        self.patterns: dict[PatternSubscription, None] = {}
+        self.pattern_epoch = 0
+        """Counts the changes of `patterns`: a topic whose own count is behind has to look for new ones."""
+        self._log = log
+        self._metrics = metrics
+        self._catch_up = catch_up
+        self._topic = topic
+
+    def deliver(self, topic: Topic, run: Run, now: float) -> None:
+        """Give a run to everyone who has all that was before it; who is full stays behind, at a number."""
+        topic.used = now
+        if topic.pattern_epoch != self.pattern_epoch:
+            self._attach_patterns(topic)
+        topic.delivered += run.durable
+        signals = len(run.lines) - run.durable
+        topic.signals += signals
+        live = topic.live
+        if not live or not run.lines:
+            return
+        lines, special = run.lines, run.special
+        if special is not None:
+            lines, special = without_expired(topic, run.first, lines, special, now, self._metrics)
+            if not lines:
+                return
+        blob = frames(lines, special)
+        behind: list[Cursor] | None = None
+        for cursor in live:
+            sink = cursor.sink
+            if sink.writable:
+                sink.write(blob)
+            elif behind is None:
+                behind = [cursor]
+            else:
+                behind.append(cursor)
+        count = len(live)
+        if behind is not None:
+            count -= len(behind)
+            for cursor in behind:
+                del live[cursor]
+                cursor.next = run.first
+                cursor.signals_seen = topic.signals - signals
+                self._catch_up.add(cursor)
+        self._metrics.deliveries_live += count * len(lines)
+        self._metrics.bytes_out += count * len(blob)
+
+    # One topic ------------------------------------------------------------------------------------------------------
+
+    def subscribe(self, sink: Sink, name: str, start: Start) -> tuple[Cursor, Gap | None]:
+        """A cursor for one topic, not yet moving: `begin` starts it, once its `ok` has been sent.
+
+        A connection has one cursor for each topic. If a pattern of its own reads this topic already, the new cursor
+        takes over: from where it was asked to start, or from where the pattern still was, whichever comes first.
+        """
+        topic = self._topic(name)
+        earlier = sink.cursors.get(name)
+        next, gap = start.in_topic(topic)
+        cursor = Cursor(sink, topic, next, self.join)
+        if earlier is not None:
+            earlier.detach()
+            cursor.next = min(next, earlier.next)
+            cursor.signals_seen = earlier.signals_seen if earlier.next <= topic.delivered else topic.signals
+            if earlier.pattern is not None:
+                earlier.pattern.settle()
+        sink.cursors[name] = cursor
+        return cursor, gap
+
+    def begin(self, cursor: Cursor) -> None:
+        """Start a cursor: live at once if it is at the head, else by way of the log."""
+        if cursor.next > cursor.topic.delivered:
+            self.join(cursor)
+        else:
+            self._catch_up.add(cursor)
+
+    def join(self, cursor: Cursor) -> None:
+        """A cursor has reached the head: it becomes live, and its reader is told what it should know."""
+        topic = cursor.topic
+        topic.live[cursor] = None
+        missed = topic.signals - cursor.signals_seen
+        if missed:
+            self._metrics.ephemeral_dropped += missed
+            self._metrics.count_gap("slow")
+            at = topic.delivered
+            cursor.sink.write(
+                text_frame(encode(Gap(topic=topic.name, first=at, last=at, reason="slow", dropped=missed)))
+            )
+        if cursor.announce:
+            cursor.announce = False
+            pattern = cursor.pattern
+            if pattern is None or not pattern.start.is_new:
+                cursor.sink.write(text_frame(live_line(topic.name, topic.delivered)))
+            if pattern is not None and cursor in pattern.unfinished:
+                pattern.finish(cursor)
+                pattern.settle()
+
+    def drop(self, cursor: Cursor) -> None:
+        """The reader wants no more of this topic by its own name. A pattern of its own that matches goes on with it."""
+        cursor.detach()
+        for subscription in self.patterns:
+            if subscription.sink is cursor.sink and subscription.matches(cursor.topic.name):
+                self._attach_at(subscription, cursor.topic, cursor.next)
+                return
+
+    # Patterns -------------------------------------------------------------------------------------------------------
+
+    def subscribe_pattern(
+        self, sink: Sink, pattern: str, start: Start, on_live: Callable[[], None]
+    ) -> PatternSubscription:
+        """A rule for this shard's topics, in force from now. If it asks for the past, `replay` has to follow."""
+        self.pattern_epoch += 1
+        subscription = PatternSubscription(sink, pattern, start, on_live)
+        self.patterns[subscription] = None
+        return subscription
+
+    def attach(self, subscription: PatternSubscription, topic: Topic) -> None:
+        """Let a pattern join one topic that it matches, unless its connection reads that topic already."""
+        if not subscription.closed and topic.name not in subscription.sink.cursors:
+            self._attach_at(subscription, topic, subscription.start_in(topic))
+
+    def _attach_at(self, subscription: PatternSubscription, topic: Topic, next: int) -> None:
+        cursor = Cursor(subscription.sink, topic, next, self.join, subscription)
+        subscription.sink.cursors[topic.name] = cursor
+        if subscription.listing and next <= topic.delivered:
+            subscription.unfinished.add(cursor)
+        self.begin(cursor)
+
+    async def replay(self, subscription: PatternSubscription) -> None:
+        """Let a pattern that asks for the past join every topic that there is, some at a time.
+
+        It becomes live when all that was there has been sent. Topics that come meanwhile join by themselves.
+        """
+        after = ""
+        prefix = literal_prefix(subscription.pattern)
+        while not subscription.closed:
+            page = self._log.topics(prefix, after, TOPICS_PAGE)
+            for info in page:
+                if subscription.matches(info.name) and info.name not in subscription.sink.cursors:
+                    self.attach(subscription, self._topic(info.name))
+                    await subscription.room()
+            if len(page) < TOPICS_PAGE:
+                break
+            after = page[-1].name
+            await asyncio.sleep(0)  # a page is half a millisecond of the loop
+        subscription.listing = False
+        subscription.settle()
+
+    def drop_pattern(self, subscription: PatternSubscription) -> None:
+        """Take a pattern back, with its cursors."""
+        subscription.closed = True
+        self.patterns.pop(subscription, None)
+        for cursor in [each for each in subscription.sink.cursors.values() if each.pattern is subscription]:
+            self.drop(cursor)
+
+    def forget_pattern(self, subscription: PatternSubscription) -> None:
+        """The connection of a pattern is gone, and its cursors with it."""
+        subscription.closed = True
+        self.patterns.pop(subscription, None)
+
+    def _attach_patterns(self, topic: Topic) -> None:
+        topic.pattern_epoch = self.pattern_epoch
+        for subscription in self.patterns:
+            if subscription.matches(topic.name):
+                self.attach(subscription, topic)

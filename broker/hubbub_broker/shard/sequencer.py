@@ -1,0 +1,418 @@
+"""The sequencer: decides of each publish whether it is taken, and what its place is. Nothing here waits or does I/O.
+
+publish()    refuse | duplicate | hold back | take
+_take()      seq, lc, and the line that every reader will get, encoded once -> the batch
+"""
+
+from asyncio import AbstractEventLoop
+from collections import deque
+
+from xxhash import xxh3_64_intdigest
+
+from hubbub_broker.config import Settings
+from hubbub_broker.log import ShardLog
+from hubbub_broker.metrics import Metrics
+from hubbub_protocol.codec import decode_broker, encode_value
+from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.frames import Msg, Pub
+
+from . import answers
+from .batch import RETRY_SECONDS, Batch
+from .hold import Held, HoldBack
+from .publisher import Publisher
+from .sink import Sink
+from .topic import Topic
+
+
+class Sequencer:
+    """Puts the messages of a shard's topics in order. One thread, no locks."""
+
+    def __init__(
+        self, log: ShardLog, batch: Batch, settings: Settings, metrics: Metrics, loop: AbstractEventLoop
+    ) -> None:
+        self._log = log
+        self._batch = batch
+        self._metrics = metrics
+        self._loop = loop
+        self._holding: dict[Topic, None] = {}
+        self._arrived: deque[tuple[Topic, str]] = deque()
+        self._releasing = False
+        self._pending_soft = settings.pending_soft
+        self._pending_hard = settings.pending_hard
+        self._hold_seconds = settings.hold_seconds
+        self._hold_messages = settings.hold_messages
+
+    def publish(  # noqa: PLR0911 - a return for each way in which a publish can end
+        self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink
+    ) -> None:
+        """Take one message, or refuse it. Its answer goes to `sink.settle`, now or when it is durable.
+
+        The caller has checked the names and the limits of its own (frame size, rate, messages in flight).
+        """
+        if not self._batch.scheduled:
+            self._batch.schedule()
+        topic = publisher.topic
+        if pub.ttl is not None and 0 < topic.policy.max_ttl < pub.ttl:
+            message = f"`ttl` is {pub.ttl:g} s; the limit here (max_ttl) is {topic.policy.max_ttl:g} s"
+            self._refuse(sink, pub, ErrorCode.BAD_REQUEST, message)
+            return
+        if pub.ephemeral or not topic.policy.durable:
+            self._publish_signal(publisher, pub, payload, sink)
+            return
+        log = self._log
+        if log.failed is not None:
+            self._refuse_read_only(sink, pub)
+            return
+        raw_id = pub.id.encode()
+        dedup_hash = xxh3_64_intdigest(raw_id, publisher.dedup_seed)
+        seq = log.dedup(dedup_hash)
+        if seq and self._answer_duplicate(publisher, pub, seq, sink):
+            return
+        if log.pending_bytes > self._pending_soft and not self._has_room(pub, sink):
+            return
+        if (topic.hold is not None or pub.n is not None) and not self._in_order(publisher, pub, payload, sink):
+            return
+        if pub.parent is not None and not self._has_parent(topic, pub.parent):
+            self._hold(publisher, pub, payload, sink, pub.parent)
+            return
+        self._take(publisher, pub, payload, sink, raw_id, dedup_hash, False)
+
+    def _take(
+        self,
+        publisher: Publisher,
+        pub: Pub,
+        payload: bytes | None,
+        sink: Sink,
+        raw_id: bytes,
+        dedup_hash: int,
+        orphan: bool,
+    ) -> None:
+        """Give a durable message its place: seq, lc, and a line in the next batch."""
+        topic = publisher.topic
+        seq = topic.log.head + 1
+        lc = (pub.lc if pub.lc > topic.lc else topic.lc) + 1
+        wire_id = encode_value(pub.id)
+        line = self._line(publisher, pub, payload, b'"seq":%d,' % seq, wire_id, lc, orphan)
+        header_size = 0
+        if payload is not None:
+            header_size = len(line)
+            line += payload
+        if len(line) > topic.policy.max_message:
+            self._refuse_large(sink, pub, len(line), topic.policy.max_message)
+            return
+        topic.lc = lc
+        expires = 0.0 if pub.ttl is None else self._batch.now + pub.ttl
+        self._batch.add_durable(topic, line)
+        if header_size or expires:
+            topic.mark(header_size, expires)
+        self._log.append_message(
+            topic.log,
+            seq,
+            line,
+            header_size,
+            self._batch.now,
+            lc,
+            xxh3_64_intdigest(raw_id),
+            dedup_hash,
+            expires,
+            b"" if pub.n is None else publisher.key,
+            pub.n or 0,
+        )
+        self._metrics.publishes_durable += 1
+        answer = answers.ok(pub, wire_id, topic.wire_name, seq, lc)
+        self._batch.answer_when_durable(sink, answer)
+        if topic.hold is not None:
+            self._came(topic, pub.id)
+
+    def _publish_signal(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> None:
+        """Take an ephemeral message: no log, but its place among the topic's others."""
+        topic = publisher.topic
+        if (topic.hold is not None or pub.parent is not None) and not self._signal_may_pass(
+            publisher, pub, payload, sink
+        ):
+            return
+        self._take_signal(publisher, pub, payload, sink, False)
+
+    def _take_signal(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, orphan: bool) -> None:
+        topic = publisher.topic
+        lc = (pub.lc if pub.lc > topic.lc else topic.lc) + 1
+        wire_id = encode_value(pub.id)
+        answer = answers.ok_signal(pub, wire_id, topic.wire_name, lc)
+        if topic.remember_signal(pub.id, publisher.name):
+            line = self._line(publisher, pub, payload, b"", wire_id, lc, orphan)
+            header_size = 0
+            if payload is not None:
+                header_size = len(line)
+                line += payload
+            if len(line) > topic.policy.max_message:
+                self._refuse_large(sink, pub, len(line), topic.policy.max_message)
+                return
+            topic.lc = lc
+            self._batch.add_signal(topic, line)
+            if header_size or pub.ttl is not None:
+                topic.mark(header_size, 0.0 if pub.ttl is None else self._batch.now + pub.ttl)
+            self._metrics.publishes_ephemeral += 1
+        else:
+            self._metrics.publishes_dup += 1
+            answer = answers.ok_duplicate(answer)
+        self._batch.answer_this_turn(sink, answer)
+        if topic.hold is not None:
+            self._came(topic, pub.id)
+
+    def _line(
+        self,
+        publisher: Publisher,
+        pub: Pub,
+        payload: bytes | None,
+        wire_seq: bytes,
+        wire_id: bytes,
+        lc: int,
+        orphan: bool,
+    ) -> bytes:
+        """The message as every reader will get it. User data goes through as the text that it came as."""
+        extra = b""
+        if pub.parent is not None or pub.type is not None or pub.headers or pub.reply_to is not None or orphan:
+            extra = _extra_fields(pub, orphan)
+        if not wire_seq:
+            extra += b',"ephemeral":true'
+        if payload is not None:
+            return b'%b%b"id":%b,%b,"ts":%b,"lc":%d%b}' % (
+                publisher.wire_head,
+                wire_seq,
+                wire_id,
+                publisher.wire_sender,
+                self._batch.wire_now,
+                lc,
+                extra,
+            )
+        return b'%b%b"id":%b,%b,"ts":%b,"lc":%d%b,"data":%b}' % (
+            publisher.wire_head,
+            wire_seq,
+            wire_id,
+            publisher.wire_sender,
+            self._batch.wire_now,
+            lc,
+            extra,
+            pub.data,
+        )
+
+    # Refuse, recognise, put in order --------------------------------------------------------------------------------
+
+    def _refuse(
+        self,
+        sink: Sink,
+        pub: Pub,
+        code: ErrorCode,
+        message: str,
+        retry_after: float | None = None,
+        expect: int | None = None,
+    ) -> None:
+        self._metrics.count_refusal(code)
+        sink.settle(1, [answers.refusal(pub, code, message, retry_after=retry_after, expect=expect)])
+
+    def _refuse_read_only(self, sink: Sink, pub: Pub) -> None:
+        message = f"this shard is read-only: {self._log.failed}"
+        self._refuse(sink, pub, ErrorCode.READ_ONLY, message, RETRY_SECONDS)
+
+    def _refuse_large(self, sink: Sink, pub: Pub, size: int, limit: int) -> None:
+        message = f"the message takes {size} bytes on the wire; the limit here (max_message) is {limit}"
+        self._refuse(sink, pub, ErrorCode.TOO_LARGE, message)
+
+    def _has_room(self, pub: Pub, sink: Sink) -> bool:
+        """The disk is behind: first this connection is read no further, then its messages are refused."""
+        self._batch.pause(sink)
+        if self._log.pending_bytes <= self._pending_hard:
+            return True
+        self._refuse(
+            sink,
+            pub,
+            ErrorCode.OVERLOADED,
+            f"{self._log.pending_bytes} bytes wait for the disk; the limit (pending_hard) is {self._pending_hard}",
+            RETRY_SECONDS,
+        )
+        return False
+
+    def _answer_duplicate(self, publisher: Publisher, pub: Pub, seq: int, sink: Sink) -> bool:
+        """Answer a message that is there already with what the first one got. False if it is not the same after all.
+
+        The window is a map of 64-bit hashes; the record itself has the last word.
+        """
+        topic = publisher.topic
+        wire_id = encode_value(pub.id)
+        stored = self._log.read_one(topic.log, seq)
+        if stored is None:  # retention took it, but it is still remembered
+            answer = answers.ok(pub, wire_id, topic.wire_name, seq, 0)
+        else:
+            first = decode_broker(stored.line[: stored.header_size] if stored.header_size else stored.line)
+            if not isinstance(first, Msg) or first.id != pub.id or first.sender != publisher.name:
+                return False
+            window = topic.policy.dedup_window
+            if not window or stored.ts + window < self._batch.now:
+                return False
+            answer = answers.ok(pub, wire_id, topic.wire_name, seq, first.lc)
+        self._metrics.publishes_dup += 1
+        answer = answers.ok_duplicate(answer)
+        self._batch.answer_with(topic, seq, sink, answer)
+        return True
+
+    def _in_order(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> bool:
+        """Whether the message may be taken now: not a repeat of one that waits, and not before its time.
+
+        `n` starts at 1, and 1 always starts a new count: a client that has forgotten where it was can go on.
+        """
+        topic = publisher.topic
+        hold = topic.hold
+        if hold is not None:
+            held = hold.find(publisher, pub)
+            if held is not None:
+                held.waiters.append((sink, pub, payload))
+                return False
+        if pub.n is None:
+            return True
+        last = hold.last_n(publisher.key) if hold is not None else None
+        waits = last is not None
+        if last is None:
+            last = topic.log.writers.get(publisher.key, 0)
+        if pub.n != last + 1 and pub.n != 1:
+            self._refuse(
+                sink,
+                pub,
+                ErrorCode.ORDER,
+                f"n is {pub.n}, but {last + 1} comes next from this publisher to {topic.name}",
+                retry_after=0.0,
+                expect=last + 1,
+            )
+            return False
+        if waits:
+            parent = pub.parent
+            if parent is not None and self._has_parent(topic, parent):
+                parent = None
+            self._hold(publisher, pub, payload, sink, parent)
+            return False
+        return True
+
+    def _has_parent(self, topic: Topic, parent: str) -> bool:
+        return topic.has_signal(parent) or self._log.has_id(topic.log, xxh3_64_intdigest(parent.encode()))
+
+    def _signal_may_pass(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> bool:
+        topic = publisher.topic
+        if topic.hold is not None:
+            held = topic.hold.find(publisher, pub)
+            if held is not None:
+                held.waiters.append((sink, pub, payload))
+                return False
+        if pub.parent is not None and not self._has_parent(topic, pub.parent):
+            self._hold(publisher, pub, payload, sink, pub.parent)
+            return False
+        return True
+
+    # Hold-back ------------------------------------------------------------------------------------------------------
+
+    def _hold(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, parent: str | None) -> None:
+        """Keep a message until the one it answers has come, or for `hold_seconds`."""
+        topic = publisher.topic
+        if topic.hold is None:
+            topic.hold = HoldBack()
+            self._holding[topic] = None
+        deadline = self._loop.time() + self._hold_seconds
+        topic.hold.add(Held(publisher, pub, payload, sink, parent, deadline))
+        self._metrics.held += 1
+        if len(topic.hold) > self._hold_messages or topic.hold.bytes > self._pending_soft:
+            self._let_go(topic, topic.hold, topic.hold.evict())
+
+    def release_overdue(self) -> None:
+        """Let the messages go whose parent has not come in time. Called a few times a second while any waits."""
+        now = self._loop.time()
+        for topic in list(self._holding):
+            while (hold := topic.hold) is not None and (held := hold.overdue(now)) is not None:
+                self._let_go(topic, hold, held)
+
+    def release_all(self) -> None:
+        """Let everything go that is held back, as orphans: the broker is stopping, and the publishers wait."""
+        for topic in list(self._holding):
+            while (hold := topic.hold) is not None:
+                self._let_go(topic, hold, hold.evict())
+
+    @property
+    def held(self) -> int:
+        """How many messages wait for their parent."""
+        return sum(len(topic.hold) for topic in self._holding if topic.hold is not None)
+
+    @property
+    def holding(self) -> bool:
+        """Whether any message waits for its parent."""
+        return bool(self._holding)
+
+    def _came(self, topic: Topic, id: str) -> None:
+        """A message has got its place: those that waited for it get theirs.
+
+        A loop and not a recursion: a chain of a thousand answers to answers must not exhaust the stack.
+        """
+        self._arrived.append((topic, id))
+        if self._releasing:
+            return
+        self._releasing = True
+        try:
+            while self._arrived:
+                at, came = self._arrived.popleft()
+                if at.hold is not None:
+                    self._take_all(at, at.hold.freed_by(came))
+        finally:
+            self._releasing = False
+
+    def _let_go(self, topic: Topic, hold: HoldBack, held: Held) -> None:
+        """Sequence a message that has waited long enough, and whatever waited behind it only."""
+        if not self._batch.scheduled:
+            self._batch.schedule()
+        if held.parent is not None:
+            self._metrics.hold_orphaned += 1
+            self._metrics.publishes_orphan += 1
+        self._take_held(held, held.parent is not None)
+        self._take_all(topic, hold.ready())
+
+    def _take_all(self, topic: Topic, free: list[Held]) -> None:
+        self._metrics.hold_released += len(free)
+        for held in free:
+            self._take_held(held, False)
+        if topic.hold is not None and not len(topic.hold):
+            topic.hold = None
+            self._holding.pop(topic, None)
+
+    def _take_held(self, held: Held, orphan: bool) -> None:
+        publisher = held.publisher
+        (sink, pub, payload), *again = held.waiters
+        if pub.ephemeral or not publisher.topic.policy.durable:
+            self._take_signal(publisher, pub, payload, sink, orphan)
+        elif self._log.failed is not None:
+            self._refuse_read_only(sink, pub)
+        else:
+            raw_id = pub.id.encode()
+            dedup_hash = xxh3_64_intdigest(raw_id, publisher.dedup_seed)
+            self._take(publisher, pub, payload, sink, raw_id, dedup_hash, orphan)
+        for other, repeat, its_payload in again:  # what was sent again while it waited is a duplicate now
+            self.publish(publisher, repeat, its_payload, other)
+
+    def refuse_held(self) -> None:
+        """A batch was lost. What is held back must not go before it, once its publisher sends it again: it goes too."""
+        for topic in list(self._holding):
+            hold, topic.hold = topic.hold, None
+            for held in hold or ():
+                for sink, pub, _ in held.waiters:
+                    self._refuse_read_only(sink, pub)
+        self._holding.clear()
+
+
+def _extra_fields(pub: Pub, orphan: bool) -> bytes:
+    """The optional fields of a message, each with the comma before it."""
+    parts = []
+    if pub.parent is not None:
+        parts.append(b',"parent":%b' % encode_value(pub.parent))
+    if pub.type is not None:
+        parts.append(b',"type":%b' % encode_value(pub.type))
+    if pub.headers:
+        parts.append(b',"headers":%b' % pub.headers)
+    if pub.reply_to is not None:
+        parts.append(b',"reply_to":%b' % encode_value(pub.reply_to))
+    if orphan:
+        parts.append(b',"orphan":true')
+    return b"".join(parts)

@@ -1,0 +1,80 @@
+"""A shard: the single-threaded owner of a set of topics.
+
+The path of a message through this folder:
+
+    sequencer    is it taken, and what is its place (seq, lc)? The line that every reader gets, encoded once
+    batch        what is taken in one turn is written and synced together
+    readers      the runs of a batch go to every reader that has all before them; the others stay at their cursor
+    catch_up     readers that are behind are brought to the head from the log
+"""
+
+from asyncio import AbstractEventLoop
+from itertools import islice
+
+from hubbub_broker.config import Settings
+from hubbub_broker.log import ShardLog
+from hubbub_broker.metrics import Metrics
+from hubbub_broker.policy import Policies
+
+from .batch import Batch
+from .catch_up import CatchUp
+from .readers import Readers
+from .sequencer import Sequencer
+from .topic import Topic
+
+IDLE_SECONDS = 60.0
+"""A topic that nobody reads or has published to for this long may be let go from memory."""
+
+
+class Shard:
+    """Owns the topics of the groups that hash to it. Every method is called on the loop."""
+
+    def __init__(
+        self,
+        number: int,
+        log: ShardLog,
+        settings: Settings,
+        policies: Policies,
+        metrics: Metrics,
+        catch_up: CatchUp,
+        loop: AbstractEventLoop,
+    ) -> None:
+        self.number = number
+        self.log = log
+        self.topics: dict[str, Topic] = {}
+        self._policies = policies
+        self._topics_in_memory = settings.topics_in_memory
+        self.readers = Readers(log, metrics, catch_up, self.topic)
+        self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
+        self.sequencer = Sequencer(log, self.batch, settings, metrics, loop)
+        self.batch.on_failure = self.sequencer.refuse_held
+        self.publish = self.sequencer.publish
+
+    def topic(self, name: str) -> Topic:
+        """The topic's state, brought into memory if need be. The name must have been checked."""
+        found = self.topics.get(name)
+        if found is None:
+            found = self.topics[name] = Topic(name, self.log, self._policies.of(name))
+            found.used = self.batch.now
+        return found
+
+    def let_go(self, now: float, most: int = 1000) -> int:
+        """Let idle topics go from memory if there are more than `topics_in_memory`. How many went.
+
+        At most `most` are looked at, those first that were not for the longest time.
+        """
+        count = 0
+        excess = len(self.topics) - self._topics_in_memory
+        for topic in list(islice(self.topics.values(), most)) if excess > 0 else ():
+            if count == excess:
+                break
+            del self.topics[topic.name]
+            if topic.idle and topic.used < now - IDLE_SECONDS:
+                topic.gone = True
+                for cursor in list(topic.live):
+                    cursor.detach()
+                self.log.forget(topic.log)
+                count += 1
+            else:
+                self.topics[topic.name] = topic
+        return count

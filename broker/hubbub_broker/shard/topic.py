@@ -1,0 +1,134 @@
+"""A topic while it is in memory: its tail, its caught-up readers, and what waits for the next commit."""
+
+from hubbub_broker.log import ShardLog, TopicLog
+from hubbub_broker.policy import TopicPolicy
+from hubbub_broker.wire import Special
+
+from .cursor import Cursor
+from .hold import HoldBack
+
+_RECENT = 512
+
+
+class Run:
+    """Consecutive messages of one topic on their way to its readers.
+
+    `durable` of them have a seq; the first of those has seq `first`. `last_durable` of the topic is then
+    `first + durable - 1`.
+    """
+
+    __slots__ = ("durable", "first", "lines", "special")
+
+    def __init__(self, first: int, durable: int, lines: list[bytes], special: Special | None) -> None:
+        self.first = first
+        self.durable = durable
+        self.lines = lines
+        self.special = special
+
+
+class Topic:
+    """One topic's state in its shard. Only the shard changes it.
+
+    Between the log's head and `delivered` lie the messages that are appended and not yet on stable storage: nobody has
+    been sent those, and `pending` holds their lines, with the ephemeral ones in between, until they are.
+    """
+
+    __slots__ = (
+        "_previous_signals",
+        "_signals",
+        "cursors",
+        "delivered",
+        "durable_pending",
+        "gone",
+        "hold",
+        "in_flight",
+        "lc",
+        "live",
+        "log",
+        "name",
+        "pattern_epoch",
+        "pending",
+        "policy",
+        "queued",
+        "signals",
+        "special",
+        "store",
+        "underway",
+        "used",
+        "wire_name",
+    )
+
+    def __init__(self, name: str, store: ShardLog, policy: TopicPolicy) -> None:
+        self.name = name
+        self.wire_name = name.encode()
+        self.store = store
+        self.policy = policy
+        self.log: TopicLog = store.topic(name)
+        self.lc = self.log.lc
+        self.delivered = self.log.head
+        """Seq up to which every message is durable and has gone to the readers that were caught up."""
+        self.live: dict[Cursor, None] = {}
+        """Readers that have everything up to `delivered`, in the order in which they joined."""
+        self.cursors = 0
+        """Readers, those that are behind included."""
+        self.pending: list[bytes] = []
+        self.special: Special | None = None
+        self.durable_pending = 0
+        self.queued = False
+        """Whether the topic is among those that the next batch takes from."""
+        self.underway = False
+        """Whether a run of this topic, be it only of signals, is in the batch that is being synced now."""
+        self.in_flight = 0
+        """Durable messages of that run."""
+        self.hold: HoldBack | None = None
+        self.pattern_epoch = -1
+        """The state of the shard's patterns that `live` reflects."""
+        self.gone = False
+        """Let go from memory: whoever still holds this object must ask the shard again."""
+        self.signals = 0
+        """Ephemeral messages that have gone out."""
+        self.used = 0.0
+        self._signals: dict[str, str] = {}
+        self._previous_signals: dict[str, str] = {}
+
+    def take(self) -> Run:
+        """Everything that is pending, as a run; nothing is pending after that."""
+        run = Run(self.delivered + self.in_flight + 1, self.durable_pending, self.pending, self.special)
+        self.pending = []
+        self.special = None
+        self.durable_pending = 0
+        return run
+
+    def mark(self, header_size: int, expires: float) -> None:
+        """Note that the newest pending line is binary, or expires."""
+        if self.special is None:
+            self.special = {}
+        self.special[len(self.pending) - 1] = (header_size, expires)
+
+    def remember_signal(self, id: str, sender: str) -> bool:
+        """Remember an ephemeral message, which the log does not. False if it is here a second time.
+
+        The last 512 to 1,024 of a topic are remembered: they are best effort, and so is their dedup.
+        """
+        if self._signals.get(id) == sender or self._previous_signals.get(id) == sender:
+            return False
+        if len(self._signals) >= _RECENT:
+            self._previous_signals = self._signals
+            self._signals = {}
+        self._signals[id] = sender
+        return True
+
+    def has_signal(self, id: str) -> bool:
+        """Whether an ephemeral message with this id was here not long ago."""
+        return id in self._signals or id in self._previous_signals
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing but history would be lost by letting the topic go from memory.
+
+        A reader that is behind has its place here. One that is live by way of a pattern needs none: the pattern joins
+        again, at the head, when the topic is next heard of.
+        """
+        if self.pending or self.underway or self.hold is not None or self.cursors > len(self.live):
+            return False
+        return all(cursor.pattern is not None and cursor.pattern.live for cursor in self.live)

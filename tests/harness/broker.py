@@ -1,0 +1,112 @@
+"""Brokers for tests: one inside the test's own process, and one in a process that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from hubbub_broker.config import Settings
+from hubbub_broker.server import Server
+
+START_SECONDS = 20.0
+"""How long a broker process may take to accept connections."""
+
+
+def url_of(server: Server) -> str:
+    """The WebSocket address of a broker in this process."""
+    return f"ws://127.0.0.1:{server.port}/v1/ws"
+
+
+@asynccontextmanager
+async def serving(directory: Path, **settings: Any) -> AsyncIterator[Server]:
+    """A broker in this process, on a free port."""
+    values: dict[str, Any] = {"port": 0, "data_dir": directory, "shards": 2, "reconnect_spread": 0, "shutdown_grace": 1}
+    async with Server(Settings(**{**values, **settings})) as server:
+        yield server
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class BrokerProcess:
+    """A broker in a process of its own, which a test may kill and start again on the same port and directory."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.url = f"ws://127.0.0.1:{self.port}/v1/ws"
+        self.starts = 0
+        self._settings = {"reconnect_spread": 0, "shards": 2, **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = directory.with_suffix(".log")
+
+    def start(self) -> None:
+        """Start it; `wait_ready` tells when it listens."""
+        assert self._process is None
+        self.starts += 1
+        environment = {**os.environ, **{f"HUBBUB_{name.upper()}": str(value) for name, value in self._settings.items()}}
+        command = [sys.executable, "-m", "hubbub_broker", "serve", "--data-dir", str(self.directory)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--port", str(self.port)], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    async def wait_ready(self) -> None:
+        """Wait until it accepts connections."""
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                assert self._process is not None
+                assert self._process.poll() is None, f"the broker ended: {self.log.read_text()[-2000:]}"
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                except OSError:
+                    await asyncio.sleep(0.01)  # there is no event to wait for: the port is not ours
+                    continue
+                writer.close()
+                return
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye, no flush."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> int:
+        """SIGTERM, and the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.send_signal(number)
+        return process.wait(timeout=30)
+
+    @property
+    def pid(self) -> int:
+        """The process that is running now."""
+        assert self._process is not None
+        return self._process.pid
+
+
+@asynccontextmanager
+async def broker_process(directory: Path, **settings: Any) -> AsyncIterator[BrokerProcess]:
+    """A running broker process, ended with the block however that ends."""
+    broker = BrokerProcess(directory, **settings)
+    broker.start()
+    try:
+        await broker.wait_ready()
+        yield broker
+    finally:
+        broker.kill()

@@ -1,0 +1,77 @@
+"""Stops, crashes and restarts: what was answered is there, once, with the same seq."""
+
+import asyncio
+import json
+from pathlib import Path
+
+from harness.broker import broker_process, serving, url_of
+from harness.wire import wire_client
+
+
+async def test_a_clean_stop_says_goodbye_and_loses_nothing(tmp_path: Path) -> None:
+    async with serving(tmp_path / "d", reconnect_spread=3) as server:
+        async with wire_client(url_of(server), "joe") as joe, wire_client(url_of(server), "ann") as ann:
+            await ann.sub("g/c")
+            lines = [json.dumps({"op": "pub", "topic": "g/c", "id": str(i), "data": i}) for i in range(200)]
+            await joe.socket.send("\n".join(lines))
+            await joe.until("ok")  # it has read them all by now
+            stopping = asyncio.create_task(server.stop())
+            goodbye = await joe.until("goaway")
+            assert 0 <= goodbye["reconnect_after"] <= 3
+            assert await joe.closed() == 4001
+            assert [m["data"] for m in await ann.messages(200)] == list(range(200))
+            await stopping
+    async with serving(tmp_path / "d") as server, wire_client(url_of(server), "late") as late:
+        ok = await late.sub("g/c", from_="all")
+        assert (ok["head"], [m["data"] for m in await late.messages(200)]) == (200, list(range(200)))
+
+
+async def test_dedup_order_and_epoch_survive_a_restart(tmp_path: Path) -> None:
+    async with serving(tmp_path / "d") as server, wire_client(url_of(server), "joe") as joe:
+        first = await joe.pub("g/c", 1, id="a", n=1)
+        await joe.pub("g/c", 2, id="b", n=2, lc=50)
+        epoch = (await joe.sub("g/c"))["epoch"]
+    async with serving(tmp_path / "d") as server, wire_client(url_of(server), "joe") as joe:
+        assert (await joe.sub("g/c"))["epoch"] == epoch
+        assert await joe.pub("g/c", 1, id="a", n=1) == {**first, "dup": True}
+        assert (await joe.pub("g/c", 4, id="d", n=4))["code"] == "order"
+        third = await joe.pub("g/c", 3, id="c", n=3)
+        assert (third["seq"], third["lc"]) == (3, 52)
+
+
+async def test_what_is_held_back_is_let_go_by_a_stop(tmp_path: Path) -> None:
+    async with serving(tmp_path / "d", hold_seconds=600) as server:
+        async with wire_client(url_of(server), "joe") as joe:
+            await joe.send("pub", topic="g/c", id="a", data=1, parent="never")
+            await joe.silent()
+            stopping = asyncio.create_task(server.stop())
+            assert (await joe.until("ok", id="a"))["seq"] == 1
+            await stopping
+
+
+async def test_after_sigkill_what_was_answered_is_there(tmp_path: Path) -> None:
+    async with broker_process(tmp_path / "d") as broker:
+        async with wire_client(broker.url, "joe") as joe:
+            answered = [await joe.pub("g/c", i, id=str(i)) for i in range(50)]
+            lines = [json.dumps({"op": "pub", "topic": "g/c", "id": str(i), "data": i}) for i in range(50, 1000)]
+            await joe.socket.send("\n".join(lines))
+            answered.append(await joe.until("ok"))
+            broker.kill()
+        broker.start()
+        await broker.wait_ready()
+        async with wire_client(broker.url, "joe") as joe, wire_client(broker.url, "ann") as ann:
+            for i in range(1000):
+                await joe.send("pub", topic="g/c", id=str(i), data=i)
+            again = [await joe.until("ok") for _ in range(1000)]
+            for ok in answered:
+                assert again[ok["seq"] - 1] == {**ok, "dup": True}
+            await ann.sub("g/c", from_="all")
+            messages = await ann.messages(1000)
+            assert [(m["seq"], m["data"]) for m in messages] == [(i + 1, i) for i in range(1000)]
+
+
+async def test_sigterm_exits_with_zero(tmp_path: Path) -> None:
+    async with broker_process(tmp_path / "d") as broker, wire_client(broker.url, "joe") as joe:
+        await joe.pub("g/c", 1)
+        assert await asyncio.to_thread(broker.terminate) == 0
+        assert await joe.closed() == 4001

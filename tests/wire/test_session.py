@@ -1,0 +1,198 @@
+"""Connections: who it is, what keeps it alive, what ends it, and with which code."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect as open_socket
+from websockets.exceptions import InvalidStatus
+
+from harness.broker import url_of
+from harness.wire import wire_client
+from hubbub_broker.server import Server
+
+
+class TestHello:
+    async def test_welcome_tells_the_limits(self, connect: Any) -> None:
+        async with connect() as joe:
+            welcome = await joe.hello("joe", rid=1)
+            assert welcome["rid"] == 1
+            assert welcome["session"]
+            assert welcome["server"].startswith("hubbub/")
+            assert welcome["heartbeat"] == 30.0
+            assert welcome["limits"]["max_frame"] == 2**20
+            assert welcome["limits"]["max_inflight"] == 4096
+
+    async def test_the_name_may_stand_in_the_address(self, server: Server) -> None:
+        async with wire_client(url_of(server) + "?agent=joe") as joe, wire_client(url_of(server) + "?agent=ann") as ann:
+            await ann.sub("g/c")
+            await joe.pub("g/c", 1)
+            assert (await ann.messages(1))[0]["from"] == "joe"
+
+    @pytest.mark.parametrize("agent", ["", "a b", "a/b", "x" * 128, "*"])
+    async def test_a_bad_name_is_refused(self, connect: Any, agent: str) -> None:
+        async with connect() as client:
+            await client.send("hello", agent=agent, rid=1)
+            await client.expect("err", rid=1, code="bad_request")
+            await client.hello("joe")
+
+    async def test_a_bad_name_in_the_address_closes(self, server: Server) -> None:
+        async with wire_client(url_of(server) + "?agent=a%20b") as client:
+            assert await client.closed() == 4500
+
+    async def test_it_can_be_said_again_but_not_as_another(self, connect: Any) -> None:
+        async with connect("joe") as joe:
+            await joe.hello("joe")
+            await joe.send("hello", agent="ann", rid=1)
+            await joe.expect("err", rid=1, code="bad_request")
+
+    @pytest.mark.parametrize("options", [{"hello_timeout": 0.05}], indirect=True)
+    async def test_who_says_nothing_is_closed(self, connect: Any) -> None:
+        async with connect() as nobody, connect("joe") as joe:
+            assert await nobody.closed() == 4500
+            await joe.silent()
+
+    async def test_a_newer_connection_of_the_same_session_replaces_the_older(self, connect: Any) -> None:
+        async with connect() as old, connect() as new, connect("joe") as other:
+            await old.hello("joe", session="life")
+            await new.hello("joe", session="life")
+            assert await old.closed() == 4509
+            await new.silent()
+            await other.silent()
+
+
+async def test_ping_is_answered(connect: Any) -> None:
+    async with connect("joe") as joe:
+        await joe.send("ping", rid="p")
+        await joe.expect("pong", rid="p")
+        await joe.send("ping")
+        await joe.expect("pong")
+
+
+@pytest.mark.parametrize("op", ["ack", "nack", "extend", "term"])
+async def test_what_this_broker_has_not_is_said_so(connect: Any, op: str) -> None:
+    async with connect("joe") as joe:
+        await joe.send(op, topic="g/c", consumer="w", seq=1, rid=1)
+        assert "consumer" in (await joe.expect("err", rid=1, code="bad_request"))["message"]
+        await joe.send("sub", topic="g/c", consumer="w", rid=2)
+        await joe.expect("err", rid=2, code="bad_request")
+
+
+class TestHandshake:
+    async def test_the_subprotocol_is_optional_and_named(self, server: Server) -> None:
+        async with open_socket(url_of(server), subprotocols=["other", "hubbub.v1"]) as socket:  # type: ignore[list-item]
+            assert socket.subprotocol == "hubbub.v1"
+        async with open_socket(url_of(server)) as socket:
+            assert socket.subprotocol is None
+
+    async def test_another_subprotocol_alone_is_not_ours(self, server: Server) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            b"GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+        )
+        response = await reader.readuntil(b"\r\n\r\n")
+        assert response.startswith(b"HTTP/1.1 101")
+        close = await reader.readexactly(4)
+        assert int.from_bytes(close[2:4], "big") == 4501
+        writer.close()
+
+    @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example"])
+    async def test_a_page_of_another_host_is_refused(self, server: Server, origin: str) -> None:
+        with pytest.raises(InvalidStatus) as refused:
+            await open_socket(url_of(server), origin=origin)  # type: ignore[arg-type]
+        assert refused.value.response.status_code == 403
+        assert server.broker.metrics.connections_refused == {"origin": 1}
+
+    async def test_a_page_of_this_host_is_welcome(self, server: Server) -> None:
+        async with open_socket(url_of(server), origin="http://localhost:3000") as socket:  # type: ignore[arg-type]
+            assert socket.response is not None
+
+    async def test_another_path_is_not_found(self, server: Server) -> None:
+        with pytest.raises(InvalidStatus) as refused:
+            await open_socket(url_of(server).replace("/v1/ws", "/ws"))
+        assert refused.value.response.status_code == 404
+
+    @pytest.mark.parametrize("options", [{"max_connections": 2}], indirect=True)
+    async def test_connections_are_bounded(self, connect: Any, server: Server) -> None:
+        async with connect("a"), connect("b"):
+            async with connect() as third:
+                assert await third.closed() == 4504
+            assert server.broker.metrics.connections_refused == {"connection limit": 1}
+        async with asyncio.timeout(10):
+            await server.broker.sessions.all_gone()
+        async with connect("c") as later:
+            await later.silent()
+
+
+class TestHeartbeat:
+    @pytest.mark.parametrize("options", [{"heartbeat": 0.02, "heartbeat_misses": 2}], indirect=True)
+    async def test_the_silent_are_closed_and_the_living_are_not(self, connect: Any, server: Server) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            b"GET /v1/ws?agent=dead HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        async with connect("alive") as alive, asyncio.timeout(10):
+            received = await reader.read()  # it answers no ping, and reads until the end
+            assert b"\x89\x00" in received
+            assert (4012).to_bytes(2, "big") in received
+            await alive.silent()
+        writer.close()
+
+
+class TestMalformed:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "{",
+            "[]",
+            "1",
+            '"x"',
+            "{}",
+            '{"op":1}',
+            '{"op":"nope"}',
+            '{"op":"welcome"}',
+            '{"op":"pub"',
+            '{"op":"pub","topic":"g/c","id":"i","data":01}',
+            "[" * 100_000,
+            '{"op":"pub","topic":"g/c","id":"i","data":' + "[" * 100_000 + "]" * 100_000 + "}",
+            '{"op":"pub","topic":"g/c","id":"i","data":1,"lc":1e400}',
+            "\x00",
+            "{" * 1000,
+        ],
+    )
+    async def test_a_bad_line_is_answered_and_nothing_else_happens(self, connect: Any, text: str) -> None:
+        async with connect("joe") as joe:
+            await joe.socket.send(text)
+            await joe.expect("err", code="bad_request")
+            assert (await joe.pub("g/c", 1))["seq"] == 1
+
+    async def test_the_answer_repeats_rid_and_id(self, connect: Any) -> None:
+        async with connect("joe") as joe:
+            await joe.socket.send('{"op":"pub","rid":"r","id":"i","topic":5,"data":1}')
+            refused = await joe.expect("err", code="bad_request", rid="r", id="i")
+            assert "$.topic" in refused["message"]
+
+    async def test_a_bad_line_spoils_only_itself(self, connect: Any) -> None:
+        async with connect("joe") as joe:
+            good = json.dumps({"op": "pub", "topic": "g/c", "id": "1", "data": 1})
+            await joe.socket.send(f'{{"op":"x"}}\n{good}\n\n')
+            await joe.expect("err", code="bad_request")
+            await joe.expect("ok", id="1")
+
+    async def test_text_that_is_not_utf8_is_refused(self, connect: Any) -> None:
+        async with connect("joe") as joe:
+            await joe.socket.send(b'{"op":"pub","topic":"g/c","id":"1","data":"\xff"}', text=True)
+            await joe.expect("err", code="bad_request")
+
+    @pytest.mark.parametrize(
+        "frame", [b"", b"\x00", b"\xff\xff\xff\xff{}", b"\x00\x00\x00\x02{}x", b"\x00\x00\x00\x01{"]
+    )
+    async def test_a_bad_binary_frame_is_refused(self, connect: Any, frame: bytes) -> None:
+        async with connect("joe") as joe:
+            await joe.socket.send(frame)
+            await joe.expect("err", code="bad_request")
+            await joe.silent()
