@@ -1,0 +1,184 @@
+"""The broker: a process's shards and sessions, put together. It listens to nothing itself (see `server`)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+from hubbub_broker.config import Settings
+from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
+from hubbub_broker.logs import get_logger
+from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
+from hubbub_broker.session import Heartbeat, Sessions
+from hubbub_broker.shard import CatchUp, Shard
+from hubbub_protocol.errors import CloseCode
+
+from .ticker import Ticker
+
+log = get_logger(__name__)
+
+HOLD_TICK = 0.05
+"""Seconds between looks at held-back messages: how much later than `hold_seconds` an orphan may go out."""
+LOOP_PROBE = 0.1
+"""Seconds between measurements of the loop's delay."""
+
+
+class Broker:
+    """Opens a data directory and serves its topics until it is closed.
+
+    Raises:
+        LogError: from `Broker(...)`, if the directory is in use, can't be read, or belongs to another configuration.
+    """
+
+    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.started = time.time()
+        self._loop = loop
+        self._directory = DataDirectory.open(settings.data_dir, shards=settings.shards)
+        self._syncer = Syncer(settings.sync_threads)
+        self.catch_up = CatchUp(loop, self.metrics)
+        policies = settings.policies()
+        self.policies = policies
+        log_settings = LogSettings(
+            segment_bytes=settings.segment_bytes,
+            dedup_entries=settings.dedup_entries,
+            dedup_window=max([settings.dedup_window, *(rule.dedup_window for rule in policies.rules)]),
+            min_free_bytes=settings.min_free_bytes,
+            retention_bytes=settings.retention_bytes,
+        )
+        self.shards = [
+            Shard(
+                number,
+                ShardLog.open(self._directory.shard(number), log_settings, self._syncer),
+                settings,
+                policies,
+                self.metrics,
+                self.catch_up,
+                loop,
+            )
+            for number in range(self._directory.shards)
+        ]
+        self.sessions = Sessions(settings, self.metrics, self.shards, self.shard_of, self.catch_up, loop.time)
+        self._tickers: list[Ticker] = []
+        self._retention: asyncio.Task[None] | None = None
+        self._probe_due = 0.0
+        self._closed = False
+
+    def shard_of(self, group: str) -> Shard:
+        """The shard that owns a group's topics."""
+        return self.shards[shard_of(group, len(self.shards))]
+
+    # Life -----------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin the work that recurs: heartbeats, hold-back, retention, probes."""
+        heartbeat = Heartbeat(self.sessions, self._loop.time)
+        self._probe_due = self._loop.time() + LOOP_PROBE
+        self._tickers = [
+            Ticker(self._loop, heartbeat.period, heartbeat.visit),
+            Ticker(self._loop, HOLD_TICK, self._release_overdue),
+            Ticker(self._loop, 1.0, self._look_after_shards),
+            Ticker(self._loop, LOOP_PROBE, self._probe_loop),
+        ]
+        if self.settings.retention_interval:
+            self._retention = self._loop.create_task(self._enforce_retention(), name="retention")
+
+    async def drain(self) -> None:
+        """Leave without losing anything: what was accepted is made durable and answered, and every client is told.
+
+        1. New publishes are refused (`shutting_down`); new connections are turned away (1013).
+        2. Every client gets a `goaway` with a time to come back of its own, so that they don't all come at once.
+        3. What is pending is committed, delivered and answered.
+        4. Every socket is closed (4001) and, for at most `shutdown_grace`, waited for.
+        """
+        self.sessions.draining = True
+        spread = self.settings.reconnect_spread
+        for session in list(self.sessions.open):
+            session.go_away("shutdown", round(random.uniform(0, spread), 3))
+        for shard in self.shards:
+            shard.sequencer.release_all()
+        await asyncio.gather(*(shard.batch.settle() for shard in self.shards))
+        for session in list(self.sessions.open):
+            session.close(CloseCode.SHUTDOWN, "the broker is stopping")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.shutdown_grace):
+                await self.sessions.all_gone()
+
+    async def close(self) -> None:
+        """Stop everything and let go of the directory. Idempotent. `drain` comes before it, unless in a hurry."""
+        if self._closed:
+            return
+        self._closed = True
+        for ticker in self._tickers:
+            ticker.stop()
+        if self._retention is not None:
+            self._retention.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._retention
+        for shard in self.shards:
+            shard.log.close()
+        self._syncer.close()
+        self._directory.close()
+
+    # Recurring work -------------------------------------------------------------------------------------------------
+
+    def _release_overdue(self) -> None:
+        for shard in self.shards:
+            if shard.sequencer.holding:
+                shard.sequencer.release_overdue()
+
+    def _look_after_shards(self) -> None:
+        now = time.time()
+        for shard in self.shards:
+            shard.let_go(now)
+            if shard.log.failed is not None and shard.log.recheck():
+                log.info("shard writes again", shard=shard.number)
+
+    def _probe_loop(self) -> None:
+        now = self._loop.time()
+        self.metrics.loop_delay.observe(max(0.0, now - self._probe_due))
+        self._probe_due = now + LOOP_PROBE
+
+    async def _enforce_retention(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.retention_interval)
+            for shard in self.shards:
+                try:
+                    dropped = await shard.log.enforce_retention(self._retention_of, time.time())
+                except (LogError, OSError):
+                    log.exception("retention failed", shard=shard.number)
+                    continue
+                if dropped:
+                    log.info("retention dropped segments", shard=shard.number, segments=len(dropped))
+
+    def _retention_of(self, topic: str) -> Retention:
+        policy = self.policies.of(topic)
+        return Retention(policy.max_age, policy.max_bytes, policy.max_count)
+
+    # For the metrics (MetricsSource) --------------------------------------------------------------------------------
+
+    def gauges(self) -> BrokerGauges:
+        """The state of the process now."""
+        return BrokerGauges(
+            connections=len(self.sessions.open),
+            subscriptions=sum(session.subscriptions for session in self.sessions.open),
+            held=sum(shard.sequencer.held for shard in self.shards),
+            lagging=self.catch_up.behind,
+            largest_lag=self.catch_up.largest_lag,
+        )
+
+    def shard_gauges(self) -> Iterable[ShardGauges]:
+        """The state of each shard now."""
+        for shard in self.shards:
+            yield ShardGauges(
+                number=shard.number,
+                topics=len(shard.topics),
+                pending_bytes=shard.log.pending_bytes,
+                log_bytes=shard.log.size,
+                failed=shard.log.failed,
+                log=shard.log.stats,
+            )

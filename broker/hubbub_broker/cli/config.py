@@ -1,0 +1,191 @@
+"""`hubbub config`: what is in force, and the reference of every setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .exit_code import ends_well
+from .options import ConfigFile, Sets
+from .settings import load_settings
+
+if TYPE_CHECKING:
+    from hubbub_broker.setting import Table
+    from hubbub_broker.sources import Loaded
+
+COMMENT_COLUMN = 36
+
+
+@ends_well
+def config(
+    config: ConfigFile = None,
+    sets: Sets = None,
+    reference: Annotated[bool, typer.Option("--reference", help="Explain every setting, as Markdown.")] = False,
+) -> None:
+    """Print the settings in force, as a TOML file; what is not a default says where it came from.
+
+    Takes the same variables and files as `hubbub serve`, and refuses the same mistakes (exit code 2): a way to
+    check a file before a broker is restarted with it.
+
+    Examples:
+      hubbub config
+      hubbub config --config hubbub.toml
+      HUBBUB_PORT=9000 hubbub config > hubbub.toml
+      hubbub config --reference
+    """
+    if reference:
+        typer.echo(render_reference(), nl=False)
+        return
+    typer.echo(render(load_settings(config, sets)), nl=False)
+
+
+def render(loaded: Loaded) -> str:
+    """The settings as TOML that `--config` reads back."""
+    from hubbub_broker.config import POLICY_FIELDS, Settings
+    from hubbub_broker.setting import show
+
+    lines = []
+    for name, field in Settings.model_fields.items():
+        if name != "policy":
+            value = show(field, getattr(loaded.settings, name))
+            lines.append(_commented(f"{name} = {value}", loaded.sources.get(name)))
+    for rule in loaded.settings.policy:
+        lines += ["", _commented("[[policy]]", loaded.sources.get("policy"))]
+        for name in ("pattern", *POLICY_FIELDS):
+            if (value := getattr(rule, name)) is not None:
+                lines.append(f"{name} = {show(type(rule).model_fields[name], value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _commented(text: str, source: str | None) -> str:
+    return text if source is None else f"{text.ljust(COMMENT_COLUMN)} # {source}"
+
+
+# The reference ------------------------------------------------------------------------------------------------------
+
+_INTRODUCTION = """\
+# Configuration
+
+This page is made by `hubbub config --reference` from the settings themselves, and a test keeps the two equal.
+
+A value is looked up in this order, and the first that has one wins:
+
+1. the command line: `--port 9000`, or for any setting `--set max_frame=2MiB`;
+2. the environment: `HUBBUB_PORT=9000`, the name in capitals behind `HUBBUB_`; an empty variable counts as not set;
+3. a TOML file, named by `--config` or by `HUBBUB_CONFIG`: `port = 9000`;
+4. the default.
+
+A setting that does not exist, and a value that is not allowed, are refused at the start with exit code 2, each with a
+line that says what is allowed. `hubbub config` prints what is in force, and where it came from.
+
+Sizes are numbers of bytes or texts such as `"64MiB"` (KiB, MiB, GiB, TiB count in 1024; kB, MB, GB, TB in 1000).
+Durations are numbers of seconds or texts such as `"250ms"`, `"90s"`, `"1d12h"`. A relative `data_dir` is looked up from
+where the broker is started.
+
+A platform that sets variables for a service called `hubbub` (`HUBBUB_SERVICE_HOST`, `HUBBUB_PORT_8091_TCP`) does no
+harm, except that Kubernetes also sets `HUBBUB_PORT` to an address: give the service another name, or turn that off
+with `enableServiceLinks: false`.
+
+```toml
+port = 9000
+data_dir = "/var/lib/hubbub"
+log_format = "json"
+
+[[policy]]
+pattern = "metrics/**"
+durable = false
+
+[[policy]]
+pattern = "audit/*"
+max_age = "365d"
+
+[[policy]]                     # last: what the rules above leave out, and every other topic
+pattern = "**"
+max_age = "7d"
+max_bytes = "1GiB"
+```
+"""
+
+_SECTIONS = {
+    "Where it listens and where it keeps things": ("host", "port", "insecure", "data_dir", "shards"),
+    "What it says": ("log_format", "log_level"),
+    "Connections": (
+        "heartbeat",
+        "heartbeat_misses",
+        "hello_timeout",
+        "max_frame",
+        "max_connections",
+        "max_subscriptions",
+        "max_inflight",
+        "publish_rate",
+        "publish_burst",
+        "write_buffer",
+        "slow_timeout",
+    ),
+    "Topics": ("hold_seconds", "hold_messages", "topics_in_memory", "dedup_window", "dedup_entries", "policy"),
+    "The log": (
+        "pending_soft",
+        "pending_hard",
+        "segment_bytes",
+        "retention_bytes",
+        "retention_interval",
+        "min_free_bytes",
+        "sync_threads",
+    ),
+    "The process": ("shutdown_grace", "reconnect_spread", "switch_interval", "uvloop"),
+}
+
+_POLICY_INTRODUCTION = """\
+## Topic policies
+
+`[[policy]]` tables, in order: the first whose pattern matches a topic wins. What a rule leaves out comes from the last
+rule if that one's pattern is `**`, and otherwise from the default. In the environment the rules are a JSON list:
+`HUBBUB_POLICY='[{"pattern": "metrics/**", "durable": false}]'`.
+
+Retention drops whole segments of the log, so a limit says what is kept at least; a reader who asks for what is gone
+gets a `gap`.
+"""
+
+
+def render_reference() -> str:
+    """Every setting, as Markdown."""
+    from hubbub_broker.config import PolicyRule, Settings
+    from hubbub_broker.policy import TopicPolicy
+
+    parts = [_INTRODUCTION]
+    for title, names in _SECTIONS.items():
+        parts.append(f"## {title}\n\n{_table(_rows(Settings, names))}")
+    defaults = TopicPolicy()
+    inherited = {"dedup_window": "`dedup_window`", "max_message": "`max_frame`"}
+    rows = [
+        (name, inherited.get(name) or _default(PolicyRule, name, getattr(defaults, name)), allowed, text)
+        for name, _, allowed, text in _rows(PolicyRule, PolicyRule.model_fields)
+    ]
+    parts.append(f"{_POLICY_INTRODUCTION}\n{_table(rows)}")
+    return "\n".join(parts)
+
+
+def _rows(table: type[Table], names: Iterable[str]) -> Iterator[tuple[str, str, str, str]]:
+    from hubbub_broker.setting import allowed
+
+    for name in names:
+        field = table.model_fields[name]
+        yield name, _default(table, name, field.default), allowed(field), str(field.description)
+
+
+def _default(table: type[Table], name: str, value: Any) -> str:
+    from hubbub_broker.setting import show
+
+    if name == "policy":
+        return "none"
+    if name == "pattern":
+        return "required"
+    return f"`{show(table.model_fields[name], value)}`"
+
+
+def _table(rows: Iterable[tuple[str, str, str, str]]) -> str:
+    lines = ["| setting | default | allowed | what it is |", "| --- | --- | --- | --- |"]
+    lines += [f"| `{name}` | {default} | {allowed} | {text} |" for name, default, allowed, text in rows]
+    return "\n".join(lines) + "\n"

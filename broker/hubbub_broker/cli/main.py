@@ -1,0 +1,70 @@
+"""The command `hubbub`: its commands, in the order in which one meets them."""
+
+from typing import Annotated
+
+import typer
+
+from hubbub_protocol import __version__
+
+from .backup import backup
+from .config import config
+from .demo import demo
+from .log import log_dump, log_stat, log_verify
+from .pub import pub
+from .registry import Command, keep_lines, register
+from .restore import restore
+from .serve import serve
+from .tail import tail
+from .topics import topics
+
+COMMANDS: dict[str, tuple[Command, ...]] = {
+    "A broker": (serve, config, demo),
+    "Messages": (pub, tail, topics),
+    "Data": (log_verify, log_stat, log_dump, backup, restore),
+}
+"""By heading of `hubbub --help`. The function `log_verify` is the command `hubbub log verify`."""
+
+GROUPS = {"log": "Look into a data directory that no broker has open."}
+
+_HELP = """Realtime messages for teams of AI agents: a durable, replayable log for each conversation.
+
+A broker, someone who listens, and someone who speaks:
+  hubbub serve
+  hubbub tail 'research/**' --from all
+  hubbub pub research/conv-42 '{"text": "hello"}'
+
+`hubbub COMMAND --help` has examples of each.
+"""
+
+_EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 3 no broker reached, 130 interrupted."
+
+app = typer.Typer(
+    name="hubbub",
+    help=keep_lines(_HELP),
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+register(app, COMMANDS, GROUPS)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hubbub {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line of this process, and exit."""
+    app(prog_name="hubbub")

@@ -1,0 +1,204 @@
+"""The broker as the HTTP routes see it: the same shards, the same checks, with futures in place of a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from time import time
+
+from hubbub_broker.http.api import (
+    AgentInfo,
+    HistoryPage,
+    PublishRequest,
+    Refused,
+    Route,
+    ShardInfo,
+    StoredLine,
+    TopicEntry,
+)
+from hubbub_broker.log import LogError, ShardLog, TopicLog
+from hubbub_broker.metrics import Exposition
+from hubbub_broker.session import Refusal
+from hubbub_broker.shard import Cursor, Publisher
+from hubbub_protocol.codec import decode_broker
+from hubbub_protocol.errors import BadName, ErrorCode
+from hubbub_protocol.frames import Err, Ok
+from hubbub_protocol.names import check_agent, check_topic, group_of
+
+from .broker import Broker
+
+
+class _Answer:
+    """A `Sink` for one publish: its answer settles a future."""
+
+    __slots__ = ("cursors", "future", "writable")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.writable = False
+        self.cursors: dict[str, Cursor] = {}
+        self.future: asyncio.Future[bytes] = loop.create_future()
+
+    def write(self, blob: bytes) -> None:  # noqa: ARG002 - the signature is Sink's
+        raise AssertionError("this sink subscribes to nothing")
+
+    def answer(self, lines: list[bytes]) -> None:
+        self.settle(1, lines)
+
+    def settle(self, count: int, lines: list[bytes]) -> None:  # noqa: ARG002 - the signature is Sink's
+        if not self.future.done():
+            self.future.set_result(lines[0])
+
+    def stop_reading(self) -> None:
+        """An HTTP request is its own backpressure: the client waits for the answer."""
+
+    def resume_reading(self) -> None:
+        """Nothing was stopped."""
+
+
+class Door:
+    """Implements `http.api.BrokerApi`."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.settings = broker.settings
+        self.metrics = broker.metrics
+        self._broker = broker
+        self._exposition = Exposition(broker)
+        self._waiting = 0
+
+    async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> Sequence[Ok | Err]:
+        """Publish in order, wait until each is durable or refused."""
+        answers = [self._publish_one(agent, request) for request in requests]
+        self._waiting += len(answers)
+        try:
+            return [answer if isinstance(answer, Err) else await self._answered(answer) for answer in answers]
+        finally:
+            self._waiting -= len(answers)
+
+    async def history(self, topic: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
+        """A page of a topic's messages, expired ones passed over."""
+        try:
+            check_topic(topic)
+        except BadName as error:
+            raise Refused.because(ErrorCode.BAD_REQUEST, str(error)) from None
+        try:
+            return await self._history(topic, after, limit, max_bytes)
+        except LogError as error:
+            raise Refused.because(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0) from None
+
+    async def _history(self, topic: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
+        shard = self._broker.shard_of(group_of(topic))
+        found = shard.topic(topic)
+        log, place = shard.log, found.log
+        first = min(log.first_seq(place), found.delivered + 1)
+        now = time()
+        messages: list[StoredLine] = []
+        next = max(after + 1, first)
+        size = 0
+        while next <= found.delivered and len(messages) < limit and (size < max_bytes or not messages):
+            upto = min(found.delivered, next + limit - len(messages) - 1)
+            chunk = log.read_chunk(place, next, upto, max(1, max_bytes - size))
+            if chunk is None:
+                await self._warmed(shard.log, place, next, upto, max_bytes)
+                continue
+            special = chunk.special or {}
+            for index, line in enumerate(chunk.lines):
+                header_size, expires = special.get(index, (0, 0.0))
+                if not expires or expires > now:
+                    messages.append(StoredLine(line, header_size))
+                    size += len(line)
+            next = chunk.next
+        return HistoryPage(shard.log.epoch, found.delivered, first, messages, min(next - 1, found.delivered))
+
+    async def topics(self, prefix: str, after: str, limit: int) -> Sequence[TopicEntry]:
+        """Topics by name, from all shards."""
+        found = [
+            TopicEntry(info.name, info.head, info.first, info.last_ts, info.bytes)
+            for shard in self._broker.shards
+            for info in shard.log.topics(prefix, after, limit)
+        ]
+        return sorted(found, key=lambda entry: entry.topic)[:limit]
+
+    def agents(self) -> Sequence[AgentInfo]:
+        """Who is connected."""
+        return sorted(
+            (
+                AgentInfo(session.agent, session.id, session.since, session.address, session.subscriptions)
+                for session in self._broker.sessions.open
+                if session.agent is not None
+            ),
+            key=lambda info: (info.agent, info.session),
+        )
+
+    def shards(self) -> Sequence[ShardInfo]:
+        """The shards of this process."""
+        return [
+            ShardInfo(
+                shard.number,
+                shard.log.epoch,
+                len(shard.topics),
+                shard.log.pending_bytes,
+                shard.log.size,
+                shard.log.failed,
+            )
+            for shard in self._broker.shards
+        ]
+
+    def route(self, group: str) -> Route:
+        """Where a group lives: here, as long as one process owns every shard."""
+        return Route(self._broker.shard_of(group).number)
+
+    def ready(self) -> Err | None:
+        """Whether publishes are taken."""
+        if self._broker.sessions.draining:
+            return Err(code=ErrorCode.SHUTTING_DOWN, message="the broker is stopping")
+        failed = [shard for shard in self._broker.shards if shard.log.failed is not None]
+        if failed:
+            numbers = ", ".join(str(shard.number) for shard in failed)
+            return Err(code=ErrorCode.READ_ONLY, message=f"shards {numbers} are read-only: {failed[0].log.failed}")
+        return None
+
+    def render_metrics(self, accept: str) -> tuple[bytes, str]:
+        """The metrics now."""
+        return self._exposition.render(accept)
+
+    def _publish_one(self, agent: str, request: PublishRequest) -> Err | _Answer:
+        pub = request.pub
+        try:
+            check_agent(agent)
+            if self._waiting >= self.settings.max_inflight:
+                limit = self.settings.max_inflight
+                raise Refusal(ErrorCode.OVERLOADED, f"{limit} publishes over HTTP wait, the limit (max_inflight)", 0.1)
+            self._broker.sessions.admit(agent, pub)
+            shard, topic = self._broker.sessions.open_topic(pub.topic)
+        except BadName as error:
+            refusal = Refusal(ErrorCode.BAD_REQUEST, str(error))
+        except Refusal as raised:
+            refusal = raised
+        else:
+            answer = _Answer(asyncio.get_running_loop())
+            try:
+                shard.publish(Publisher(agent, None, topic), pub, request.payload, answer)
+            except LogError as error:
+                refusal = Refusal(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0)
+            else:
+                return answer
+        self.metrics.count_refusal(refusal.code)
+        return Err(
+            code=refusal.code,
+            message=refusal.message,
+            rid=pub.rid,
+            id=pub.id,
+            topic=pub.topic,
+            retry_after=refusal.retry_after,
+        )
+
+    async def _answered(self, answer: _Answer) -> Ok | Err:
+        frame = decode_broker(await answer.future)
+        assert isinstance(frame, (Ok, Err))
+        return frame
+
+    async def _warmed(self, log: ShardLog, place: TopicLog, next: int, upto: int, max_bytes: int) -> None:
+        """Wait until what is read next is in memory: the disk must not hold up the loop."""
+        warm = asyncio.Event()
+        log.warm(place, next, upto, max_bytes, warm.set)
+        await warm.wait()

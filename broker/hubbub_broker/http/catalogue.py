@@ -1,0 +1,125 @@
+"""What there is: topics, connected agents, shards, and where a group lives."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from hubbub_broker.policy import ANY_TOPIC
+from hubbub_protocol import PATH
+from hubbub_protocol.limits import TOPIC_BYTES_MAX
+from hubbub_protocol.names import check_group, check_pattern, literal_prefix, matcher
+
+from .api import BrokerApi, TopicEntry
+from .models import BAD, AgentItem, Agents, RouteItem, ShardItem, Shards, TopicItem, Topics
+
+PAGE_DEFAULT = 100
+PAGE_MAX = 1000
+"""Topics in one answer."""
+SCAN_MAX = 10_000
+"""Topics that one request looks at: a pattern that matches almost none is answered in several short pages."""
+AGENTS_DEFAULT = 1000
+AGENTS_MAX = 10_000
+"""Sessions in one answer."""
+
+
+def routes(broker: BrokerApi) -> APIRouter:
+    """The routes, on `broker`."""
+    router = APIRouter(tags=["what there is"])
+
+    @router.get("/v1/topics", summary="Topics", responses=BAD)
+    async def topics(
+        prefix: Annotated[str, Query(max_length=TOPIC_BYTES_MAX, description="Topics that begin with this.")] = "",
+        pattern: Annotated[str, Query(description="Topics that match this; `research/*`, say.")] = ANY_TOPIC,
+        after: Annotated[str, Query(max_length=TOPIC_BYTES_MAX, description="Topics whose name comes later.")] = "",
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="Topics at most.")] = PAGE_DEFAULT,
+    ) -> Topics:
+        """The durable topics, sorted by name. Go on with `after` = `next` until `next` is null.
+
+        With a pattern, a page may be short, or even empty, although there is more: only `next` tells.
+        """
+        found, following = await find(broker, prefix, check_pattern(pattern), after, limit)
+        return Topics(topics=[_topic(entry) for entry in found], next=following)
+
+    @router.get("/v1/agents", summary="Connected agents", responses=BAD)
+    async def agents(
+        offset: Annotated[int, Query(ge=0, description="How many to pass over.")] = 0,
+        limit: Annotated[int, Query(ge=1, le=AGENTS_MAX, description="Sessions at most.")] = AGENTS_DEFAULT,
+    ) -> Agents:
+        """The sessions that are connected to this broker by WebSocket, sorted by agent."""
+        sessions = broker.agents()
+        page = [
+            AgentItem(
+                agent=info.agent,
+                session=info.session,
+                since=info.since,
+                address=info.address,
+                subscriptions=info.subscriptions,
+            )
+            for info in sessions[offset : offset + limit]
+        ]
+        return Agents(agents=page, total=len(sessions))
+
+    @router.get("/v1/shards", summary="Shards")
+    async def shards() -> Shards:
+        """The shards of this broker and how they are."""
+        return Shards(
+            shards=[
+                ShardItem(
+                    shard=info.shard,
+                    epoch=info.epoch,
+                    topics=info.topics,
+                    pending_bytes=info.pending_bytes,
+                    log_bytes=info.log_bytes,
+                    read_only=info.read_only,
+                )
+                for info in broker.shards()
+            ]
+        )
+
+    @router.get("/v1/route", summary="Where a group lives", responses=BAD)
+    async def route(
+        request: Request,
+        group: Annotated[str, Query(description="The group: a topic's first segment.", examples=["research"])],
+    ) -> RouteItem:
+        """The shard of a group, and the address of the broker that owns it."""
+        found = broker.route(check_group(group))
+        return RouteItem(group=group, shard=found.shard, url=found.url or _own_url(request))
+
+    return router
+
+
+async def find(
+    broker: BrokerApi, prefix: str, pattern: str, after: str, limit: int, scan: int = SCAN_MAX
+) -> tuple[list[TopicEntry], str | None]:
+    """Topics that begin with `prefix` and match `pattern`, and the name to go on after; None if there are no more.
+
+    The broker is asked for what the pattern's literal beginning allows; only wildcards take looking at more.
+    """
+    beginning = literal_prefix(pattern)
+    if not (beginning.startswith(prefix) or prefix.startswith(beginning)):
+        return [], None
+    narrowest = max(beginning, prefix, key=len)
+    matches = matcher(pattern)
+    found: list[TopicEntry] = []
+    while scan > 0:
+        wanted = min(limit - len(found) if pattern == ANY_TOPIC else PAGE_MAX, scan)
+        entries = await broker.topics(narrowest, after, wanted)
+        for entry in entries:
+            after = entry.topic
+            if matches(entry.topic):
+                found.append(entry)
+                if len(found) == limit:
+                    return found, after
+        if len(entries) < wanted:
+            return found, None
+        scan -= wanted
+    return found, after
+
+
+def _topic(entry: TopicEntry) -> TopicItem:
+    return TopicItem(topic=entry.topic, head=entry.head, first=entry.first, ts=entry.ts, bytes=entry.bytes)
+
+
+def _own_url(request: Request) -> str:
+    scheme = "wss" if request.url.scheme == "https" else "ws"
+    return f"{scheme}://{request.url.netloc}{PATH}"

@@ -1,0 +1,174 @@
+"""The server: one port for HTTP and WebSocket, from the first byte to the last. uvicorn does the HTTP.
+
+Stopping (SIGTERM, SIGINT) is this list, in this order:
+
+    1  stop listening
+    2  drain: refuse what is new, tell every client when to come back, commit and answer what was accepted, close
+    3  end HTTP
+    4  close the shards' logs and let go of the directory
+
+A second signal skips the waiting, not the closing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any, Self, cast
+
+import uvicorn
+
+from hubbub_broker.config import Settings
+from hubbub_broker.http import create_app
+from hubbub_broker.logs import get_logger
+from hubbub_broker.session import WebSocketConnection
+
+from .broker import Broker
+from .door import Door
+from .ticker import Ticker
+
+log = get_logger(__name__)
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted: a thousand agents come back at once after a restart."""
+
+
+class Server:
+    """A broker that listens. `async with Server(settings) as server:` serves until the block ends.
+
+    Raises:
+        OSError: from entering, if the address can't be had.
+        LogError: from entering, if the data directory can't.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.broker: Broker
+        self.port = settings.port
+        self._http: uvicorn.Server
+        self._clock: Ticker
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        listener = _listen(self.settings.host, self.settings.port)
+        try:
+            self.port = listener.getsockname()[1]
+            self.broker = Broker(self.settings, loop)
+        except BaseException:
+            listener.close()
+            raise
+        await self._start_http(listener)
+        self._clock = Ticker(loop, 1.0, self._set_date)
+        self.broker.start()
+        log.info("serving", host=self.settings.host, port=self.port, data_dir=str(self.settings.data_dir))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stop in order. Nothing that was accepted is lost. Idempotent."""
+        for listening in self._http.servers:
+            listening.close()
+        await self.broker.drain()
+        await self._stop_http()
+        await self.broker.close()
+        log.info("stopped")
+
+    async def _start_http(self, listener: socket.socket) -> None:
+        """Uvicorn's start without its loop, which would wake up ten times a second to look whether it is to stop."""
+        config = uvicorn.Config(
+            create_app(Door(self.broker)),
+            ws=cast(Any, functools.partial(_connection, self.broker)),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            backlog=BACKLOG,
+            server_header=False,
+        )
+        config.load()
+        self._http = uvicorn.Server(config)
+        self._http.lifespan = config.lifespan_class(config)
+        self._set_date()
+        await self._http.startup(sockets=[listener])
+
+    async def _stop_http(self) -> None:
+        self._clock.stop()
+        state = self._http.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        if state.tasks:
+            _, late = await asyncio.wait(state.tasks, timeout=max(0.1, self.settings.shutdown_grace))
+            for task in late:
+                task.cancel()
+
+    def _set_date(self) -> None:
+        """The `Date` that every response carries (RFC 9110, section 6.6.1), made once a second."""
+        date = (b"date", formatdate(usegmt=True).encode())
+        self._http.server_state.default_headers = [date, *self._http.config.encoded_headers]
+
+
+def _connection(broker: Broker, **_: object) -> WebSocketConnection:
+    return WebSocketConnection(broker.sessions)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, bound at once so that an address in use is reported before anything else is done."""
+    info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.socket(info[0], info[1])
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(info[4])
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def run(settings: Settings, ready: Callable[[Server], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then stop in order.
+
+    Args:
+        settings: the broker's.
+        ready: called once, when it listens.
+
+    Raises:
+        OSError: if the address can't be had.
+        LogError: if the data directory can't.
+    """
+    if settings.switch_interval:
+        sys.setswitchinterval(settings.switch_interval)
+    gc.set_threshold(50_000, 20, 50)  # messages make no cycles; fewer passes over what lives long
+    with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+        runner.run(_serve(settings, ready))
+
+
+async def _serve(settings: Settings, ready: Callable[[Server], None] | None) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Server(settings) as server:
+        if ready is not None:
+            ready(server)
+        await stop.wait()
+        log.info("stopping")
+
+
+def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if settings.uvloop == "off":
+        return None
+    try:
+        import uvloop  # noqa: PLC0415 - not there on every platform
+    except ImportError:
+        if settings.uvloop == "on":
+            raise
+        return None
+    return cast(Callable[[], asyncio.AbstractEventLoop], uvloop.new_event_loop)
