@@ -1,0 +1,148 @@
+"""Everything that this package raises on purpose.
+
+    HubbubError
+    ├── Closed                      the agent was closed: nothing more can be asked of it
+    ├── Refused                     the broker will not have this agent, and trying again by itself would not help
+    │   ├── Unauthorized            no token, or not a good one (4500)
+    │   ├── NotAllowed              a good token that does not give access (4507)
+    │   ├── WrongProtocol           what answers there does not speak hubbub.v1 (4501)
+    │   ├── Disconnected            an operator ended the connection (4503)
+    │   ├── ConnectionLimit         too many connections of this identity (4504)
+    │   └── Replaced                another connection of the same session took over (4509)
+    ├── Rejected                    the broker refused one request, and sending it again can't cure it
+    │   ├── BadRequest              ├── Forbidden       ├── TooLarge
+    │   ├── Conflict                └── NotFound
+    ├── BufferFull                  no room in the outbox, and the agent was told not to wait
+    ├── Expired                     the message's time-to-live ended before it was confirmed
+    ├── Undelivered                 close() could not deliver everything in the time it had
+    ├── RequestTimeout              nobody answered a request in time (also a TimeoutError)
+    ├── InvalidName                 a topic, pattern or agent name outside the grammar (also a ValueError)
+    ├── Unencodable                 data that JSON can't hold (also a TypeError)
+    ├── MessageDecodeError          a received message whose data can't be read (also a ValueError)
+    ├── NoVectorClock               two messages can't be compared: one carries no vector clock (also a ValueError)
+    └── SpoolError                  the spool file can't be opened, read or written
+
+`Rejected` is definite: the message was not stored. `Expired` and `Undelivered` are indefinite where the message had
+been sent: its answer never came, so it may have been stored.
+"""
+
+import copy
+
+
+class HubbubError(Exception):
+    """The root of all errors of this package."""
+
+
+class Closed(HubbubError):
+    """The agent was closed."""
+
+
+class Refused(HubbubError):
+    """The broker will not have this agent. Every pending and every later call raises it; make a new agent to retry.
+
+    `code` is the close code (4500 to 4999).
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Unauthorized(Refused):
+    """No token was given, or it is not a good one."""
+
+
+class NotAllowed(Refused):
+    """The token is good, and does not give access."""
+
+
+class WrongProtocol(Refused):
+    """What answers at the url does not speak this protocol."""
+
+
+class Disconnected(Refused):
+    """An operator ended the connection."""
+
+
+class ConnectionLimit(Refused):
+    """Too many connections of this identity."""
+
+
+class Replaced(Refused):
+    """Another connection of the same session took over."""
+
+
+class Rejected(HubbubError):
+    """The broker refused one request, and sending it again can't cure it. `code` is the protocol's error code."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BadRequest(Rejected):
+    """A field is wrong. The message says which."""
+
+
+class Forbidden(Rejected):
+    """This agent may not do that."""
+
+
+class TooLarge(Rejected):
+    """The message is larger than the broker, or the agent's own buffer, takes."""
+
+
+class Conflict(Rejected):
+    """The request contradicts what the broker holds already."""
+
+
+class NotFound(Rejected):
+    """What the request names does not exist."""
+
+
+class BufferFull(HubbubError):
+    """The outbox is full, and the agent was made with `on_full="raise"` (or had nothing to drop)."""
+
+
+class Expired(HubbubError):
+    """The message's time-to-live ended before the broker confirmed it; it is not sent any more."""
+
+
+class Undelivered(HubbubError):
+    """close() gave up on `count` accepted messages that had no receipt when its time was over."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"{count} accepted message(s) had no receipt when the agent was closed; "
+            "give close() a longer drain, or the agent a spool, to keep them"
+        )
+        self.count = count
+
+
+class RequestTimeout(HubbubError, TimeoutError):
+    """Nobody answered a request in time."""
+
+
+class InvalidName(HubbubError, ValueError):
+    """A name outside the grammar."""
+
+
+class Unencodable(HubbubError, TypeError):
+    """Data that JSON can't hold."""
+
+
+class MessageDecodeError(HubbubError, ValueError):
+    """A received message whose data or headers can't be read. Only whoever reads them is told."""
+
+
+class NoVectorClock(HubbubError, ValueError):
+    """A comparison of messages needs vector clocks, and one carries none."""
+
+
+class SpoolError(HubbubError):
+    """The spool file can't be used. The message names it and says why."""
+
+
+def fresh(error: BaseException) -> BaseException:
+    """A copy to raise: an exception that is raised again and again would collect a traceback each time."""
+    return copy.copy(error).with_traceback(None)

@@ -1,0 +1,71 @@
+"""A topic in memory: its messages, and what is on its way into them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hubbub_protocol import names
+from hubbub_protocol.frames import From, Msg, Ok, Pub
+
+if TYPE_CHECKING:
+    from .connection import Session
+
+
+@dataclass(slots=True)
+class Stored:
+    """A message in a topic's log."""
+
+    frame: Msg
+    line: bytes
+    payload: bytes | None
+    expires_at: float | None
+
+
+@dataclass(slots=True)
+class Arrival:
+    """An accepted message on its way into the log."""
+
+    pub: Pub
+    payload: bytes | None
+    sender: str
+    writer: str
+    askers: "list[tuple[Session, bool]]"
+    """Who gets the `ok`, and whether as a duplicate."""
+    orphan: bool = False
+
+
+@dataclass(slots=True)
+class TopicLog:
+    """A topic."""
+
+    name: str
+    epoch: str
+    first: int = 1
+    lc: int = 0
+    messages: list[Stored] = field(default_factory=list)
+    ids: dict[tuple[str, str], Ok] = field(default_factory=dict)
+    writers: dict[str, int] = field(default_factory=dict)
+    durable_writers: dict[str, int] = field(default_factory=dict)
+    pending: dict[tuple[str, str], Arrival] = field(default_factory=dict)
+    held: dict[str, list[Arrival]] = field(default_factory=dict)
+    """By the id of the parent that they wait for."""
+
+    @property
+    def head(self) -> int:
+        return self.first - 1 + len(self.messages)
+
+    def knows(self, id: str) -> bool:
+        """Whether a message of that id is here, or about to be."""
+        return any(known == id for _, known in self.ids) or any(known == id for _, known in self.pending)
+
+
+class Subscriber:
+    """A subscription: a cursor in each of its topics."""
+
+    def __init__(self, session: "Session", name: str, start: str | From) -> None:
+        self.session = session
+        self.name = name
+        self.start = start
+        self.matches: Callable[[str], bool] = names.matcher(name) if names.is_pattern(name) else name.__eq__
+        self.next: dict[str, int] = {}
+        self.live = False
