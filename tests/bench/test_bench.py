@@ -1,0 +1,107 @@
+"""`python bench` from end to end: real brokers, real sockets, a second of load."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LOOPS = {
+    "closed": """kind = "closed-loop"
+publishers = 4
+topics = 2
+subscribers = 3
+payload = 64
+window = 4
+until = "both"
+durable = true
+""",
+    "open": """kind = "open-loop"
+agents = 20
+topics = 4
+payload = 64
+rate = 200
+durable = true
+""",
+    "replay": """kind = "replay"
+messages = 2000
+payload = 64
+""",
+    "opening": """kind = "opening"
+messages = 1000
+payload = 64
+topics = 4
+groups = 2
+""",
+    "idle": """kind = "idle"
+connections = 60
+topics = 10
+settle = 0.05
+""",
+}
+TIMED = "seconds = 0.5\nwarmup = 0.1\n"
+
+
+def bench(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(ROOT / "bench"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
+
+
+@pytest.mark.slow
+def test_every_kind_of_scenario_is_measured_and_nothing_is_lost(tmp_path: Path) -> None:
+    files: list[object] = []
+    for order, (name, text) in enumerate(LOOPS.items()):
+        path = tmp_path / f"{name}.toml"
+        head = f'title = "T"\nhow = "H"\norder = {order}\nruns = 1\n'
+        path.write_text(head + text + (TIMED if name in ("closed", "open") else ""))
+        files += ["--scenario", path]
+    done = bench(*files, "--json", tmp_path / "figures.json", "--data-dir", tmp_path / "data")
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads((tmp_path / "figures.json").read_text())
+    figures: dict[str, dict[str, Any]] = {
+        one["name"]: {figure["name"]: figure["median"] for figure in one["figures"]} for one in content["scenarios"]
+    }
+    assert figures.keys() == LOOPS.keys()
+    assert figures["closed"]["deliveries"] > 100
+    assert 0 < figures["open"]["end to end p50"] <= figures["open"]["end to end p99"]
+    assert figures["open"]["end to end count"] == pytest.approx(0.5 * 200 * 5, abs=100), (
+        "all that was due, none left out"
+    )
+    assert figures["replay"]["replay"] > 1000
+    assert figures["opening"]["after SIGKILL"] > 0
+    assert "memory per connection" in figures["idle"]
+    assert all(one["good"] and not one["skipped"] for one in content["scenarios"])
+    assert list((tmp_path / "data").iterdir()) == [], "the brokers' directories are removed"
+
+
+def test_the_list_says_which_there_are() -> None:
+    done = bench("--list", "--only", "replay")
+    assert (done.returncode, done.stdout.split()[0]) == (0, "replay")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "everything"], "no scenario everything; there are fan-out-ephemeral"),
+        (["--scenario", "none.toml"], "none.toml"),
+        (["--url", "http://127.0.0.1:1"], "ws://HOST:PORT"),
+    ],
+)
+def test_what_can_t_be_done_is_refused_with_the_reason(arguments: list[str], said: str) -> None:
+    done = bench(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broker_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
+    where = ["--json", tmp_path / "figures.json", "--data-dir", tmp_path]
+    done = bench("--url", "ws://127.0.0.1:1", "--only", "fan-out-durable", "--only", "opening", *where)
+    assert done.returncode == 1
+    assert "can't connect to 127.0.0.1:1" in done.stdout
+    assert "needs a broker of its own" in done.stdout
+    assert json.loads((tmp_path / "figures.json").read_text())["scenarios"][0]["good"] is False

@@ -1,0 +1,192 @@
+"""Cases that need two or three things to happen in just this order, each reduced from a failing run or a doubt."""
+
+import asyncio
+import errno
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from harness.broker import serving, url_of
+from harness.shard_site import Line, Peer, ShardSite
+from harness.wire import wire_client
+
+Open = Callable[..., ShardSite]
+
+
+@pytest.fixture
+def open_site(tmp_path: Path) -> Iterator[Open]:
+    sites: list[ShardSite] = []
+
+    def make(**settings: Any) -> ShardSite:
+        sites.append(ShardSite(tmp_path / str(len(sites)), **settings))
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        site.loop.settle()
+        site.raise_uncaught()
+        site.close()
+
+
+def pub(topic: str, id: str, **fields: Any) -> Line:
+    return {"op": "pub", "topic": topic, "id": id, "data": id, **fields}
+
+
+def ids(peer: Peer) -> list[str]:
+    return [line["id"] for line in peer.take() if line["op"] == "msg"]
+
+
+def answers(peer: Peer) -> dict[str, Any]:
+    return {line["id"]: line.get("code") or line.get("seq") for line in peer.take() if line["op"] in ("ok", "err")}
+
+
+def test_a_signal_does_not_overtake_one_that_waits_behind_a_batch_of_others(open_site: Open) -> None:
+    site = open_site()
+    joe, ann = site.connect("joe"), site.connect("ann")
+    ann.request("sub", topic="g/a")
+    joe.send(pub("g/a", "durable"))
+    site.loop.turn()  # its batch is being synced
+    joe.send(pub("g/a", "first", ephemeral=True), pub("g/b", "another topic's"))
+    site.loop.turn()
+    site.sync()  # the next batch: the first signal, and another topic's durable message
+    joe.send(pub("g/a", "second", ephemeral=True))
+    site.settle()
+    assert ids(ann) == ["durable", "first", "second"]
+
+
+def test_a_topic_stays_in_memory_while_a_reader_is_behind(open_site: Open) -> None:
+    site = open_site(topics_in_memory=1)
+    joe, ann = site.connect("joe"), site.connect("ann")
+    joe.send(*(pub("g/a", f"a{i}") for i in range(3)))
+    joe.send(pub("g/b", "b"))
+    site.settle()
+    ann.fill()
+    ann.request("sub", topic="g/a", from_="all")
+    site.settle()
+    site.tick(61)  # nothing was published for a minute
+    joe.send(pub("g/a", "a3"))
+    site.settle()
+    ann.drain()
+    site.settle()
+    joe.send(pub("g/a", "a4"))
+    site.settle()
+    assert ids(ann) == ["a0", "a1", "a2", "a3", "a4"]
+
+
+def test_a_pattern_is_told_live_although_a_subscription_by_name_took_its_last_topic(open_site: Open) -> None:
+    site = open_site()
+    joe, ann = site.connect("joe"), site.connect("ann")
+    joe.send(pub("g/a", "a0"))
+    site.settle()
+    ann.fill()
+    ann.request("sub", topic="g/*", from_="all")
+    site.loop.settle()  # it has joined g/a, and can't be sent anything
+    ann.request("sub", topic="g/a", from_="all")
+    ann.drain()
+    site.settle()
+    lives = [line["topic"] for line in ann.take() if line["op"] == "live"]
+    assert sorted(lives) == ["g/*", "g/a"]
+
+
+def test_a_subscription_by_name_leaves_no_hole_in_a_pattern_s(open_site: Open) -> None:
+    site = open_site()
+    joe, ann = site.connect("joe"), site.connect("ann")
+    joe.send(*(pub("g/a", f"a{i}") for i in range(3)))
+    site.settle()
+    ann.fill()
+    ann.request("sub", topic="g/*", from_="all")
+    site.loop.settle()
+    ann.request("sub", topic="g/a")  # "new": but the pattern has not had a0 to a2 yet
+    ann.drain()
+    site.settle()
+    assert ids(ann) == ["a0", "a1", "a2"]
+
+
+def test_a_place_below_the_beginning_is_the_beginning(open_site: Open) -> None:
+    site = open_site()
+    joe, ann = site.connect("joe"), site.connect("ann")
+    joe.send(*(pub("g/a", f"a{i}") for i in range(3)))
+    site.settle()
+    ann.request("sub", topic="g/*", from_={"since": 0, "after": {"g/a": -(2**40)}})
+    site.settle()
+    lines = [line for line in ann.take() if line["op"] in ("msg", "gap", "err")]
+    assert lines[0].get("code") == "bad_request" or [line.get("seq") for line in lines] == [1, 2, 3]
+
+
+def test_a_full_disk_turns_no_publisher_s_order_round(open_site: Open) -> None:
+    """The second message is lost to the full disk; the third, which waits behind it for its parent, must not pass."""
+    site = open_site(hold_seconds=5)
+    joe, ann = site.connect("joe", "life"), site.connect("ann")
+    ann.request("sub", topic="g/a")
+    joe.send(pub("g/a", "one", n=1))
+    site.settle()
+    joe.send(pub("g/a", "two", n=2), pub("g/a", "three", n=3, parent="late"))
+    site.disk.fail("write", errno.ENOSPC)
+    site.settle()
+    first = answers(joe)
+    assert first["two"] == "read_only"
+    site.disk.heal()
+    site.tick(1.0)
+    assert site.shard.log.failed is None
+    for _ in range(3):  # as a client does that keeps what was not taken, and sends it again in order
+        joe.send(pub("g/a", "two", n=2), pub("g/a", "three", n=3, parent="late"))
+        site.settle()
+    joe.send(pub("g/a", "late"))
+    site.settle()
+    site.tick(10)
+    site.settle()
+    seen = [id for id in ids(ann) if id != "late"]
+    assert seen == ["one", "two", "three"]
+
+
+def test_what_is_past_its_time_when_the_sync_ends_is_not_delivered(open_site: Open) -> None:
+    site = open_site()
+    joe, ann = site.connect("joe"), site.connect("ann")
+    ann.request("sub", topic="g/a")
+    joe.send(pub("g/a", "short", ttl=1.0), pub("g/a", "long"))
+    site.loop.turn()
+    site.tick(5.0)  # the disk takes its time
+    site.settle()
+    lines = [line for line in ann.take() if line["op"] in ("msg", "gap")]
+    assert [(line["op"], line.get("reason") or line["id"]) for line in lines] == [("gap", "expired"), ("msg", "long")]
+
+
+def test_an_expired_message_is_replayed_to_nobody_though_nothing_else_happened_since(open_site: Open) -> None:
+    site = open_site()
+    joe, ann = site.connect("joe"), site.connect("ann")
+    joe.send(pub("g/a", "short", ttl=1.0))
+    site.settle()
+    site.tick(5.0)
+    ann.request("sub", topic="g/a", from_="all")
+    site.settle()
+    assert [line["op"] for line in ann.take()] == ["welcome", "ok", "gap", "live"]
+
+
+def test_a_held_message_that_is_sent_again_is_answered_as_each_request_asked(open_site: Open) -> None:
+    site = open_site()
+    one, two = site.connect("joe"), site.connect("joe")
+    one.send(pub("g/a", "child", parent="late", rid="first"))
+    one.send(pub("g/a", "child", parent="late", rid="second"))
+    two.send(pub("g/a", "child", parent="late", rid="third"))
+    site.tick(0.1)
+    one.send(pub("g/a", "late", rid="parent"))
+    site.settle()
+    oks = {line["rid"]: line for line in [*one.take(), *two.take()] if line["op"] == "ok"}
+    assert {rid: line["seq"] for rid, line in oks.items()} == {"parent": 1, "first": 2, "second": 2, "third": 2}
+    assert [rid for rid, line in oks.items() if line.get("dup")] == ["second", "third"]
+
+
+async def test_the_history_over_http_leaves_out_what_expired_since_the_last_publish(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path / "d") as server,
+        wire_client(url_of(server), "joe") as joe,
+        httpx.AsyncClient() as http,
+    ):
+        await joe.pub("g/a", "short", ttl=0.05)
+        await asyncio.sleep(0.1)  # the time itself is what is waited for
+        page = await http.get(f"http://127.0.0.1:{server.port}/v1/topics/g/a/messages", params={"after": 0})
+        assert page.status_code == 200
+        assert page.json()["messages"] == []
