@@ -1,0 +1,51 @@
+"""Opening: how long a broker takes from being started to being ready, by what it finds in its directory."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from bench.measurement import Reading, Run
+from bench.peers import BrokerProcess
+from bench.scenario import Opening
+
+from .filling import fill
+
+_MIB = 1024**2
+
+Start = Callable[[Path], BrokerProcess]
+"""A broker on that directory, not started yet."""
+
+
+async def runs(scenario: Opening, start: Start, directory: Path) -> AsyncIterator[Run]:
+    """One run: a start on nothing, one after a clean stop, one after SIGKILL.
+
+    Raises:
+        DriverError: if the history could not be written.
+        PeerError: if the broker does not start.
+    """
+    full = directory / "full"
+    broker = start(full)
+    with broker:
+        await fill(
+            broker.address,
+            scenario.name,
+            messages=scenario.messages,
+            payload=scenario.payload,
+            topics=scenario.topics,
+            groups=scenario.groups,
+        )
+    size = sum(path.stat().st_size for path in full.rglob("*") if path.is_file())
+    for number in range(scenario.runs):
+        with start(directory / f"empty-{number}") as empty:
+            pass
+        with start(full) as clean:
+            clean.kill()
+        with start(full) as killed:
+            pass
+        yield Run(
+            [
+                Reading("after a clean stop", clean.start_seconds, "s"),
+                Reading("after SIGKILL", killed.start_seconds, "s"),
+                Reading("on an empty directory", empty.start_seconds, "s"),
+                Reading("directory", size / _MIB, "MiB", shown=False),
+            ]
+        )
