@@ -28,7 +28,8 @@ $(READY): requirements-dev.lock pyproject.toml
 setup: $(READY) ## set up .venv (every other target does it when needed)
 
 run: $(READY) ## the demonstration: a broker, 1,000 agents, a crash in the middle, and the count
-	$(BIN)/hubbub demo $(ARGS)
+	@mkdir -p $(RUN_DIR)
+	$(BIN)/hubbub demo --report $(RUN_DIR)/report.md $(ARGS)
 
 serve: $(READY) ## a broker on 127.0.0.1:8091 that keeps its data in .run/serve
 	$(BIN)/hubbub serve --data-dir $(RUN_DIR)/serve $(ARGS)
@@ -42,10 +43,10 @@ test: lint ## lint, types, and every test but the long ones
 	$(BIN)/pytest $(ARGS)
 
 soak: $(READY) ## the tests that take minutes
-	$(BIN)/pytest -m soak $(ARGS)
+	$(BIN)/pytest -m soak -s $(ARGS)
 
 kill-test: $(READY) ## SIGKILL of the broker under load, again and again
-	$(BIN)/pytest -m kill $(ARGS)
+	$(BIN)/pytest -m kill -s $(ARGS)
 
 bench: $(READY) ## the figures of the README, on this machine
 	$(BIN)/python bench $(ARGS)

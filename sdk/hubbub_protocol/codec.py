@@ -22,6 +22,9 @@ import msgspec
 from .errors import BadFrame
 from .frames import BrokerFrame, ClientFrame, Frame, Rid
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises for text that is not what was wanted, not UTF-8, or nested too deep."""
+
 _client: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
 _broker: msgspec.json.Decoder[BrokerFrame] = msgspec.json.Decoder(BrokerFrame)
 _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
@@ -58,7 +61,7 @@ def decode_client(line: bytes) -> ClientFrame:
         _check_user_data(line)
     try:
         return _client.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BadFrame(str(error)) from None
 
 
@@ -70,7 +73,7 @@ def decode_broker(line: bytes | memoryview) -> BrokerFrame:
     """
     try:
         return _broker.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BadFrame(str(error)) from None
 
 
@@ -82,7 +85,7 @@ def decode_value(text: bytes | memoryview) -> Any:
     """
     try:
         return _any.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BadFrame(str(error)) from None
 
 
@@ -90,7 +93,7 @@ def reference_of(line: bytes) -> tuple[Rid | None, str | None]:
     """The `rid` and `id` of a line that is not a valid frame, so far as they can be read: for the `err` about it."""
     try:
         found = _reference.decode(line)
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         return None, None
     return found.rid, found.id
 
@@ -139,7 +142,7 @@ def decode_broker_lines(frame: bytes) -> list[BrokerFrame]:
     """
     try:
         return _broker_lines(frame)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BadFrame(str(error)) from None
 
 
@@ -158,7 +161,7 @@ def decoder_of(kind: Any) -> Callable[[bytes], Any]:
             return decode(text)
         except UnicodeDecodeError as error:
             raise BadFrame(f"not UTF-8 (byte {error.start})") from None
-        except (msgspec.DecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise BadFrame(str(error)) from None
 
     return read
