@@ -12,7 +12,7 @@ from hubbub import Backoff
 @given(st.integers(0, 10_000), st.integers())
 def test_a_delay_lies_under_its_ceiling(attempt: int, seed: int) -> None:
     backoff = Backoff()
-    assert 0 <= backoff.delay(attempt, random.Random(seed)) <= backoff.ceiling(attempt) <= 30.0
+    assert 0 <= backoff.delay(attempt, random.Random(seed)) <= backoff.ceiling(attempt) <= 10.0
 
 
 def test_ceilings_double_up_to_the_cap() -> None:
