@@ -368,7 +368,7 @@ class World:
             for topic in list(ear.places):
                 if not self._wants(ear, topic):
                     del ear.places[topic]
-                else:
+                elif matcher(name)(topic):  # a pattern goes on with it from here
                     self._rebase(ear.places[topic], topic)
             return
         ear.names[name] = False

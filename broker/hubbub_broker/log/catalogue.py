@@ -277,8 +277,9 @@ class Catalogue:
                 raise
 
     def close(self) -> None:
-        """Let go of the file, its write-ahead log folded in."""
-        self._disconnect()
+        """Let go of the file, its write-ahead log folded in. Waits for a write that is under way in a thread."""
+        with self._lock:
+            self._disconnect()
 
     def _disconnect(self) -> None:
         self._reader.close()

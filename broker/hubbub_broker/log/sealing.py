@@ -63,6 +63,8 @@ class Sealer:
         self._queue: deque[Segment] = deque()
         self._loop: AbstractEventLoop | None = None
         self._steps: Steps | None = None
+        self._working = False
+        """Whether a segment is on its way, as the loop sees it: a thread may be done long before that hears of it."""
         self._job_done = Event()
         self._job_done.set()
         self._closed = False
@@ -71,7 +73,7 @@ class Sealer:
     @property
     def idle(self) -> bool:
         """Whether nothing is being sealed (what failed and waits for another try does not count)."""
-        return self._steps is None and self._job_done.is_set()
+        return not self._working
 
     def add(self, segment: Segment, loop: AbstractEventLoop) -> None:
         """Seal a segment that is full and durable."""
@@ -86,6 +88,7 @@ class Sealer:
         if not self._queue:
             self._wake()
             return
+        self._working = True
         segment = self._queue[0]
         prepared = _Prepared()
         self._run(prepare(segment, self._shelf.shard, prepared), lambda: self._submit(segment, prepared))
@@ -114,6 +117,7 @@ class Sealer:
                 _log.warning("segment not sealed", file=str(segment.path), reason=str(error))
                 break
         self._queue.clear()
+        self._working = False
         self._wake()
 
     # Slices ---------------------------------------------------------------------------------------------------------
@@ -146,6 +150,7 @@ class Sealer:
         try:
             self._syncer.submit_slow(job, self._loop, lambda error: self._written(segment, error))
         except LogError:
+            self._working = False
             self._job_done.set()
             raise
 
@@ -163,6 +168,7 @@ class Sealer:
             if not isinstance(error, (OSError, LogError)):
                 raise LogFailed(f"sealing {segment.path} failed: {error!r}") from error
             _log.warning("segment not sealed", file=str(segment.path), reason=str(error))
+            self._working = False
             if isinstance(error, LogDamaged):  # the catalogue: it is derived, so it is made again
                 self._standings.rebuild(str(error))
                 if self._loop is not None:
@@ -179,6 +185,7 @@ class Sealer:
         self._standings.fresh.remove(segment)
         self._shelf.settle(segment)
         self._stats.seals += 1
+        self._working = False
         if self._loop is not None:
             self.resume(self._loop)
 

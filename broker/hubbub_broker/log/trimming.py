@@ -9,10 +9,11 @@ A crash between them loses nothing: before 3 the segment is still there, and wha
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from .catalogue import floor_statements
-from .errors import LogError
+from .errors import LogDamaged, LogError
 from .record import Tail
 from .segment import Segment, Shelf
 from .settings import Retention
@@ -51,7 +52,10 @@ class Contents:
     """What a sealed segment tells, read in a thread."""
 
     def __init__(self, shelf: Shelf, segment: Segment) -> None:
-        sidecar = shelf.checked_sidecar(segment)
+        try:
+            sidecar = shelf.checked_sidecar(segment)
+        except FileNotFoundError as error:
+            raise LogDamaged(f"the index of {segment.path.name} is missing") from error
         try:
             self.entries: Iterator[tuple[str, Entry]] = sidecar.entries()
             self.writers: Iterator[Writer] = sidecar.writers()
@@ -112,10 +116,11 @@ class Trimmer:
     async def _may_go(self, segment: Segment, policy_of: Callable[[str], Retention], now: float) -> bool:
         blocker = self._blocker
         if blocker:
-            span = self._shelf.sidecar(segment).find(TopicLog(blocker).key)
-            if span is not None and not self._allows(blocker, span.entry, policy_of(blocker), now):
-                return False
-        contents = await self._in_thread(lambda: Contents(self._shelf, segment))
+            with suppress(LogDamaged):  # the look at all of them will mend it
+                span = self._shelf.sidecar(segment).find(TopicLog(blocker).key)
+                if span is not None and not self._allows(blocker, span.entry, policy_of(blocker), now):
+                    return False
+        contents = await self._contents(segment)
         for done, (name, entry) in enumerate(contents.entries, 1):
             if not self._allows(name, entry, policy_of(name), now):
                 self._blocker = name
@@ -137,7 +142,7 @@ class Trimmer:
         return may_go(policy, standing.head - entry.head, standing.total - entry.total)
 
     async def _drop(self, segment: Segment, now: float) -> None:
-        contents = await self._in_thread(lambda: Contents(self._shelf, segment))
+        contents = await self._contents(segment)
         floors = await self._carry(segment, contents, now)
         await self._log.flush()
         number = segment.number
@@ -156,6 +161,14 @@ class Trimmer:
                 await asyncio.sleep(0)
         await self._in_thread(lambda: self._remove(segment))
         self._stats.dropped_segments += 1
+
+    async def _contents(self, segment: Segment) -> Contents:
+        """What the segment's sidecar tells; made again if it is damaged, or retention would never come past it."""
+        try:
+            return await self._in_thread(lambda: Contents(self._shelf, segment))
+        except LogDamaged as error:
+            self._shelf.repair(segment, str(error))
+            return await self._in_thread(lambda: Contents(self._shelf, segment))
 
     def _remove(self, segment: Segment) -> None:
         """The records go first: an index without them is swept away at the next open."""

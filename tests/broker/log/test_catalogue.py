@@ -3,6 +3,7 @@
 import sqlite3
 
 import pytest
+
 from hubbub_broker.log import LogDamaged
 from hubbub_broker.log.catalogue import (
     NAME,

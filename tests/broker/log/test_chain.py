@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from random import Random
 
-from hubbub_broker.log.chain import Chain
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hubbub_broker.log.chain import Chain
 
 
 @dataclass

@@ -1,6 +1,9 @@
 """Records: what is encoded is decoded, whatever it holds; what is damaged is refused."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from harness.shard_log import line_of
 from hubbub_broker.log.record import (
     MESSAGE,
@@ -14,8 +17,6 @@ from hubbub_broker.log.record import (
     encode_tail,
     seal_record,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 BIG = 2**63 - 1
 names = st.from_regex(r"[a-z]{1,5}/[A-Za-z0-9.@-]{1,9}", fullmatch=True)

@@ -1,10 +1,11 @@
 """The scan: covers every byte, finds every whole record, whatever lies between them."""
 
 import pytest
-from hubbub_broker.log import Files, scan
-from hubbub_broker.log.record import encode_state, seal_record
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hubbub_broker.log import Files, scan
+from hubbub_broker.log.record import encode_state, seal_record
 
 MARK = 0xA1B2C3D5
 pieces = st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=60)), max_size=8)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from hubbub_broker.log import Files, LogDamaged
 from hubbub_broker.log.index import STRIPE_MASK, MemoryIndex, TopicIndex
 from hubbub_broker.log.names import topic_key
@@ -51,7 +52,9 @@ def test_everything_is_found(path, index):
         assert span is not None
         assert (span.first, span.count, span.previous) == (topic.first, topic.count, 3)
         for position in range(0, topic.count, 100):
-            offsets, sizes, start = span.window(position, cached=True)
+            window = span.window(position, cached=True)
+            assert window is not None
+            offsets, sizes, start = window
             assert offsets[position - start] == topic.offsets[position]
             assert sizes[position - start] == topic.sizes[position]
     assert sidecar.find(topic_key(b"g/none")) is None

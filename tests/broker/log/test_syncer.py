@@ -2,9 +2,15 @@
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
+
 from hubbub_broker.log import LogMisused, Syncer
+
+
+def _note_thread(threads: list[threading.Thread]) -> None:
+    threads.append(threading.current_thread())
 
 
 async def test_jobs_run_in_a_thread_and_callbacks_on_the_loop():
@@ -12,8 +18,8 @@ async def test_jobs_run_in_a_thread_and_callbacks_on_the_loop():
     loop = asyncio.get_running_loop()
     for submit in (syncer.submit, syncer.submit_slow):
         done = loop.create_future()
-        threads = []
-        submit(lambda threads=threads: threads.append(threading.current_thread()), loop, done.set_result)
+        threads: list[threading.Thread] = []
+        submit(partial(_note_thread, threads), loop, done.set_result)
         assert await done is None
         assert threads[0] is not threading.main_thread()
     syncer.close()
@@ -34,9 +40,9 @@ async def test_what_a_job_raises_comes_back():
 
 async def test_closing_finishes_what_was_submitted():
     syncer = Syncer(1)
-    ran = []
+    ran: list[int] = []
     for number in range(20):
-        syncer.submit(lambda number=number: ran.append(number), asyncio.get_running_loop(), lambda _: None)
+        syncer.submit(partial(ran.append, number), asyncio.get_running_loop(), lambda _: None)
     syncer.close()
     syncer.close()
     assert ran == list(range(20))

@@ -6,6 +6,7 @@ import shutil
 import tarfile
 
 import pytest
+
 from harness.disk import InlineSyncer, flip_bit
 from harness.shard_log import append, commit, open_log, read_all
 from hubbub_broker.log import BackupError, DataDirectory, DirectoryLocked, FormatError, LogSettings
@@ -144,7 +145,9 @@ async def test_restoring_over_something_is_refused(live, tmp_path):
         restore(tmp_path / "copy.tar", directory.path)
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "shards/001/../../evil", "shards/001/catalogue.db", "hubbub.json/x"])
+@pytest.mark.parametrize(
+    "name", ["../evil", "/etc/evil", "shards/001/../../evil", "shards/001/catalogue.db", "hubbub.json/x"]
+)
 def test_names_that_lead_outside_are_refused(tmp_path, name):
     file = tmp_path / "evil.tar"
     with tarfile.open(file, "w") as tar:

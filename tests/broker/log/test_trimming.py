@@ -1,13 +1,15 @@
 """Retention: what the policy protects stays, what goes leaves its states, standings and writers behind."""
 
 import asyncio
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.disk import InlineSyncer
 from harness.shard_log import append, commit, open_log, read_all
 from hubbub_broker.log import LogSettings, Retention
 from hubbub_broker.log.trimming import may_go
-from hypothesis import given
-from hypothesis import strategies as st
 
 SMALL = LogSettings(segment_bytes=1000)
 
@@ -98,14 +100,14 @@ async def test_a_commit_of_the_caller_meanwhile_waits_for_the_logs_own(tmp_path)
     await fill(log, 40)
     syncer.held = True
     task = asyncio.create_task(log.enforce_retention(lambda _: Retention(max_count=5), 1000.0))
-    while not syncer.waiting:
+    while not syncer.waiting:  # noqa: ASYNC110 - the turns of the loop are what is waited for
         await asyncio.sleep(0)
     assert not log.busy
     append(log, "g/a")
-    results = []
+    results: list[Any] = []
     log.commit(results.append)
     assert log.busy
-    syncer.held = False
+    syncer.held = False  # type: ignore[unreachable]  # commit() has made it busy
     syncer.release()
     assert await task
     for _ in range(10):
