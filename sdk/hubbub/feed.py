@@ -195,7 +195,7 @@ class FeedTable:
 
     def overlapping(self, topic: str) -> bool:
         """Whether a feed here could get messages of `topic` (which may be a pattern)."""
-        return any(overlap(topic, other) for other in self._feeds)
+        return any(names.overlap(topic, other) for other in self._feeds)
 
     # Life of a feed ---------------------------------------------------------------------------------------------
 
@@ -344,17 +344,6 @@ class FeedTable:
         for topic, feed in self._feeds.items():
             if not names.is_pattern(topic):
                 self.routes[topic] = feed
-
-
-def overlap(one: str, other: str) -> bool:
-    """Whether some topic could match both (each may be a topic or a pattern)."""
-    ours, theirs = one.split("/"), other.split("/")
-    for mine, its in zip(ours, theirs, strict=False):
-        if mine == "**" or its == "**":
-            return True
-        if mine != its and "*" not in (mine, its):
-            return False
-    return len(ours) == len(theirs)
 
 
 def size_of(frame: Msg) -> int:

@@ -50,6 +50,8 @@ class Pub(Frame, frozen=True, tag="pub"):
     reply_to: str | None = None
     n: int | None = None
     track: bool = False
+    mandatory: bool = False
+    """Extension: refuse the message (`not_found`) when nobody is subscribed to its topic now."""
     rid: Rid | None = None
 
 
@@ -76,12 +78,19 @@ class Sub(Frame, frozen=True, tag="sub", rename={"start": "from"}):
     max_unacked: int | None = None
     max_deliver: int | None = None
     backoff: list[float] | None = None
+    exclusive: bool = False
+    """Extension, with `consumer`: one member at a time gets everything, the others stand by."""
+    ordered: str | None = None
+    """Extension, with `consumer`: the header whose value is a message's key. Messages of one key come one after the
+    other, each when the one before it is settled."""
     rid: Rid | None = None
 
 
 class Unsub(Frame, frozen=True, tag="unsub"):
     topic: str
     consumer: str | None = None
+    drain: bool = False
+    """Extension, with `consumer`: nothing more is to come, and what is out stays this member's until it settles it."""
     rid: Rid | None = None
 
 
@@ -91,6 +100,8 @@ class Ack(Frame, frozen=True, tag="ack"):
     seq: int | None = None
     seqs: list[int] | None = None
     upto: int | None = None
+    attempt: int | None = None
+    """Extension: which delivery this is about. One that was superseded is refused with `conflict`."""
     rid: Rid | None = None
 
 
@@ -100,6 +111,10 @@ class Nack(Frame, frozen=True, tag="nack"):
     seq: int
     delay: float | None = None
     reason: str | None = None
+    attempt: int | None = None
+    """Extension: which delivery this is about. One that was superseded is refused with `conflict`."""
+    returned: bool = False
+    """Extension: it was not begun, so this delivery does not count, and another member may have it at once."""
     rid: Rid | None = None
 
 
@@ -107,6 +122,8 @@ class Extend(Frame, frozen=True, tag="extend"):
     topic: str
     consumer: str
     seq: int
+    attempt: int | None = None
+    """Extension: which delivery this is about. One that was superseded is refused with `conflict`."""
     rid: Rid | None = None
 
 
@@ -115,6 +132,8 @@ class Term(Frame, frozen=True, tag="term"):
     consumer: str
     seq: int
     reason: str | None = None
+    attempt: int | None = None
+    """Extension: which delivery this is about. One that was superseded is refused with `conflict`."""
     rid: Rid | None = None
 
 
@@ -161,6 +180,9 @@ class Err(Frame, frozen=True, tag="err"):
     url: str | None = None
     expect: int | None = None
     """Extension, with `order`: the `n` that the broker will accept next from this publisher on this topic."""
+    consumer: str | None = None
+    """Extension, with `conflict` about a lease: whose; `topic` and `seq` say of which message."""
+    seq: int | None = None
 
 
 class Msg(Frame, frozen=True, tag="msg", rename={"sender": "from"}):
@@ -178,6 +200,11 @@ class Msg(Frame, frozen=True, tag="msg", rename={"sender": "from"}):
     ephemeral: bool = False
     orphan: bool = False
     attempt: int | None = None
+    consumer: str | None = None
+    """Extension: the consumer that this delivery belongs to, and that it is to be settled with. None: a plain
+    subscription's."""
+    track: bool = False
+    """Extension: its publisher asked for receipts."""
 
 
 class Receipt(Frame, frozen=True, tag="receipt"):

@@ -21,6 +21,12 @@ _is_agent = re.compile(rf"{_CHARS}{{1,{AGENT_CHARS_MAX}}}").fullmatch
 _is_topic = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})+").fullmatch
 _is_pattern = re.compile(rf"(?:(?:{_SEGMENT}|\*)/)*(?:{_SEGMENT}|\*|\*\*)").fullmatch
 
+DEAD_LETTERS = "_dead"
+"""The conversation of each group that holds its dead letters."""
+
+CANCELS = "_cancel"
+"""The conversation of each group on which questions are called off."""
+
 _ALPHABET = "A-Z a-z 0-9 . _ - ~ @ : = +"
 
 
@@ -74,6 +80,17 @@ def check_agent(name: str) -> str:
     return name
 
 
+def check_consumer(name: str) -> str:
+    """Return `name` if it can be a consumer's.
+
+    Raises:
+        BadName: saying what is wrong with it.
+    """
+    if _is_segment(name) is None:
+        raise BadName(f"bad consumer name {name[:80]!r}: 1 to {SEGMENT_CHARS_MAX} of {_ALPHABET}")
+    return name
+
+
 def check_group(name: str) -> str:
     """Return `name` if it can be a group, that is, a topic's first segment.
 
@@ -93,6 +110,37 @@ def group_of(topic: str) -> str:
 def inbox_of(group: str, agent: str) -> str:
     """The topic that is `agent`'s inbox in `group`."""
     return f"{group}/@{agent}"
+
+
+def dead_letters_of(group: str) -> str:
+    """The topic that holds what no consumer of `group` could deal with."""
+    return f"{group}/{DEAD_LETTERS}"
+
+
+def cancels_of(group: str) -> str:
+    """The topic on which a question of `group` is called off by whoever asked it."""
+    return f"{group}/{CANCELS}"
+
+
+def is_dead_letters(topic: str) -> bool:
+    """Whether the topic holds dead letters: readable, not for clients to publish to."""
+    return topic.partition("/")[2] == DEAD_LETTERS
+
+
+def is_hidden(topic: str) -> bool:
+    """Whether a consumer's pattern passes the topic over: its conversation's name begins with `_`."""
+    return topic.partition("/")[2].startswith("_")
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether some topic could match both (each may be a topic or a pattern)."""
+    ours, theirs = one.split("/"), other.split("/")
+    for mine, its in zip(ours, theirs, strict=False):
+        if mine == "**" or its == "**":
+            return True
+        if mine != its and "*" not in (mine, its):
+            return False
+    return len(ours) == len(theirs)
 
 
 def is_reserved(topic: str) -> bool:

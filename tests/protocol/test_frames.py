@@ -34,8 +34,16 @@ BROKER = {
 }
 EXTENSIONS = {
     "hello": {"session"},
+    "pub": {"mandatory"},
+    "sub": {"exclusive", "ordered"},
+    "unsub": {"drain"},
+    "ack": {"attempt"},
+    "nack": {"attempt", "returned"},
+    "extend": {"attempt"},
+    "term": {"attempt"},
     "welcome": {"ts"},
-    "err": {"topic", "expect"},
+    "err": {"topic", "expect", "consumer", "seq"},
+    "msg": {"consumer", "track"},
     "gap": {"dropped"},
 }
 

@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 from hypothesis import example, given
@@ -10,17 +11,23 @@ from hypothesis import strategies as st
 from hubbub_protocol.errors import BadName
 from hubbub_protocol.limits import AGENT_CHARS_MAX, SEGMENT_CHARS_MAX, TOPIC_BYTES_MAX
 from hubbub_protocol.names import (
+    cancels_of,
     check_agent,
+    check_consumer,
     check_group,
     check_pattern,
     check_topic,
+    dead_letters_of,
     group_of,
     inbox_of,
+    is_dead_letters,
+    is_hidden,
     is_pattern,
     is_reserved,
     is_topic,
     literal_prefix,
     matcher,
+    overlap,
 )
 
 ALPHABET = string.ascii_letters + string.digits + "._-~@:=+"
@@ -229,3 +236,47 @@ class TestAgentAndGroup:
         assert group_of(topic) == topic[: topic.index("/")]
         assert check_group(group_of(topic))
         assert is_reserved(topic) == topic.startswith("_")
+
+
+SEGMENTS = ["a", "b", "*"]
+PATTERNS = ["/".join(parts) for n in (1, 2, 3) for parts in product(SEGMENTS, repeat=n)]
+PATTERNS += [f"{pattern}/**" for pattern in PATTERNS if pattern.count("/") < 2] + ["**"]
+TOPICS = ["/".join(parts) for n in (1, 2, 3, 4) for parts in product("abc", repeat=n)]
+MATCHED = {
+    pattern: {topic for topic in TOPICS if (matcher(pattern)(topic) if "*" in pattern else topic == pattern)}
+    for pattern in PATTERNS
+}
+
+
+@given(st.sampled_from(PATTERNS), st.sampled_from(PATTERNS))
+def test_overlap_is_having_a_topic_in_common(one: str, other: str) -> None:
+    assert overlap(one, other) is bool(MATCHED[one] & MATCHED[other])
+    assert overlap(other, one) is overlap(one, other)
+
+
+class TestNamesOfTheGroupsOwn:
+    def test_dead_letters_and_cancels_are_conversations_of_their_group(self) -> None:
+        assert (dead_letters_of("g"), cancels_of("g")) == ("g/_dead", "g/_cancel")
+        assert is_topic(dead_letters_of("g"))
+        assert is_topic(cancels_of("g"))
+
+    @pytest.mark.parametrize(
+        ("topic", "dead", "hidden"),
+        [
+            ("g/_dead", True, True),
+            ("g/_cancel", False, True),
+            ("g/_dead/x", False, True),
+            ("g/a/_dead", False, False),
+            ("g/@a", False, False),
+            ("_g/a", False, False),
+        ],
+    )
+    def test_which_topics_are_dead_letters_or_hidden(self, topic: str, dead: bool, hidden: bool) -> None:
+        assert (is_dead_letters(topic), is_hidden(topic)) == (dead, hidden)
+
+
+def test_a_consumer_is_named_like_a_segment() -> None:
+    assert check_consumer("workers") == "workers"
+    for bad in ("", "a/b", "*", "a b", "x" * (SEGMENT_CHARS_MAX + 1)):
+        with pytest.raises(BadName, match="consumer"):
+            check_consumer(bad)
