@@ -40,7 +40,7 @@ class IndexBuilder:
         if isinstance(decoded, Message):
             return self._add_message(found, decoded)
         if isinstance(decoded, State):
-            self.index.states[decoded.kind, decoded.key] = decoded.body
+            self.index.states.put(decoded.kind, decoded.key, decoded.body)
         else:
             self._add_tail(decoded)
         return True

@@ -220,9 +220,20 @@ class Catalogue:
             found[writer] = (n, ts)
         return found
 
-    def states(self, kind: int) -> Iterator[tuple[bytes, bytes]]:
-        """The bodies of a kind."""
-        for row in self._select("SELECT kind, key, body, sum FROM states WHERE kind = ?", (kind,)):
+    def state(self, kind: int, key: bytes) -> bytes | None:
+        """The body of one key; None when there is none."""
+        rows = self._select("SELECT kind, key, body, sum FROM states WHERE kind = ? AND key = ?", (kind, key))
+        return _state(rows[0])[2] if rows else None
+
+    def states(self, kind: int, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """The bodies of the keys of a kind that begin with a prefix."""
+        sql = "SELECT kind, key, body, sum FROM states WHERE kind = ? AND key >= ?"
+        values: tuple[Value, ...] = (kind, prefix)
+        end = _behind(prefix)
+        if end:
+            sql += " AND key < ?"
+            values = (kind, prefix, end)
+        for row in self._select(sql, values):
             _, key, body = _state(row)
             yield key, body
 
@@ -291,6 +302,12 @@ def _standing(row: tuple[object, ...]) -> Standing:
     if floor_sum != _sum(name, first, base) or its_sum != _sum(name, *rest):
         raise LogDamaged("a topic in the catalogue fails its checksum")
     return Standing(name, first, base, *rest)  # type: ignore[arg-type]  # typed by the schema, and the sum holds
+
+
+def _behind(prefix: bytes) -> bytes:
+    """The first key behind all that begin with a prefix; empty when nothing is behind them."""
+    rest = prefix.rstrip(b"\xff")
+    return rest[:-1] + bytes([rest[-1] + 1]) if rest else b""
 
 
 def _state(row: tuple[object, ...]) -> tuple[int, bytes, bytes]:

@@ -90,10 +90,20 @@ class Standings:
         rows = (self.find(name) if name in fresh else found[name] for name in names)
         return [info(row) for row in rows if row is not None]
 
-    def states(self, kind: int) -> Iterator[tuple[bytes, bytes]]:
-        """The newest body of each key of a kind."""
-        fresh = {key: body for index in self._indexes() for (its, key), body in index.states.items() if its == kind}
-        for key, body in self._ask(lambda catalogue: list(catalogue.states(kind))):
+    def state(self, kind: int, key: bytes) -> bytes | None:
+        """The newest body of a key; None when there is none."""
+        for segment in reversed(self.fresh):
+            body = segment.index.states.get(kind, key) if segment.index is not None else None
+            if body is not None:
+                return body or None
+        return self._ask(lambda catalogue: catalogue.state(kind, key))
+
+    def states(self, kind: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The newest body of each key of a kind that begins with a prefix."""
+        fresh: dict[bytes, bytes] = {}
+        for index in self._indexes():
+            fresh.update(index.states.with_prefix(kind, prefix))
+        for key, body in self._ask(lambda catalogue: list(catalogue.states(kind, prefix))):
             if key not in fresh:
                 yield key, body
         for key, body in fresh.items():
@@ -102,9 +112,9 @@ class Standings:
 
     def states_only_up_to(self, number: int) -> list[tuple[int, bytes, bytes]]:
         """The states whose newest record lies in this segment or before it."""
-        fresh = {key for index in self._indexes() for key in index.states}
+        fresh = [index.states for index in self._indexes()]
         rows = self._ask(lambda catalogue: catalogue.states_up_to(number))
-        return [row for row in rows if (row[0], row[1]) not in fresh]
+        return [row for row in rows if not any(row[:2] in states for states in fresh)]
 
     def rebuild(self, why: str) -> None:
         """Make the catalogue again from the sidecars of the sealed segments."""
