@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from hubbub_broker.config import Settings
+from hubbub_broker.consumers import ConsumerFigures, Consumers, Latency
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
@@ -22,6 +23,8 @@ log = get_logger(__name__)
 
 HOLD_TICK = 0.05
 """Seconds between looks at held-back messages: how much later than `hold_seconds` an orphan may go out."""
+CONSUMER_TICK = 0.02
+"""Seconds between looks at leases and waits that are over: how much later than their time that is noticed."""
 LOOP_PROBE = 0.1
 """Seconds between measurements of the loop's delay."""
 
@@ -62,7 +65,16 @@ class Broker:
             )
             for number in range(self._directory.shards)
         ]
-        self.sessions = Sessions(settings, self.metrics, self.shards, self.shard_of, self.catch_up, loop.time)
+        self.latency = Latency(settings.latency_series)
+        self.consumer_figures = ConsumerFigures()
+        self.sessions = Sessions(
+            settings, self.metrics, self.shards, self.shard_of, self.catch_up, loop.time, self.consumers_of
+        )
+        self.consumers = [
+            Consumers(shard, settings, self.metrics, self.consumer_figures, self.latency, self.sessions.tell, loop)
+            for shard in self.shards
+        ]
+        self.sessions.on_agent = self._tell_receipts
         self._tickers: list[Ticker] = []
         self._retention: asyncio.Task[None] | None = None
         self._probe_due = 0.0
@@ -71,6 +83,10 @@ class Broker:
     def shard_of(self, group: str) -> Shard:
         """The shard that owns a group's topics."""
         return self.shards[shard_of(group, len(self.shards))]
+
+    def consumers_of(self, group: str) -> Consumers:
+        """The consumers of a group's topics."""
+        return self.consumers[self.shard_of(group).number]
 
     # Life -----------------------------------------------------------------------------------------------------------
 
@@ -81,6 +97,7 @@ class Broker:
         self._tickers = [
             Ticker(self._loop, heartbeat.period, heartbeat.visit),
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
+            Ticker(self._loop, CONSUMER_TICK, self._tick_consumers),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
         ]
@@ -101,6 +118,7 @@ class Broker:
             session.go_away("shutdown", round(random.uniform(0, spread), 3))
         for shard in self.shards:
             shard.sequencer.release_all()
+        await asyncio.gather(*(consumers.flush() for consumers in self.consumers))
         await asyncio.gather(*(shard.batch.settle() for shard in self.shards))
         for session in list(self.sessions.open):
             session.close(CloseCode.SHUTDOWN, "the broker is stopping")
@@ -119,6 +137,8 @@ class Broker:
             self._retention.cancel()
             with suppress(asyncio.CancelledError):
                 await self._retention
+        for consumers in self.consumers:
+            consumers.close()
         for shard in self.shards:
             shard.log.close()
         self._syncer.close()
@@ -131,8 +151,18 @@ class Broker:
             if shard.sequencer.holding:
                 shard.sequencer.release_overdue()
 
+    def _tick_consumers(self) -> None:
+        for consumers in self.consumers:
+            consumers.tick()
+
+    def _tell_receipts(self, agent: str) -> None:
+        for consumers in self.consumers:
+            consumers.receipts.greeted(agent)
+
     def _look_after_shards(self) -> None:
         now = time.time()
+        for consumers in self.consumers:
+            consumers.receipts.age(now)
         for shard in self.shards:
             shard.let_go(now)
             if shard.log.failed is not None and shard.log.recheck():

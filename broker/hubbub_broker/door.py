@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from time import time
 
+from hubbub_broker.consumers import ConsumerCollector
 from hubbub_broker.http.api import (
     AgentInfo,
     HistoryPage,
@@ -62,7 +63,7 @@ class Door:
         self.settings = broker.settings
         self.metrics = broker.metrics
         self._broker = broker
-        self._exposition = Exposition(broker)
+        self._exposition = Exposition(broker, ConsumerCollector(broker.consumer_figures, broker.latency))
         self._waiting = 0
 
     async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> Sequence[Ok | Err]:

@@ -218,6 +218,9 @@ class WebSocketConnection(asyncio.Protocol):
             self.close(code, reason)
             return
         session.agent = agent
+        if agent is not None:
+            self._sessions.named(session, agent)
+            self._sessions.on_agent(agent)
         self.transport.set_write_buffer_limits(high=self._sessions.settings.write_buffer)
         session.write = self.transport.write
         self._sessions.metrics.connections_opened += 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
+from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Cursor, PatternSubscription, Publisher, Shard, Sink, Start
 from hubbub_broker.wire import text_frame
 from hubbub_protocol import __version__
@@ -35,7 +36,7 @@ from hubbub_protocol.frames import (
 )
 from hubbub_protocol.names import check_agent, check_group, check_pattern, group_of, is_pattern
 
-from .refusal import Refusal
+from .consuming import Consuming
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -74,6 +75,7 @@ class Session:
 
     __slots__ = (
         "_connection",
+        "_consuming",
         "_in_flight_max",
         "_owed",
         "_owing",
@@ -124,6 +126,8 @@ class Session:
         """Topics that it asked for by name."""
         self._publishers: dict[str, tuple[Publisher, Publish]] = {}
         self._replays: set[asyncio.Task[None]] = set()
+        self._consuming: Consuming | None = None
+        """Its memberships in consumers, once it has any: most connections have none."""
         self._stopped_by = 0
         self._owed = 0
         """Bytes of answers that were written while the socket was full."""
@@ -214,6 +218,8 @@ class Session:
             self._owing = False
             self.resume_reading()
         self._sessions.catch_up.wake(self)
+        if self._consuming is not None:
+            self._consuming.drained()
 
     def lost(self) -> None:
         """The connection is gone, or about to go. What it has published stays; its cursors cost nothing any more."""
@@ -228,6 +234,8 @@ class Session:
                 shard.readers.forget_pattern(part)
         for cursor in list(self.cursors.values()):
             cursor.detach()
+        if self._consuming is not None:
+            self._consuming.lost()
         self._sessions.left(self)
 
     def go_away(self, reason: str, reconnect_after: float) -> None:
@@ -241,7 +249,8 @@ class Session:
     @property
     def subscriptions(self) -> int:
         """How many subscriptions it holds."""
-        return len(self.subscribed) + len(self.patterns)
+        members = len(self._consuming.members) if self._consuming is not None else 0
+        return len(self.subscribed) + len(self.patterns) + members
 
     # Lines ----------------------------------------------------------------------------------------------------------
 
@@ -260,7 +269,7 @@ class Session:
         try:
             self._handle(frame)
         except Refusal as refusal:
-            self._refuse(frame.rid, refusal.code, refusal.message, refusal.retry_after)
+            self.refuse(frame.rid, refusal)
         except ProtocolError as error:
             self._refuse(frame.rid, ErrorCode.BAD_REQUEST, str(error))
         except LogError as error:
@@ -278,7 +287,8 @@ class Session:
             case Unsub():
                 self._unsubscribe(frame)
             case Ack() | Nack() | Extend() | Term():
-                raise Refusal(ErrorCode.BAD_REQUEST, "this broker has no consumers: subscribe without `consumer`")
+                self._known()
+                self._consumes().settle(frame)
 
     def _hello(self, hello: Hello) -> None:
         check_agent(hello.agent)
@@ -314,6 +324,7 @@ class Session:
                 )
             ]
         )
+        self._sessions.on_agent(self.agent)
 
     def _known(self) -> str:
         if self.agent is None:
@@ -328,6 +339,8 @@ class Session:
         try:
             if known is None or known[0].topic.gone:
                 known = self._open_publisher(pub)
+            if pub.mandatory:
+                self._check_heard(known[0])
             if self.in_flight >= self._in_flight_max:
                 raise Refusal(
                     ErrorCode.OVERLOADED,
@@ -359,15 +372,18 @@ class Session:
         known = self._publishers[pub.topic] = (Publisher(agent, self.life, topic), shard.publish)
         return known
 
+    def _consumes(self) -> Consuming:
+        if self._consuming is None:
+            self._consuming = Consuming(self, self._sessions)
+        return self._consuming
+
     # Subscribe ------------------------------------------------------------------------------------------------------
 
     def _subscribe(self, sub: Sub) -> None:
         self._known()
         name = check_pattern(sub.topic)
-        if sub.consumer is not None:
-            raise Refusal(ErrorCode.BAD_REQUEST, "this broker has no consumers: subscribe without `consumer`")
         start = Start.parse(sub.start)
-        if name in self.subscribed or name in self.patterns:
+        if (sub.consumer is None and name in self.subscribed) or name in self.patterns:
             raise Refusal(ErrorCode.CONFLICT, f"this connection is subscribed to {name} already: `unsub` it first")
         limit = self._sessions.settings.max_subscriptions
         if self.subscriptions >= limit:
@@ -376,7 +392,9 @@ class Session:
                 f"this connection has {limit} subscriptions, the limit (max_subscriptions): "
                 "unsubscribe some, or use a pattern",
             )
-        if is_pattern(name):
+        if sub.consumer is not None:
+            self._consumes().subscribe(sub)
+        elif is_pattern(name):
             self._subscribe_pattern(sub, start)
         else:
             self._subscribe_topic(sub, start)
@@ -434,6 +452,9 @@ class Session:
     def _unsubscribe(self, unsub: Unsub) -> None:
         self._known()
         name = check_pattern(unsub.topic)
+        if unsub.consumer is not None:
+            self._consumes().unsubscribe(unsub)
+            return
         if name in self.subscribed:
             self.subscribed.discard(name)
             self._sessions.shard_of(group_of(name)).readers.drop(self.cursors[name])
@@ -444,7 +465,16 @@ class Session:
             raise Refusal(ErrorCode.NOT_FOUND, f"this connection has no subscription to {name}")
         self.answer([encode(Ok(rid=unsub.rid, topic=name))])
 
+    def _check_heard(self, publisher: Publisher) -> None:
+        topic = publisher.topic
+        if not self._sessions.shard_of(group_of(topic.name)).readers.heard_besides(topic, self):
+            raise Refusal(ErrorCode.NOT_FOUND, f"nobody is subscribed to {topic.name} (mandatory)")
+
     # Refuse ---------------------------------------------------------------------------------------------------------
+
+    def refuse(self, rid: Rid | None, refusal: Refusal) -> None:
+        """Answer a request with why it is not carried out."""
+        self._refuse(rid, refusal.code, refusal.message, refusal.retry_after)
 
     def _refuse(self, rid: Rid | None, code: ErrorCode, message: str, retry_after: float | None = None) -> None:
         self._sessions.metrics.count_request_refusal(code)

@@ -15,7 +15,7 @@ from .cursor import Cursor
 from .pattern import PatternSubscription
 from .sink import Sink
 from .start import Start
-from .topic import Run, Topic
+from .topic import Follower, Run, Topic
 
 TOPICS_PAGE = 200
 """Topics looked at in one go when a pattern asks for the past."""
@@ -28,6 +28,8 @@ class Readers:
         self.patterns: dict[PatternSubscription, None] = {}
         self.pattern_epoch = 0
         """Counts the changes of `patterns`: a topic whose own count is behind has to look for new ones."""
+        self.followers_of: Callable[[str], tuple[Follower, ...]] = lambda _: ()
+        """Asked, at the same occasions, who else follows a topic."""
         self._log = log
         self._metrics = metrics
         self._catch_up = catch_up
@@ -41,6 +43,9 @@ class Readers:
         topic.delivered += run.durable
         signals = len(run.lines) - run.durable
         topic.signals += signals
+        if topic.followers:
+            for follower in topic.followers:
+                follower.follow(run)
         live = topic.live
         if not live or not run.lines:
             return
@@ -182,8 +187,23 @@ class Readers:
         subscription.closed = True
         self.patterns.pop(subscription, None)
 
+    def follow(self, topic: Topic, follower: Follower) -> None:
+        """Let somebody follow a topic from here on."""
+        if follower not in topic.followers:
+            topic.followers = (*topic.followers, follower)
+
+    def heard_besides(self, topic: Topic, sink: Sink) -> bool:
+        """Whether anybody on another connection than `sink` would get what is published to the topic now."""
+        if topic.pattern_epoch != self.pattern_epoch:
+            self._attach_patterns(topic)
+        if topic.cursors > (topic.name in sink.cursors):
+            return True
+        return any(follower.served_besides(sink) for follower in topic.followers)
+
     def _attach_patterns(self, topic: Topic) -> None:
         topic.pattern_epoch = self.pattern_epoch
+        for follower in self.followers_of(topic.name):
+            self.follow(topic, follower)
         for subscription in self.patterns:
             if subscription.matches(topic.name):
                 self.attach(subscription, topic)

@@ -171,7 +171,7 @@ class Sequencer:
     ) -> bytes:
         """The message as every reader will get it. User data goes through as the text that it came as."""
         extra = b""
-        if pub.parent is not None or pub.type is not None or pub.headers or pub.reply_to is not None or orphan:
+        if pub.parent is not None or pub.type is not None or pub.headers or pub.reply_to or pub.track or orphan:
             extra = _extra_fields(pub, orphan)
         if not wire_seq:
             extra += b',"ephemeral":true'
@@ -413,6 +413,8 @@ def _extra_fields(pub: Pub, orphan: bool) -> bytes:
         parts.append(b',"headers":%b' % pub.headers)
     if pub.reply_to is not None:
         parts.append(b',"reply_to":%b' % encode_value(pub.reply_to))
+    if pub.track:
+        parts.append(b',"track":true')
     if orphan:
         parts.append(b',"orphan":true')
     return b"".join(parts)
