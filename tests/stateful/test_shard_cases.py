@@ -200,6 +200,31 @@ def test_a_count_that_begins_again_behind_held_messages_is_not_overtaken(open_si
     assert ids(ann) == ["one", "two", "one again", "two again"]
 
 
+def test_what_an_overdue_message_sets_free_goes_out_in_the_order_it_came(open_site: Open) -> None:
+    """`p` and the count that begins again behind it wait for the first only; the last waits for `p` and its turn."""
+    site = open_site(hold_seconds=5)
+    joe, ann = site.connect("joe"), site.connect("ann")
+    ann.request("sub", topic="g/a")
+    joe.send(pub("g/a", "one", n=1, parent="p"), pub("g/a", "p", n=2))
+    joe.send(pub("g/a", "one again", n=1), pub("g/a", "two again", n=2, parent="p"))
+    site.tick(5.0)
+    site.settle()
+    assert ids(ann) == ["one", "p", "one again", "two again"]
+
+
+def test_what_waits_behind_a_message_that_is_refused_after_all_does_not_go_without_it(open_site: Open) -> None:
+    site = open_site(policy=[{"pattern": "g/*", "max_message": 400}])
+    joe, ann = site.connect("joe"), site.connect("ann")
+    ann.request("sub", topic="g/a")
+    joe.send(pub("g/a", "one", n=1))
+    joe.send(pub("g/a", "two", n=2, parent="late", headers={"much": "x" * 400}), pub("g/a", "three", n=3))
+    joe.send(pub("g/a", "one again", n=1), pub("g/a", "late"))
+    site.settle()
+    answered = answers(joe)
+    assert (answered["two"], answered["three"]) == ("too_large", "order")
+    assert ids(ann) == ["one", "late", "one again"]
+
+
 def test_a_signal_that_waits_has_no_place_in_its_publisher_s_count(open_site: Open) -> None:
     site = open_site()
     joe, ann = site.connect("joe"), site.connect("ann")
