@@ -90,7 +90,7 @@ class Readers:
         if earlier is not None:
             earlier.detach()
             cursor.next = min(next, earlier.next)
-            cursor.signals_seen = earlier.signals_seen if earlier.next <= topic.delivered else topic.signals
+            cursor.signals_seen = earlier.signals_seen
             if earlier.pattern is not None:
                 earlier.pattern.settle()
         sink.cursors[name] = cursor
@@ -129,7 +129,7 @@ class Readers:
         cursor.detach()
         for subscription in self.patterns:
             if subscription.sink is cursor.sink and subscription.matches(cursor.topic.name):
-                self._attach_at(subscription, cursor.topic, cursor.next)
+                self._attach_at(subscription, cursor.topic, cursor.next, cursor.signals_seen)
                 return
 
     # Patterns -------------------------------------------------------------------------------------------------------
@@ -146,10 +146,11 @@ class Readers:
     def attach(self, subscription: PatternSubscription, topic: Topic) -> None:
         """Let a pattern join one topic that it matches, unless its connection reads that topic already."""
         if not subscription.closed and topic.name not in subscription.sink.cursors:
-            self._attach_at(subscription, topic, subscription.start_in(topic))
+            self._attach_at(subscription, topic, subscription.start_in(topic), topic.signals)
 
-    def _attach_at(self, subscription: PatternSubscription, topic: Topic, next: int) -> None:
+    def _attach_at(self, subscription: PatternSubscription, topic: Topic, next: int, signals_seen: int) -> None:
         cursor = Cursor(subscription.sink, topic, next, self.join, subscription)
+        cursor.signals_seen = signals_seen
         subscription.sink.cursors[topic.name] = cursor
         if subscription.listing and next <= topic.delivered:
             subscription.unfinished.add(cursor)
