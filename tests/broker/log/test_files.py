@@ -1,6 +1,7 @@
 """The seam to the disk: a replaced file is whole, whatever happens."""
 
 import errno
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -47,6 +48,22 @@ def test_a_replacement_that_fails_leaves_the_old_and_no_litter(tmp_path, call):
         disk.replace(path, [b"newer"])
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"old"
+
+
+def test_a_sync_is_the_systems(tmp_path, monkeypatch):
+    """No test can see a page cache being lost: this one looks whether the system was asked."""
+    asked = []
+    monkeypatch.setattr(
+        "hubbub_broker.log.files._sync_data", lambda fd: asked.append(os.path.realpath(f"/dev/fd/{fd}"))
+    )
+    monkeypatch.setattr("os.fsync", lambda fd: asked.append(os.path.realpath(f"/dev/fd/{fd}")))
+    files = Files()
+    path = tmp_path / "file"
+    fd = files.create(path)
+    files.sync(fd)
+    files.close(fd)
+    files.sync_directory(tmp_path)
+    assert asked == [str(path.resolve()), str(tmp_path.resolve())]
 
 
 def test_reads_from_the_page_cache(tmp_path):
