@@ -77,6 +77,7 @@ def test_every_kind_of_scenario_is_measured_and_nothing_is_lost(tmp_path: Path) 
     )
     assert figures["replay"]["replay"] > 1000
     assert figures["opening"]["after SIGKILL"] > 0
+    assert figures["opening"]["memory after a clean stop"] > 10
     assert "memory per connection" in figures["idle"]
     assert all(one["good"] and not one["skipped"] for one in content["scenarios"])
     assert list((tmp_path / "data").iterdir()) == [], "the brokers' directories are removed"
