@@ -79,20 +79,40 @@ class IndexBuilder:
         if not index.first_ts:
             return 0
         view = memoryview(data)
-        start, last = at, len(data) - MESSAGE_SIZE
+        start, end = at, len(data)
+        last = end - MESSAGE_SIZE
+        moved = offset - at
+        add_hash, add_seq = index.dedup_hashes.append, index.dedup_seqs.append
         records, ts = 0, index.last_ts
         while at <= last:
-            (its_mark, crc, size, kind, version, flags, topic_size, writer_size, header_size, seq, *rest) = _unpack(
-                data, at
-            )
+            (
+                its_mark,
+                crc,
+                size,
+                kind,
+                version,
+                flags,
+                topic_size,
+                writer_size,
+                header_size,
+                seq,
+                lc,
+                its_ts,
+                _,
+                id_hash,
+                dedup_hash,
+                n,
+            ) = _unpack(data, at)
             line = at + MESSAGE_SIZE + writer_size
             name_at = line + TOPIC_AT
             stop = at + size
             entry = known.get(data[name_at : name_at + topic_size])
             if (
                 entry is None
-                or (its_mark, kind, version) != (mark, MESSAGE, VERSION)
-                or not name_at + topic_size <= stop <= len(data)
+                or its_mark != mark
+                or kind != MESSAGE
+                or version != VERSION
+                or not name_at + topic_size <= stop <= end
                 or header_size > stop - line
                 or not data.startswith(LINE_START, line)
                 or crc32(view[at + PREFIX_SIZE : stop]) != crc
@@ -102,20 +122,20 @@ class IndexBuilder:
             offsets = topic.offsets
             if seq != topic.first + len(offsets):
                 break
-            offsets.append(at - start + offset)
+            offsets.append(at + moved)
             topic.sizes.append(size)
             topic.bytes += size
-            topic.lc, ts, _, id_hash, dedup_hash, n = rest
-            topic.last_ts = ts
+            topic.lc = lc
+            topic.last_ts = ts = its_ts
             if n:
                 topic.writers[data[at + MESSAGE_SIZE : line]] = n
             key = id_hash ^ salt
             ids[key & STRIPE_MASK].add(key)
             if dedup_hash:
-                index.dedup_hashes.append(dedup_hash)
-                index.dedup_seqs.append(seq)
+                add_hash(dedup_hash)
+                add_seq(seq)
             if flags & FIRST:
-                self.last_batch = at - start + offset
+                self.last_batch = at + moved
             records += 1
             at = stop
         index.records += records
