@@ -61,6 +61,8 @@ def check_pattern(name: str) -> str:
         return check_topic(name)
     if len(name) > TOPIC_BYTES_MAX:
         raise BadName(f"pattern is longer than {TOPIC_BYTES_MAX} bytes")
+    if name == "*":
+        raise BadName("bad pattern '*': a topic has two segments or more, so it matches none; `**` matches every topic")
     if _is_pattern(name) is None:
         raise BadName(
             f"bad pattern {name[:80]!r}: `*` stands for one whole segment, `**` only as the last one; "
