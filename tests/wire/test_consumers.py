@@ -10,7 +10,7 @@ from harness.broker import serving, url_of
 from harness.wire import Line, WireClient, wire_client
 from hubbub_broker.server import Server
 
-FAST = {"backoff": [0.02]}
+FAST: dict[str, Any] = {"backoff": [0.02]}
 
 
 async def member(client: WireClient, topic: str = "g/t", name: str = "w", **fields: Any) -> Line:
