@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from hubbub_broker.config import Settings
-from hubbub_broker.consumers import ConsumerFigures, Consumers, Latency
+from hubbub_broker.consumers import Administration, ConsumerFigures, Consumers, Latency
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
@@ -74,6 +74,7 @@ class Broker:
             Consumers(shard, settings, self.metrics, self.consumer_figures, self.latency, self.sessions.tell, loop)
             for shard in self.shards
         ]
+        self.administrations = [Administration(consumers, loop) for consumers in self.consumers]
         self.sessions.on_agent = self._tell_receipts
         self._tickers: list[Ticker] = []
         self._retention: asyncio.Task[None] | None = None
@@ -87,6 +88,10 @@ class Broker:
     def consumers_of(self, group: str) -> Consumers:
         """The consumers of a group's topics."""
         return self.consumers[self.shard_of(group).number]
+
+    def administration_of(self, group: str) -> Administration:
+        """What operators ask of the consumers of a group's topics."""
+        return self.administrations[self.shard_of(group).number]
 
     # Life -----------------------------------------------------------------------------------------------------------
 
@@ -137,6 +142,8 @@ class Broker:
             self._retention.cancel()
             with suppress(asyncio.CancelledError):
                 await self._retention
+        for administration in self.administrations:
+            administration.close()
         for consumers in self.consumers:
             consumers.close()
         for shard in self.shards:

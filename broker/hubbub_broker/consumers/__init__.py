@@ -6,29 +6,46 @@ place        one topic of a consumer: its cursor          settled   what it is d
 member       one connection's share                       lease     one delivery
 burials      dead letters                                 receipts  what became of tracked messages
 terms position                                            as they stand in the log
-latency      who is how fast
+latency      who is how fast                      departures  who was here
+administration  what operators ask and change     dead_letters  what they do about those
+census       how far behind each one is
 """
 
+from .administration import Administration, MemberReport, Report
+from .census import Census, Standing
 from .confirm import Confirm
 from .consumer import Consumer
 from .consumers import Consumers, Wish
+from .dead_letters import About, DeadLetters, Letter, Outcome, Unhandled, Which
 from .latency import Latency, Pace, Work
 from .member import Member
 from .metrics import ConsumerCollector, ConsumerFigures
 from .place import Place
-from .terms import Terms
+from .terms import Terms, is_internal
 
 __all__ = [
+    "About",
+    "Administration",
+    "Census",
     "Confirm",
     "Consumer",
     "ConsumerCollector",
     "ConsumerFigures",
     "Consumers",
+    "DeadLetters",
     "Latency",
+    "Letter",
     "Member",
+    "MemberReport",
+    "Outcome",
     "Pace",
     "Place",
+    "Report",
+    "Standing",
     "Terms",
+    "Unhandled",
+    "Which",
     "Wish",
     "Work",
+    "is_internal",
 ]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from time import time
@@ -24,20 +26,31 @@ from hubbub_broker.metrics import Metrics
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import RETRY_SECONDS, TOPICS_PAGE, Follower, Shard, Sink, Start, Topic, answers
 from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.frames import Err
 from hubbub_protocol.names import is_hidden, is_pattern, literal_prefix, matcher
 
 from .burials import Burials
-from .confirm import Confirm
+from .confirm import Confirm, resolve
 from .consumer import TIMED_OUT, Consumer
+from .dead_letters import DeadLetters, keeper_terms
+from .departures import Departures
 from .latency import Latency
 from .lease import Lease, Wait
 from .member import Member
 from .metrics import ConsumerFigures
 from .place import Place
-from .position import Failure, decode_position, encode_position
+from .position import Failure, Position, decode_position, encode_position
 from .receipts import Receipts, Tell
 from .settled import Settled
-from .terms import Terms, consumer_key, decode_terms, encode_terms, start_fields
+from .terms import (
+    Terms,
+    consumer_key,
+    consumer_of_key,
+    decode_terms,
+    encode_terms,
+    is_internal,
+    start_fields,
+)
 
 _WRITTEN_AT_ONCE = 1000
 """Positions that go with one batch: about 5 ms of the loop."""
@@ -84,7 +97,8 @@ class Consumers:
         self.receipts = Receipts(
             shard.log, tell, kept=settings.receipts_kept, window=settings.receipt_window, want=self._want
         )
-        self.burials = Burials(shard, self.receipts, figures, loop)
+        self.dead_letters = DeadLetters(self)
+        self.burials = Burials(shard, self.receipts, figures, self.dead_letters.is_handled, loop)
         self._by_topic: dict[str, dict[str, Consumer]] = {}
         """Consumers of one topic, by topic and name."""
         self._patterns: dict[str, dict[str, Consumer]] = {}
@@ -93,6 +107,7 @@ class Consumers:
         self._size = 0
         self._dirty: dict[Place, None] = {}
         self._urgent: dict[Place, None] = {}
+        self.departures = Departures(settings.latency_series)
         self._new_terms: dict[bytes, bytes] = {}
         self._deleted: list[tuple[StateKind, bytes]] = []
         self._writing: list[tuple[Place | None, StateKind, bytes, bytes]] = []
@@ -170,15 +185,20 @@ class Consumers:
         Raises:
             Refusal: another consumer is in the way, or has other terms.
         """
-        consumer = self.get(wish.topic, wish.name)
-        made = consumer is None
-        if consumer is None:
-            consumer = self._make(wish)
+        found = self.get(wish.topic, wish.name)
+        made = found is None
+        if found is None:
+            found = self._make(wish)
         else:
-            self._agree(consumer, wish)
-        member = Member(sink, agent, session, consumer, wish.ack_wait, wish.max_unacked, time())
+            self._agree(found, wish)
+        member = Member(sink, agent, session, found, wish.ack_wait, wish.max_unacked, time())
 
         def begin() -> None:
+            current = self.get(wish.topic, wish.name)  # it may have been reset, or removed, while it was being stored
+            if current is None:
+                refused(Refusal(ErrorCode.NOT_FOUND, f"consumer {wish.name} of {wish.topic} was removed"))
+                return
+            member.consumer = consumer = current
             head, next = self._stand(consumer)
             then(member, head, next)
             self._begin(member)
@@ -192,15 +212,14 @@ class Consumers:
                 if not member.gone:
                     begin()
                 return
-            self._discard(consumer)
+            self._discard(found)
             refused(Refusal(ErrorCode.READ_ONLY, f"the consumer could not be stored: {self._log.failed}", 1.0))
 
         self.confirm(Confirm(confirmed))
         return member
 
     def _make(self, wish: Wish) -> Consumer:
-        if self._log.failed is not None:
-            raise Refusal(ErrorCode.READ_ONLY, f"this shard is read-only: {self._log.failed}", 1.0)
+        self.check_writable()
         kind, number = start_fields(wish.start)
         terms = Terms(
             topic=wish.topic,
@@ -286,11 +305,16 @@ class Consumers:
 
     def drop(self, member: Member, reason: str) -> None:
         """A member is no more. What it has out comes again."""
+        if not member.gone:
+            self.departures.note(member.agent, member.consumer.terms, time())
         member.gone = True
         member.consumer.leave(member, reason)
 
     def _discard(self, consumer: Consumer) -> None:
+        """A consumer is no more; nothing of it is to be written."""
         terms = consumer.terms
+        consumer.retired = True
+        self._new_terms.pop(terms.key, None)
         table = self._patterns if is_pattern(terms.topic) else self._by_topic
         named = table.get(terms.topic, {})
         if named.get(terms.name) is consumer:
@@ -334,16 +358,94 @@ class Consumers:
         consumer.listing = False
         consumer.stir()
 
+    def keep(self, topic: str) -> Consumer:
+        """A new consumer for what was handled of a dead-letter topic."""
+        consumer = self._add(keeper_terms(topic, self.shard.batch.mark_time()))
+        self._new_terms[consumer.terms.key] = encode_terms(consumer.terms)
+        return consumer
+
+    # What operators change (see `administration`) -------------------------------------------------------------------
+
+    def reset(self, consumer: Consumer, start: Start) -> Consumer:
+        """Begin again from `start`, in every topic, with the same members. What was out is theirs no longer.
+
+        Positions of before are void from the record of the new terms on: one record, so a crash leaves the one or the
+        other. What keeps hold of the old consumer (places, timers, deliveries) finds it without members.
+        """
+        kind, number = start_fields(start)
+        made = self.shard.batch.mark_time()
+        terms = msgspec.structs.replace(consumer.terms, created=made, start=kind, number=number)
+        members = [member for member in consumer.pool.members if not member.draining]
+        ended = {
+            (lease.place.topic.name, lease.seq): (lease.member.sink, lease.attempt)
+            for member in consumer.pool.members
+            for lease in member.leases.values()
+        }
+        self._retire(consumer)
+        fresh = self._add(terms)
+        fresh.acked, fresh.dead, fresh.redelivered = consumer.acked, consumer.dead, consumer.redelivered
+        for key in list(consumer.fences)[max(0, len(consumer.fences) - self.settings.consumer_window) :]:
+            fresh.fences[key] = consumer.fences[key]
+        fresh.fences.update(ended)
+        self._new_terms[terms.key] = encode_terms(terms)
+        self._want()
+        for member in members:
+            member.consumer = fresh
+            member.gone = False
+            self._begin(member)
+        return fresh
+
+    def remove(self, consumer: Consumer) -> None:
+        """Take a consumer away, with its members, for good. Its positions count for nothing once that is durable."""
+        self._retire(consumer)
+        self._deleted.append((StateKind.CONSUMER, consumer.terms.key))
+        self._want()
+
+    def pause(self, consumer: Consumer, paused: bool) -> None:
+        """Give out nothing more until it is resumed. What is out can be settled."""
+        self._change_terms(consumer, msgspec.structs.replace(consumer.terms, paused=paused))
+        if not paused:
+            for place in list(consumer.places.values()):
+                consumer.stir(place)
+            consumer.stir()
+
+    def _retire(self, consumer: Consumer) -> None:
+        self._discard(consumer)
+        for member in list(consumer.pool.members):
+            consumer.pool.leave(member)
+            member.leases.clear()
+            member.stalled.clear()
+        places = list(consumer.places.values())
+        task = self._loop.create_task(self._unfollow(places), name=f"consumer {consumer.terms.name} retired")
+        self._scans.add(task)
+        task.add_done_callback(self._scans.discard)
+
+    async def _unfollow(self, places: Sequence[Place]) -> None:
+        for number, place in enumerate(places, 1):
+            self.shard.readers.unfollow(place.topic, place)
+            if number % TOPICS_PAGE == 0:
+                await asyncio.sleep(0)
+
+    def delete_positions(self, keys: Sequence[bytes]) -> None:
+        """Delete positions from the log, with the next batch."""
+        self._deleted.extend((StateKind.POSITION, key) for key in keys)
+
     def _scan_again(self, consumer: Consumer) -> None:
         consumer.listing = False
         if consumer.pool.members and not consumer.listed:
             self._scan(consumer)
 
     def _has_more(self, consumer: Consumer, topic: str, head: int, last_ts: float) -> bool:
-        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic))
-        if body is not None:
-            return decode_position(body).floor < head
+        position = self.position_of(consumer, topic)
+        if position is not None:
+            return position.floor < head
         return consumer.terms.start != "new" or last_ts >= consumer.terms.created
+
+    def position_of(self, consumer: Consumer, topic: str) -> Position | None:
+        """Where it stands in a topic by the log; None if it has not begun there."""
+        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic))
+        position = None if body is None else decode_position(body)
+        return position if position is not None and position.made == consumer.terms.created else None
 
     def place(self, consumer: Consumer, topic: str) -> Place:
         """A consumer's place in one of its topics, brought into memory if need be."""
@@ -353,12 +455,11 @@ class Consumers:
         return place
 
     def _load(self, consumer: Consumer, topic: Topic) -> Place:
-        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic.name))
+        position = self.position_of(consumer, topic.name)
         failures: dict[int, Failure] = {}
-        if body is None:
+        if position is None:
             settled = Settled(max(0, consumer.terms.floor_of(topic)))
         else:
-            position = decode_position(body)
             settled, failures = position.settled(), position.failures
             if settled.top > topic.log.head:  # a loss took the end of the history away
                 settled, failures = Settled(topic.log.head), {}
@@ -372,7 +473,7 @@ class Consumers:
         Raises:
             Refusal: there is no such consumer.
         """
-        consumer = self.covering(topic, name)
+        consumer = None if is_internal(name) else self.covering(topic, name)
         if consumer is None:
             raise Refusal(ErrorCode.NOT_FOUND, f"there is no consumer {name} of {topic}")
         return self.place(consumer, topic)
@@ -402,6 +503,9 @@ class Consumers:
                 raise self._conflict(place, seq)
             place.consumer.settle(lease)
             return
+        fence = place.consumer.fences.get((place.topic.name, seq)) if place.consumer.fences else None
+        if fence is not None and fence[0] is sink:
+            raise self._conflict(place, seq)
         if seq in place.settled:
             by = place.recent.get(seq)
             if by is not None and (by[0] != session or attempt not in (None, by[1])):
@@ -488,6 +592,27 @@ class Consumers:
         self.shard.batch.answer_when_durable(sink, line)
         self._want()
 
+    async def stored(self, *places: Place) -> None:
+        """Wait until what has been done up to now (in `places`, and to consumers) is on stable storage.
+
+        Raises:
+            Refusal: `read_only`. It counts as done while the broker runs, and is stored when storage is back.
+        """
+        done: asyncio.Future[Err | None] = self._loop.create_future()
+        self.confirm(Confirm(partial(resolve, done)), places=places)
+        error = await done
+        if error is not None:
+            raise Refusal(ErrorCode.READ_ONLY, error.message, error.retry_after)
+
+    def check_writable(self) -> None:
+        """Refuse what would have to be stored while nothing can be.
+
+        Raises:
+            Refusal: `read_only`.
+        """
+        if self._log.failed is not None:
+            raise Refusal(ErrorCode.READ_ONLY, f"this shard is read-only: {self._log.failed}", RETRY_SECONDS)
+
     def _want(self) -> None:
         self.shard.batch.want()
 
@@ -513,8 +638,10 @@ class Consumers:
 
     def _append_position(self, place: Place) -> None:
         if place.dirty:
-            body = encode_position(place.settled, place.failures)
-            self._append(place, StateKind.POSITION, consumer_key(place.consumer.terms.name, place.topic.name), body)
+            terms = place.consumer.terms
+            if not place.consumer.retired:
+                body = encode_position(place.settled, place.failures, terms.created)
+                self._append(place, StateKind.POSITION, consumer_key(terms.name, place.topic.name), body)
             place.dirty = False
             self._dirty.pop(place, None)
 
@@ -533,8 +660,8 @@ class Consumers:
                 self.changed(place)
             elif not body:
                 self._deleted.append((kind, key))
-            else:
-                self._new_terms.setdefault(key, body)
+            elif (consumer := self.get(*consumer_of_key(key))) is not None:
+                self._new_terms.setdefault(key, encode_terms(consumer.terms))
 
     async def flush(self) -> None:
         """Write every position, and wait until that is on stable storage (or can't be)."""
@@ -542,9 +669,8 @@ class Consumers:
             if self._log.failed is not None:
                 return
             self._due = True
-            done: asyncio.Future[None] = self._loop.create_future()
-            self.confirm(Confirm(lambda _, done=done: done.done() or done.set_result(None)))  # type: ignore[misc]
-            await done
+            with suppress(Refusal):
+                await self.stored()
 
     def close(self) -> None:
         """Stop what is under way."""

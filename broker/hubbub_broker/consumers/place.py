@@ -108,6 +108,8 @@ class Place:
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost by letting the place go from memory: it is in the log."""
+        if self.consumer.retired:
+            return True
         if self.dirty or self.out or self.condemned or self.parked:
             return False
         if not self.consumer.pool.members:
@@ -217,14 +219,12 @@ class Place:
 
     # Position -------------------------------------------------------------------------------------------------------
 
-    def move_to(self, floor: int) -> None:
-        """Begin again behind `floor`: nothing above it is settled, everything up to it is."""
-        self.settled = Settled(floor)
-        self.failures.clear()
-        self.next = floor + 1
-        self._ahead.clear()
-        self._ahead_bytes = 0
-        self.recent.clear()
+    def reopen(self, seq: int) -> None:
+        """Take a settled message as one that was never given out: the next delivery is its first."""
+        self.settled.discard(seq)
+        self.failures.pop(seq, None)
+        self.recent.pop(seq, None)
+        self.waiting[seq] = Wait(0.0, None, None)
 
     def key_done(self, key: Key, seq: int) -> int | None:
         """The turn of `seq` is over. Who is next in its key."""
