@@ -41,6 +41,7 @@ JITTER = 0.2
 """Of a wait by `backoff`, the part that is random: what failed together does not come again together."""
 
 EXPIRED = "expired"
+"""Why a message was given up whose time to live ran out."""
 _OP = len(b'{"op":"msg",')
 
 
@@ -406,6 +407,8 @@ class Consumer:
         del lease.place.out[lease.seq]
         member = lease.member
         member.leases.pop((lease.place, lease.seq), None)
+        if lease.place.watchers:
+            lease.place.watched()
         if member.draining and not member.leases and not member.gone:
             self._registry.drop(member, "drained")
         else:
