@@ -127,7 +127,7 @@ class TestSend:
                     begun.set()
                     await asyncio.Event().wait()
 
-                server.broker.bus.mail._deliver = never  # type: ignore[method-assign]
+                server.broker.bus.mail._deliver = never  # type: ignore[method-assign, assignment]
                 sending = asyncio.create_task(http.post("/api/send", json={"from": "joe", "to": "ALL", "id": "r"}))
                 await asyncio.wait_for(begun.wait(), 10)
                 sending.cancel()
