@@ -10,6 +10,7 @@ what the disk would still have if the power went now.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -116,13 +117,14 @@ class World:
         self.lossy: set[str] = set()
         """Topics of which a failed batch may have taken signals along."""
         self.unsure: set[Writer] = set()
-        """Writers who can't know their count: they left before they heard that storage failed."""
+        """Writers who can't know their count: they left before they heard of a refusal."""
         self.expired: list[tuple[str, int, int, float]] = []
         self._by_key: dict[Key, list[Publish]] = defaultdict(list)
         self._heard: dict[str, set[str]] = defaultdict(set)
         """Ids that the witness has heard, also of messages that were never stored."""
         self._last_n: dict[Writer, int] = {}
         self._replaying = False
+        self._policies = site.settings.policies()
 
     # What clients do ------------------------------------------------------------------------------------------------
 
@@ -173,6 +175,7 @@ class World:
         peer.send(*(publish.line for publish in sent))
         if self.site.disk.dead:
             return
+        self._note_unheard_refusals()
         for publish in sent:
             others = self._by_key[publish.key]
             others = others[: others.index(publish)]
@@ -182,6 +185,15 @@ class World:
             repeat = publish.known_seq is not None or any(map(_counts, others))
             if publish.line.get("n") is not None and not repeat:
                 self._judge_number(publish)
+
+    def _note_unheard_refusals(self) -> None:
+        """A message that waits is found too large when its time comes, which may be after its client has left."""
+        for publish in self._left_behind():
+            if len(publish.content) > self._max_message(publish.line["topic"]):
+                self.unsure.add(publish.writer)
+
+    def _max_message(self, topic: str) -> int:
+        return self._policies.of(topic).max_message
 
     def _judge_number(self, publish: Publish) -> None:
         """The first that is not a repeat: is it in its order?"""
@@ -219,9 +231,7 @@ class World:
         A topic that is not durable has none in a batch.
         """
         self.lossy.update(topic for topic in self.heads() if not topic.startswith("quick/"))
-        for publish in self.publishes.values():
-            if publish.answer is None and not publish.gone and publish.peer not in self.ears:
-                self.unsure.add(publish.writer)
+        self.unsure.update(publish.writer for publish in self._left_behind())
 
     # What they hear -------------------------------------------------------------------------------------------------
 
@@ -246,6 +256,7 @@ class World:
         topic = line["topic"]
         who = ear.peer.agent
         place = self._place(ear, topic)
+        assert len(raw) <= self._max_message(topic), f"too large: {line}"
         published = [p for p in self._by_key[line["from"], topic, line["id"]] if p.content == content_of(line)]
         assert published, f"nobody published {line}"
         ttl = published[-1].line.get("ttl")
@@ -374,6 +385,8 @@ class World:
         assert code in ("order", "overloaded", "read_only", "too_large"), line
         if code in ("overloaded", "read_only"):
             assert line["retry_after"] > 0
+        if code == "too_large":
+            assert len(publish.content) > self._max_message(line["topic"]), line
         if code == "read_only":
             assert self.site.shard.log.failed is not None
         last = self.taken.get(publish.writer)
@@ -453,6 +466,12 @@ class World:
                     return None
                 return min((seq for seq, (line, _) in known.items() if line["ts"] >= since), default=delivered + 1)
         raise AssertionError(start)
+
+    def _left_behind(self) -> Iterator[Publish]:
+        """Publishes without an answer whose clients have left."""
+        for publish in self.publishes.values():
+            if publish.answer is None and not publish.gone and publish.peer not in self.ears:
+                yield publish
 
     # At rest ----------------------------------------------------------------------------------------------------------
 
