@@ -239,6 +239,8 @@ class Receipt(Frame, frozen=True, tag="receipt"):
 class Live(Frame, frozen=True, tag="live"):
     topic: str
     seq: int
+    consumer: str | None = None
+    """Extension: the consumer that it is about. None: a plain subscription."""
 
 
 class Gap(Frame, frozen=True, tag="gap"):
@@ -249,6 +251,8 @@ class Gap(Frame, frozen=True, tag="gap"):
     dropped: int = 0
     """Extension, with `slow`: how many ephemeral messages this reader missed. They have no seq, so `first` and `last`
     are both the seq of the last durable message before the gap."""
+    consumer: str | None = None
+    """Extension: the consumer that it is about. None: a plain subscription."""
 
 
 class Goaway(Frame, frozen=True, tag="goaway"):

@@ -299,7 +299,7 @@ class Consumer:
                 topic = self.terms.topic
                 place = self.places.get(topic)
                 seq = 0 if is_pattern(topic) or place is None else place.topic.delivered
-                member.sink.write(text_frame(encode(Live(topic=topic, seq=seq))))
+                member.sink.write(text_frame(encode(Live(topic=topic, seq=seq, consumer=self.terms.name))))
 
     def lost(self, place: Place, first: int, last: int, reason: str) -> None:
         """Messages that retention took before they were settled. The members are told."""
@@ -307,7 +307,8 @@ class Consumer:
         self._registry.changed(place)
         self._metrics.count_gap(reason)
         self._figures.lost += last - first + 1
-        line = text_frame(encode(Gap(topic=place.topic.name, first=first, last=last, reason=reason)))
+        gap = Gap(topic=place.topic.name, first=first, last=last, reason=reason, consumer=self.terms.name)
+        line = text_frame(encode(gap))
         for member in self.pool.members:
             member.sink.write(line)
 
