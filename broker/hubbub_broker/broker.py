@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
+from hubbub_broker.bus import Bus
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Administration, ConsumerFigures, Consumers, Latency
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
@@ -76,6 +77,9 @@ class Broker:
         ]
         self.administrations = [Administration(consumers, loop) for consumers in self.consumers]
         self.sessions.on_agent = self._tell_receipts
+        self.bus = self.sessions.bus = Bus(
+            settings, self.shard_of, self.consumers_of, self.sessions.admit, self._is_here, loop
+        )
         self._tickers: list[Ticker] = []
         self._retention: asyncio.Task[None] | None = None
         self._probe_due = 0.0
@@ -93,6 +97,10 @@ class Broker:
         """What operators ask of the consumers of a group's topics."""
         return self.administrations[self.shard_of(group).number]
 
+    def now(self) -> float:
+        """Seconds since the Unix epoch."""
+        return time.time()
+
     # Life -----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -106,6 +114,7 @@ class Broker:
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
         ]
+        self.bus.mail.resume()
         if self.settings.retention_interval:
             self._retention = self._loop.create_task(self._enforce_retention(), name="retention")
 
@@ -144,6 +153,8 @@ class Broker:
                 await self._retention
         for administration in self.administrations:
             administration.close()
+
+        await self.bus.close()
         for consumers in self.consumers:
             consumers.close()
         for shard in self.shards:
@@ -162,6 +173,9 @@ class Broker:
         for consumers in self.consumers:
             consumers.tick()
 
+    def _is_here(self, agent: str) -> bool:
+        return bool(self.sessions.of(agent))
+
     def _tell_receipts(self, agent: str) -> None:
         for consumers in self.consumers:
             consumers.receipts.greeted(agent)
@@ -170,6 +184,7 @@ class Broker:
         now = time.time()
         for consumers in self.consumers:
             consumers.receipts.age(now)
+        self.bus.mail.age(now)
         for shard in self.shards:
             shard.let_go(now)
             if shard.log.failed is not None and shard.log.recheck():

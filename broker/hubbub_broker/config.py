@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from hubbub_protocol import DEFAULT_HOST, DEFAULT_PORT
 from hubbub_protocol.errors import BadName
 from hubbub_protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_SECONDS, INFLIGHT_MAX, TTL_SECONDS_MAX
-from hubbub_protocol.names import check_pattern
+from hubbub_protocol.names import check_group, check_pattern
 
 from .policy import ANY_TOPIC, Policies, TopicPolicy
 from .quantity import format_size, parse_duration
@@ -225,6 +225,18 @@ class Settings(Table):
         1000, "Consumers and agents whose latencies are told apart in the metrics.", least=1, most=1_000_000
     )
 
+    # The simple bus
+    default_group: str = Field(
+        default="agents",
+        description="Group of an agent that names none when it is first heard of: where its inbox is.",
+        json_schema_extra={"unit": "a group"},
+    )
+    max_agents: int = setting(100_000, "Agents that may be registered.", least=1, most=100_000_000)
+    max_wait: float = setting(
+        60.0, "How long a request may wait for mail (`wait`).", unit="s", least=0.1, most=3600, off="not at all"
+    )
+    max_streams: int = setting(1000, "Event streams over HTTP at a time.", least=1, most=1_000_000)
+
     # The log
     pending_soft: int = setting(
         8 * MIB,
@@ -308,6 +320,14 @@ class Settings(Table):
         if not value or value != value.strip() or "/" in value:
             raise ValueError("not a host")
         return value
+
+    @field_validator("default_group")
+    @classmethod
+    def _default_group(cls, value: str) -> str:
+        try:
+            return check_group(value)
+        except BadName as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("backoff")
     @classmethod

@@ -30,6 +30,7 @@ from hubbub_broker.logs import get_logger
 from hubbub_broker.session import WebSocketConnection
 
 from .broker import Broker
+from .bus_door import BusDoor
 from .door import Door
 from .ticker import Ticker
 
@@ -84,7 +85,7 @@ class Server:
     async def _start_http(self, listener: socket.socket) -> None:
         """Uvicorn's start without its loop, which would wake up ten times a second to look whether it is to stop."""
         config = uvicorn.Config(
-            create_app(Door(self.broker)),
+            create_app(Door(self.broker), BusDoor(self.broker)),
             ws=cast(Any, functools.partial(_connection, self.broker)),
             log_config=None,
             access_log=False,

@@ -24,6 +24,9 @@ _is_pattern = re.compile(rf"(?:(?:{_SEGMENT}|\*)/)*(?:{_SEGMENT}|\*|\*\*)").full
 DEAD_LETTERS = "_dead"
 """The conversation of each group that holds its dead letters."""
 
+MAIL_GROUP = "_mail"
+"""Stands for whatever group an agent's inbox is in: `_mail/@NAME` is published to, and never read."""
+
 CANCELS = "_cancel"
 """The conversation of each group on which questions are called off."""
 

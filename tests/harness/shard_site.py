@@ -91,7 +91,7 @@ class Peer:
     def close(self, code: int, reason: str) -> None:
         self.close_code = code
         self.session.lost()
-        self.site.sessions.lost(self.session)
+        self.site.sessions.lost(self.session, 1006)
 
     # The client's side ------------------------------------------------------------------------------------------------
 

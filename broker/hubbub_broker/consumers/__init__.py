@@ -14,7 +14,7 @@ census       how far behind each one is
 from .administration import Administration, MemberReport, Report
 from .census import Census, Standing
 from .confirm import Confirm
-from .consumer import Consumer
+from .consumer import EXPIRED, Consumer
 from .consumers import Consumers, Wish
 from .dead_letters import About, DeadLetters, Letter, Outcome, Unhandled, Which
 from .latency import Latency, Pace, Work
@@ -24,6 +24,7 @@ from .place import Place
 from .terms import Terms, is_internal
 
 __all__ = [
+    "EXPIRED",
     "About",
     "Administration",
     "Census",

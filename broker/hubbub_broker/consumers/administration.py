@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec.structs import replace
+
 from hubbub_broker.kinds import StateKind
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import TOPICS_PAGE, Start
@@ -21,7 +23,7 @@ from hubbub_protocol.names import check_consumer, check_pattern, is_hidden, is_p
 from .census import Census, Standing
 from .consumer import Consumer
 from .member import Member
-from .terms import Terms, consumer_key, consumer_of_key, is_internal
+from .terms import Terms, consumer_key, consumer_of_key, is_internal, start_fields
 
 if TYPE_CHECKING:
     from .consumers import Consumers
@@ -60,6 +62,8 @@ class Administration:
 
     def __init__(self, consumers: Consumers, loop: asyncio.AbstractEventLoop) -> None:
         self._consumers = consumers
+        self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()
         self.census = Census(consumers, loop)
 
     async def report(self, consumer: Consumer) -> Report:
@@ -105,6 +109,8 @@ class Administration:
     def close(self) -> None:
         """Stop what is under way."""
         self.census.close()
+        for task in self._tasks:
+            task.cancel()
 
     async def reset(self, topic: str, name: str, start: Start) -> Consumer:
         """Let a consumer begin again at `start`, in every topic that it reads. Only one topic has a seq to begin at.
@@ -119,9 +125,47 @@ class Administration:
         self._consumers.check_writable()
         if start.seq is not None:
             self._check_seq(topic, start.seq)
-        fresh = self._consumers.reset(consumer, start)
+        fresh = self._begin_again(consumer, start)
         await self._consumers.stored()
         return fresh
+
+    def _begin_again(self, consumer: Consumer, start: Start) -> Consumer:
+        """Put one with other terms in a consumer's place, with its members.
+
+        Positions of before are void from the record of the new terms on: they carry the old `created`.
+        """
+        consumers = self._consumers
+        kind, number = start_fields(start)
+        made = consumers.shard.batch.mark_time()
+        terms = replace(consumer.terms, created=made, start=kind, number=number)
+        members = [member for member in consumer.pool.members if not member.draining]
+        ended = {
+            (lease.place.topic.name, lease.seq): (lease.member.sink, lease.attempt)
+            for member in consumer.pool.members
+            for lease in member.leases.values()
+        }
+        consumers.retire(consumer)
+        fresh = consumers.add(terms)
+        fresh.acked, fresh.dead, fresh.redelivered = consumer.acked, consumer.dead, consumer.redelivered
+        fresh.fences = dict(list(consumer.fences.items())[-consumers.settings.consumer_window :]) | ended
+        for member in members:
+            member.consumer = fresh
+            member.gone = False
+            consumers.begin(member)
+        self._let_go(consumer)
+        return fresh
+
+    def _let_go(self, consumer: Consumer) -> None:
+        """Let the topics forget the places of a consumer that is gone, some at a time."""
+        task = self._loop.create_task(self._unfollow(consumer), name=f"consumer {consumer.terms.name} retired")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _unfollow(self, consumer: Consumer) -> None:
+        for number, place in enumerate(list(consumer.places.values()), 1):
+            self._consumers.shard.readers.unfollow(place.topic, place)
+            if number % TOPICS_PAGE == 0:
+                await asyncio.sleep(0)
 
     def _check_seq(self, topic: str, seq: int) -> None:
         if is_pattern(topic):
@@ -138,7 +182,11 @@ class Administration:
         """
         consumer = self.find(topic, name)
         self._consumers.check_writable()
-        self._consumers.pause(consumer, paused)
+        self._consumers.change_terms(consumer, replace(consumer.terms, paused=paused))
+        if not paused:
+            for place in list(consumer.places.values()):
+                consumer.stir(place)
+            consumer.stir()
         await self._consumers.stored()
         return consumer
 
@@ -155,7 +203,9 @@ class Administration:
         consumer = self.find(topic, name)
         self._consumers.check_writable()
         members = list(consumer.pool.members)
-        self._consumers.remove(consumer)
+        self._consumers.retire(consumer)
+        self._consumers.delete(StateKind.CONSUMER, [consumer.terms.key])
+        self._let_go(consumer)
         for member in members:
             _dismiss(member)
         await self._consumers.stored()
@@ -179,7 +229,7 @@ class Administration:
     async def _delete(self, keys: Sequence[bytes]) -> int:
         void = [key for key in keys if self._is_void(key)]
         if void:
-            self._consumers.delete_positions(void)
+            self._consumers.delete(StateKind.POSITION, void)
             await self._consumers.stored()
         return len(void)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from heapq import heappop, heappush
@@ -32,7 +32,7 @@ from hubbub_protocol.names import is_hidden, is_pattern, literal_prefix, matcher
 from .burials import Burials
 from .confirm import Confirm, resolve
 from .consumer import TIMED_OUT, Consumer
-from .dead_letters import DeadLetters, keeper_terms
+from .dead_letters import DeadLetters
 from .departures import Departures
 from .latency import Latency
 from .lease import Lease, Wait
@@ -124,7 +124,7 @@ class Consumers:
             except _UNREADABLE as error:
                 log.warning("consumer unreadable", shard=shard.number, reason=str(error))
         shard.readers.followers_of = self._followers_of
-        shard.batch.ledger = self
+        shard.batch.ledgers.append(self)
 
     # Who there is ---------------------------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class Consumers:
             member.consumer = consumer = current
             head, next = self._stand(consumer)
             then(member, head, next)
-            self._begin(member)
+            self.begin(member)
 
         if not made:
             begin()
@@ -245,9 +245,7 @@ class Consumers:
                 ErrorCode.OVERLOADED,
                 f"this shard has {limit} consumers, the limit (max_consumers): remove those that nobody uses",
             )
-        consumer = self._add(terms)
-        self._new_terms[terms.key] = encode_terms(terms)
-        return consumer
+        return self.add(terms)
 
     def _rivals(self, terms: Terms) -> Iterator[Consumer]:
         """The consumers of that name that might read the same topics: two of one topic each can't."""
@@ -274,9 +272,10 @@ class Consumers:
             terms = msgspec.structs.replace(terms, max_deliver=wish.max_deliver)
         if wish.backoff is not None:
             terms = msgspec.structs.replace(terms, backoff=wish.backoff)
-        self._change_terms(consumer, terms)
+        self.change_terms(consumer, terms)
 
-    def _change_terms(self, consumer: Consumer, terms: Terms) -> None:
+    def change_terms(self, consumer: Consumer, terms: Terms) -> None:
+        """Let other terms hold, in the log with the next batch."""
         if terms != consumer.terms:
             consumer.terms = terms
             self._new_terms[terms.key] = encode_terms(terms)
@@ -289,7 +288,8 @@ class Consumers:
         place = self.place(consumer, consumer.terms.topic)
         return place.topic.delivered, place.settled.hole(1)[0]
 
-    def _begin(self, member: Member) -> None:
+    def begin(self, member: Member) -> None:
+        """Give a member its share from now on."""
         consumer = member.consumer
         first = not consumer.pool.members
         consumer.join(member)
@@ -358,77 +358,27 @@ class Consumers:
         consumer.listing = False
         consumer.stir()
 
-    def keep(self, topic: str) -> Consumer:
-        """A new consumer for what was handled of a dead-letter topic."""
-        consumer = self._add(keeper_terms(topic, self.shard.batch.mark_time()))
-        self._new_terms[consumer.terms.key] = encode_terms(consumer.terms)
-        return consumer
-
     # What operators change (see `administration`) -------------------------------------------------------------------
 
-    def reset(self, consumer: Consumer, start: Start) -> Consumer:
-        """Begin again from `start`, in every topic, with the same members. What was out is theirs no longer.
-
-        Positions of before are void from the record of the new terms on: one record, so a crash leaves the one or the
-        other. What keeps hold of the old consumer (places, timers, deliveries) finds it without members.
-        """
-        kind, number = start_fields(start)
-        made = self.shard.batch.mark_time()
-        terms = msgspec.structs.replace(consumer.terms, created=made, start=kind, number=number)
-        members = [member for member in consumer.pool.members if not member.draining]
-        ended = {
-            (lease.place.topic.name, lease.seq): (lease.member.sink, lease.attempt)
-            for member in consumer.pool.members
-            for lease in member.leases.values()
-        }
-        self._retire(consumer)
-        fresh = self._add(terms)
-        fresh.acked, fresh.dead, fresh.redelivered = consumer.acked, consumer.dead, consumer.redelivered
-        for key in list(consumer.fences)[max(0, len(consumer.fences) - self.settings.consumer_window) :]:
-            fresh.fences[key] = consumer.fences[key]
-        fresh.fences.update(ended)
+    def add(self, terms: Terms) -> Consumer:
+        """A new consumer, that goes to the log with the next batch."""
+        consumer = self._add(terms)
         self._new_terms[terms.key] = encode_terms(terms)
         self._want()
-        for member in members:
-            member.consumer = fresh
-            member.gone = False
-            self._begin(member)
-        return fresh
+        return consumer
 
-    def remove(self, consumer: Consumer) -> None:
-        """Take a consumer away, with its members, for good. Its positions count for nothing once that is durable."""
-        self._retire(consumer)
-        self._deleted.append((StateKind.CONSUMER, consumer.terms.key))
-        self._want()
-
-    def pause(self, consumer: Consumer, paused: bool) -> None:
-        """Give out nothing more until it is resumed. What is out can be settled."""
-        self._change_terms(consumer, msgspec.structs.replace(consumer.terms, paused=paused))
-        if not paused:
-            for place in list(consumer.places.values()):
-                consumer.stir(place)
-            consumer.stir()
-
-    def _retire(self, consumer: Consumer) -> None:
+    def retire(self, consumer: Consumer) -> None:
+        """Take a consumer out, and its members out of it. What still refers to it (places, timers) finds it empty."""
         self._discard(consumer)
         for member in list(consumer.pool.members):
             consumer.pool.leave(member)
             member.leases.clear()
             member.stalled.clear()
-        places = list(consumer.places.values())
-        task = self._loop.create_task(self._unfollow(places), name=f"consumer {consumer.terms.name} retired")
-        self._scans.add(task)
-        task.add_done_callback(self._scans.discard)
 
-    async def _unfollow(self, places: Sequence[Place]) -> None:
-        for number, place in enumerate(places, 1):
-            self.shard.readers.unfollow(place.topic, place)
-            if number % TOPICS_PAGE == 0:
-                await asyncio.sleep(0)
-
-    def delete_positions(self, keys: Sequence[bytes]) -> None:
-        """Delete positions from the log, with the next batch."""
-        self._deleted.extend((StateKind.POSITION, key) for key in keys)
+    def delete(self, kind: StateKind, keys: Iterable[bytes]) -> None:
+        """Delete states from the log, with the next batch."""
+        self._deleted.extend((kind, key) for key in keys)
+        self._want()
 
     def _scan_again(self, consumer: Consumer) -> None:
         consumer.listing = False
@@ -466,6 +416,19 @@ class Consumers:
         return Place(consumer, topic, settled, failures)
 
     # Settling -------------------------------------------------------------------------------------------------------
+
+    def ensure(self, topic: str, name: str) -> Consumer:
+        """The consumer of one topic, made if need be: it then begins with the first message that there is.
+
+        Raises:
+            Refusal: it can't be made.
+        """
+        found = self.get(topic, name)
+        if found is not None:
+            return found
+        consumer = self._make(Wish(topic, name, Start(all=True), 0, 0, None, None, exclusive=False, ordered=None))
+        self._want()
+        return consumer
 
     def find(self, topic: str, name: str) -> Place:
         """The place that a request names.
@@ -612,6 +575,11 @@ class Consumers:
         """
         if self._log.failed is not None:
             raise Refusal(ErrorCode.READ_ONLY, f"this shard is read-only: {self._log.failed}", RETRY_SECONDS)
+
+    def hurry(self, place: Place) -> None:
+        """Write this position with the next batch."""
+        self._urgent[place] = None
+        self._want()
 
     def _want(self) -> None:
         self.shard.batch.want()

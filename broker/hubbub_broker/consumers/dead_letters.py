@@ -212,10 +212,14 @@ class DeadLetters:
 
     def _keeper(self, topic: str) -> Place:
         """The place that knows which letters were handled. Made when it is first needed."""
-        consumer = self._consumers.get(topic, KEEPER) or self._consumers.keep(topic)
+        consumer = self._consumers.get(topic, KEEPER) or self._consumers.add(self._keeper_terms(topic))
         place = self._consumers.place(consumer, topic)
         self._consumers.shard.readers.follow(place.topic, place)  # so that the topic stays while it is not written
         return place
+
+    def _keeper_terms(self, topic: str) -> Terms:
+        created = self._consumers.shard.batch.mark_time()
+        return Terms(topic=topic, name=KEEPER, created=created, start="all", max_deliver=0)
 
     # Handling -------------------------------------------------------------------------------------------------------
 
@@ -375,11 +379,6 @@ class DeadLetters:
         if isinstance(told, Err):
             raise Refusal(ErrorCode(told.code), told.message, told.retry_after)
         return None
-
-
-def keeper_terms(topic: str, created: float) -> Terms:
-    """The terms of the consumer that knows which letters of a dead-letter topic were handled."""
-    return Terms(topic=topic, name=KEEPER, created=created, start="all", max_deliver=0)
 
 
 def _letter(seq: int, line: bytes, header_size: int) -> Letter | None:

@@ -10,6 +10,7 @@ bound, so that a consumer that keeps up reads nothing.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -62,6 +63,7 @@ class Place:
         "topic",
         "waiting",
         "warming",
+        "watchers",
     )
 
     def __init__(self, consumer: Consumer, topic: Topic, settled: Settled, failures: dict[int, Failure]) -> None:
@@ -88,6 +90,8 @@ class Place:
         self.warming = False
         self.dirty = False
         """Whether the position has changed since it was last written."""
+        self.watchers: set[Callable[[], None]] = set()
+        """Who wants to know when something may be there to be read without a lease."""
         self._ahead: deque[Entry] = deque()
         self._ahead_bytes = 0
 
@@ -95,6 +99,8 @@ class Place:
 
     def follow(self, run: Run) -> None:
         """A run has been delivered to the topic's live readers."""
+        if self.watchers:
+            self.watched()
         if not self.consumer.pool.members:
             return
         ahead = self._ahead
@@ -110,11 +116,16 @@ class Place:
         """Whether nothing would be lost by letting the place go from memory: it is in the log."""
         if self.consumer.retired:
             return True
-        if self.dirty or self.out or self.condemned or self.parked:
+        if self.dirty or self.out or self.condemned or self.parked or self.watchers:
             return False
         if not self.consumer.pool.members:
             return True
         return not self.waiting and self.next > self.topic.delivered
+
+    def watched(self) -> None:
+        """Something may be there to be read."""
+        for watcher in tuple(self.watchers):
+            watcher()
 
     def served_besides(self, sink: object) -> bool:
         """Whether a member on another connection than `sink` would get what is published now."""
@@ -219,12 +230,26 @@ class Place:
 
     # Position -------------------------------------------------------------------------------------------------------
 
-    def reopen(self, seq: int) -> None:
-        """Take a settled message as one that was never given out: the next delivery is its first."""
+    def reopen(self, seq: int) -> bool:
+        """Take a settled message as one that was never given out: the next delivery is its first.
+
+        Whether it is to be given out again; else it lies ahead, and comes in its turn.
+        """
         self.settled.discard(seq)
         self.failures.pop(seq, None)
         self.recent.pop(seq, None)
+        if seq >= self.next:
+            self.consumer.missed_signals(self.drop_ahead())
+            return False
         self.waiting[seq] = Wait(0.0, None, None)
+        return True
+
+    def drop_ahead(self) -> int:
+        """Keep nothing ahead. How many ephemeral messages were among that, which nobody will get now."""
+        signals = sum(not entry.seq for entry in self._ahead)
+        self._ahead.clear()
+        self._ahead_bytes = 0
+        return signals
 
     def key_done(self, key: Key, seq: int) -> int | None:
         """The turn of `seq` is over. Who is next in its key."""

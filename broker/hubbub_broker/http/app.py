@@ -9,8 +9,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol import __version__
 
-from . import catalogue, history, publish, reference, refusal, status
+from . import bus as mail
+from . import catalogue, history, publish, reference, refusal, status, stream
 from .api import BrokerApi
+from .bus_api import BusApi
 from .guard import LocalOnly
 
 _DESCRIPTION = """The HTTP side of the broker: publishing and reading without a socket, what there is, and how it is.
@@ -42,7 +44,7 @@ class _Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(broker: BrokerApi) -> FastAPI:
+def create_app(broker: BrokerApi, bus: BusApi | None = None) -> FastAPI:
     """The HTTP API of `broker`, with its reference at /docs and /openapi.json."""
     app = _Application(
         title="Hubbub",
@@ -55,6 +57,9 @@ def create_app(broker: BrokerApi) -> FastAPI:
     refusal.install(app)
     for part in (publish, history, catalogue, status):
         app.include_router(part.routes(broker))
+    if bus is not None:
+        for part in (mail, stream):
+            app.include_router(part.routes(bus))
     _add_reference(app)
     if not broker.settings.insecure:
         app.add_middleware(LocalOnly)

@@ -1,4 +1,4 @@
-"""What there is: topics, connected agents, shards, and where a group lives."""
+"""What there is: topics, connected sessions, shards, and where a group lives."""
 
 from typing import Annotated
 
@@ -10,15 +10,15 @@ from hubbub_protocol.limits import TOPIC_BYTES_MAX
 from hubbub_protocol.names import check_group, check_pattern, literal_prefix, matcher
 
 from .api import BrokerApi, TopicEntry
-from .models import BAD, AgentItem, Agents, RouteItem, ShardItem, Shards, TopicItem, Topics
+from .models import BAD, RouteItem, SessionItem, Sessions, ShardItem, Shards, TopicItem, Topics
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
 """Topics in one answer."""
 SCAN_MAX = 10_000
 """Topics that one request looks at: a pattern that matches almost none is answered in several short pages."""
-AGENTS_DEFAULT = 1000
-AGENTS_MAX = 10_000
+SESSIONS_DEFAULT = 1000
+SESSIONS_MAX = 10_000
 """Sessions in one answer."""
 
 
@@ -40,24 +40,24 @@ def routes(broker: BrokerApi) -> APIRouter:
         found, following = await find(broker, prefix, check_pattern(pattern), after, limit)
         return Topics(topics=[_topic(entry) for entry in found], next=following)
 
-    @router.get("/v1/agents", summary="Connected agents", responses=BAD)
-    async def agents(
+    @router.get("/v1/sessions", summary="Connected sessions", responses=BAD)
+    async def sessions(
         offset: Annotated[int, Query(ge=0, description="How many to pass over.")] = 0,
-        limit: Annotated[int, Query(ge=1, le=AGENTS_MAX, description="Sessions at most.")] = AGENTS_DEFAULT,
-    ) -> Agents:
+        limit: Annotated[int, Query(ge=1, le=SESSIONS_MAX, description="Sessions at most.")] = SESSIONS_DEFAULT,
+    ) -> Sessions:
         """The sessions that are connected to this broker by WebSocket, sorted by agent."""
-        sessions = broker.agents()
+        found = broker.sessions()
         page = [
-            AgentItem(
+            SessionItem(
                 agent=info.agent,
                 session=info.session,
                 since=info.since,
                 address=info.address,
                 subscriptions=info.subscriptions,
             )
-            for info in sessions[offset : offset + limit]
+            for info in found[offset : offset + limit]
         ]
-        return Agents(agents=page, total=len(sessions))
+        return Sessions(sessions=page, total=len(found))
 
     @router.get("/v1/shards", summary="Shards")
     async def shards() -> Shards:

@@ -97,8 +97,8 @@ class WebSocketConnection(asyncio.Protocol):
         session, self._session = self._session, None
         if session is not None:
             session.lost()
-            self._sessions.lost(session)
             code = self._reader.close_code if self._reader is not None else 1006
+            self._sessions.lost(session, code)
             self._sessions.metrics.count_close(code)
             log.debug("connection closed", session=session.id, agent=session.agent, code=code)
         self._reader = None
@@ -220,6 +220,7 @@ class WebSocketConnection(asyncio.Protocol):
         session.agent = agent
         if agent is not None:
             self._sessions.named(session, agent)
+            self._sessions.arrived(session)
             self._sessions.on_agent(agent)
         self.transport.set_write_buffer_limits(high=self._sessions.settings.write_buffer)
         session.write = self.transport.write

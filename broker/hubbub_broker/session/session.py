@@ -33,10 +33,12 @@ from hubbub_protocol.frames import (
     Term,
     Unsub,
     Welcome,
+    Will,
 )
 from hubbub_protocol.names import check_agent, check_group, check_pattern, group_of, is_pattern
 
 from .consuming import Consuming
+from .mailing import is_mail, open_mail
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -79,6 +81,7 @@ class Session:
         "_in_flight_max",
         "_owed",
         "_owing",
+        "_present",
         "_publishers",
         "_replays",
         "_sessions",
@@ -96,6 +99,7 @@ class Session:
         "paused_since",
         "since",
         "subscribed",
+        "will",
         "writable",
         "write",
     )
@@ -133,6 +137,10 @@ class Session:
         """Bytes of answers that were written while the socket was full."""
         self._owing = False
         self.closed = False
+        self.will: Will | None = None
+        """What is to be said when the connection is lost."""
+        self._present: set[str] = set()
+        """Topics in which it is present."""
 
     # Sink -----------------------------------------------------------------------------------------------------------
 
@@ -236,6 +244,8 @@ class Session:
             cursor.detach()
         if self._consuming is not None:
             self._consuming.lost()
+        for topic in list(self._present):
+            self._leave_topic(topic)
         self._sessions.left(self)
 
     def go_away(self, reason: str, reconnect_after: float) -> None:
@@ -302,6 +312,10 @@ class Session:
         self.life = hello.session
         self.meta = bytes(hello.meta)
         self._publishers.clear()  # what was worked out for a name that the handshake gave may count differently now
+        self.will = hello.will
+        if hello.will is not None:
+            self._check_will(hello.will)
+        inbox = self._sessions.arrived(self, hello.groups[0] if hello.groups else None)
         self._sessions.greeted(self)
         settings = self._sessions.settings
         self.answer(
@@ -320,11 +334,17 @@ class Session:
                         },
                         rid=hello.rid,
                         ts=time(),
+                        inbox=inbox,
                     )
                 )
             ]
         )
         self._sessions.on_agent(self.agent)
+
+    def _check_will(self, will: Will) -> None:
+        self._sessions.open_topic(will.topic)
+        if not 0 <= will.delay <= 3600:
+            raise Refusal(ErrorCode.BAD_REQUEST, "`will.delay` is 0 to 3600 seconds")
 
     def _known(self) -> str:
         if self.agent is None:
@@ -366,6 +386,8 @@ class Session:
 
     def _open_publisher(self, pub: Pub) -> tuple[Publisher, Publish]:
         agent = self._known()
+        if self._sessions.bus is not None and is_mail(pub.topic):
+            return open_mail(self._sessions, self._sessions.bus, agent, self.life, pub)
         shard, topic = self._sessions.open_topic(pub.topic)
         if len(self._publishers) >= PUBLISHERS_KEPT:
             self._publishers.clear()
@@ -418,6 +440,9 @@ class Session:
             lines.append(gap)
         self.answer([encode(line) for line in lines])
         shard.readers.begin(cursor)
+        if sub.presence and self._sessions.bus is not None:
+            self._present.add(sub.topic)
+            self._sessions.bus.presence.join(sub.topic, self._known())
 
     def _subscribe_pattern(self, sub: Sub, start: Start) -> None:
         pattern = sub.topic
@@ -457,6 +482,7 @@ class Session:
             return
         if name in self.subscribed:
             self.subscribed.discard(name)
+            self._leave_topic(name)
             self._sessions.shard_of(group_of(name)).readers.drop(self.cursors[name])
         elif name in self.patterns:
             for shard, part in self.patterns.pop(name):
@@ -469,6 +495,11 @@ class Session:
         topic = publisher.topic
         if not self._sessions.shard_of(group_of(topic.name)).readers.heard_besides(topic, self):
             raise Refusal(ErrorCode.NOT_FOUND, f"nobody is subscribed to {topic.name} (mandatory)")
+
+    def _leave_topic(self, topic: str) -> None:
+        if topic in self._present and self._sessions.bus is not None and self.agent is not None:
+            self._present.discard(topic)
+            self._sessions.bus.presence.leave(topic, self.agent)
 
     # Refuse ---------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
+from hubbub_broker.bus import Bus
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Consumers
 from hubbub_broker.metrics import Metrics
@@ -49,6 +50,8 @@ class Sessions:
         self._buckets: dict[str, TokenBucket] = {}
         self._count = 0
         self._gone: asyncio.Event = asyncio.Event()
+        self.bus: Bus | None = None
+        """Registers agents, takes mail, knows who is where. Without one there is none of that."""
         self.on_agent: Callable[[str], None] = lambda _: None
         """Called when an agent is there: what it missed can be told."""
 
@@ -110,9 +113,25 @@ class Sessions:
             if self._lives.get(key) is session:
                 del self._lives[key]
 
-    def lost(self, session: Session) -> None:
-        """The socket of a session is gone."""
+    def arrived(self, session: Session, group: str | None = None) -> str | None:
+        """An agent is here, and is registered if it was not. Its inbox.
+
+        Raises:
+            Refusal: there are too many agents.
+        """
+        if self.bus is None or session.agent is None:
+            return None
+        self.bus.wills.back(session.agent)
+        return self.bus.agents.seen(session.agent, group).inbox
+
+    def lost(self, session: Session, code: int) -> None:
+        """The socket of a session is gone; `code` says how."""
         self.open.pop(session, None)
+        if self.bus is not None and session.agent is not None and not self.draining:
+            self.bus.agents.seen(session.agent)
+            will = session.will
+            if will is not None and code not in (CloseCode.NORMAL, CloseCode.GOING_AWAY) and not self.of(session.agent):
+                self.bus.wills.dropped(session.agent, will)
         if not self.open:
             self._gone.set()
 

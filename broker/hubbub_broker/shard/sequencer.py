@@ -137,16 +137,16 @@ class Sequencer:
         topic = publisher.topic
         lc = (pub.lc if pub.lc > topic.lc else topic.lc) + 1
         wire_id = encode_value(pub.id)
+        line = self._line(publisher, pub, payload, b"", wire_id, lc, orphan)
+        header_size = 0
+        if payload is not None:
+            header_size = len(line)
+            line += payload
+        if len(line) > topic.policy.max_message:
+            self._refuse_large(sink, pub, len(line), topic.policy.max_message)
+            return
         answer = answers.ok_signal(pub, wire_id, topic.wire_name, lc)
         if topic.remember_signal(pub.id, publisher.name):
-            line = self._line(publisher, pub, payload, b"", wire_id, lc, orphan)
-            header_size = 0
-            if payload is not None:
-                header_size = len(line)
-                line += payload
-            if len(line) > topic.policy.max_message:
-                self._refuse_large(sink, pub, len(line), topic.policy.max_message)
-                return
             topic.lc = lc
             self._batch.add_signal(topic, line)
             if header_size or pub.ttl is not None:

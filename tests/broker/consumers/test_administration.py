@@ -220,8 +220,10 @@ class TestRemoval:
                 await ann.messages(2)
                 await settle(ann, "ack", 1)
                 consumers = server.broker.consumers_of("g")
-                consumers.remove(administration(server).find("g/t", "w"))  # and then the broker dies
-                await consumers.stored()
+                consumer = administration(server).find("g/t", "w")
+                consumers.retire(consumer)
+                consumers.delete(StateKind.CONSUMER, [consumer.terms.key])
+                await consumers.stored()  # and here the broker dies
                 assert positions(server) == {b"w\0g/t"}
         async with serving(tmp_path / "data") as server, wire_client(url_of(server), "ann") as ann:
             ok = await member(ann, from_="all")

@@ -157,6 +157,23 @@ class TestRedriving:
             assert (await settle(ann, "ack", 1))["op"] == "ok"
             await idle(ann)
 
+    async def test_what_lies_ahead_comes_once(self, tmp_path: Path) -> None:
+        async with serving(tmp_path / "data") as server:
+            url = url_of(server)
+            async with wire_client(url, "joe") as joe, wire_client(url, "ops") as ops, wire_client(url, "ann") as ann:
+                await ops.sub("g/_dead")
+                await member(ann)
+                await publish(joe, 5)
+                await ann.messages(5)
+                await kill(ann, 4)
+                await buried(ops, 1)
+                await settle(ann, "ack", 5)
+        async with serving(tmp_path / "data") as server, wire_client(url_of(server), "ann") as ann:
+            await letters(server).redrive("g", EVERY)  # a hole behind 1, which is not given out yet
+            await member(ann)
+            assert [line["seq"] for line in await ann.messages(4)] == [1, 2, 3, 4]
+            await idle(ann)
+
     async def test_of_an_ordered_consumer_it_waits_for_its_turn(self, server: Server, connect: Any) -> None:
         async with connect("joe") as joe, connect("ann") as ann, connect("ops") as ops:
             await ops.sub("g/_dead")
