@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
+from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
@@ -31,6 +32,7 @@ class Broker:
 
     Raises:
         LogError: from `Broker(...)`, if the directory is in use, can't be read, or belongs to another configuration.
+        BadKey: from `Broker(...)`, if a file of keys or tokens can't be used.
     """
 
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
@@ -38,6 +40,7 @@ class Broker:
         self.metrics = Metrics()
         self.started = time.time()
         self._loop = loop
+        self.access = Access(settings, self.metrics)
         self._directory = DataDirectory.open(settings.data_dir, shards=settings.shards)
         self._syncer = Syncer(settings.sync_threads)
         self.catch_up = CatchUp(loop, self.metrics)
@@ -62,7 +65,9 @@ class Broker:
             )
             for number in range(self._directory.shards)
         ]
-        self.sessions = Sessions(settings, self.metrics, self.shards, self.shard_of, self.catch_up, loop.time)
+        self.sessions = Sessions(
+            settings, self.metrics, self.shards, self.shard_of, self.catch_up, loop.time, self.access
+        )
         self._tickers: list[Ticker] = []
         self._retention: asyncio.Task[None] | None = None
         self._probe_due = 0.0
@@ -83,6 +88,7 @@ class Broker:
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
+            Ticker(self._loop, 1.0, self._refresh_keys),
         ]
         if self.settings.retention_interval:
             self._retention = self._loop.create_task(self._enforce_retention(), name="retention")
@@ -137,6 +143,14 @@ class Broker:
             shard.let_go(now)
             if shard.log.failed is not None and shard.log.recheck():
                 log.info("shard writes again", shard=shard.number)
+
+    def _refresh_keys(self) -> None:
+        """Keys may have been changed: what was known by one that is gone ends."""
+        if not self.access.refresh():
+            return
+        for session in list(self.sessions.open):
+            if session.identity is not None and not self.access.in_force(session.identity):
+                session.close(CloseCode.TOKEN_EXPIRED, "the key of the token is not in force any more")
 
     def _probe_loop(self) -> None:
         now = self._loop.time()

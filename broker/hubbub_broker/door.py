@@ -61,6 +61,7 @@ class Door:
     def __init__(self, broker: Broker) -> None:
         self.settings = broker.settings
         self.metrics = broker.metrics
+        self.access = broker.access
         self._broker = broker
         self._exposition = Exposition(broker)
         self._waiting = 0
@@ -122,7 +123,9 @@ class Door:
         """Who is connected."""
         return sorted(
             (
-                AgentInfo(session.agent, session.id, session.since, session.address, session.subscriptions)
+                AgentInfo(
+                    session.agent, session.id, session.since, session.address, session.subscriptions, session.groups
+                )
                 for session in self._broker.sessions.open
                 if session.agent is not None
             ),

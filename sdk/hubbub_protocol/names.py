@@ -143,6 +143,22 @@ def overlap(one: str, other: str) -> bool:
     return len(ours) == len(theirs)
 
 
+def covers(outer: str, inner: str) -> bool:
+    """Whether every topic that matches `inner` matches `outer` (each may be a topic or a pattern)."""
+    wide, narrow = _at_least_two(outer.split("/")), _at_least_two(inner.split("/"))
+    for ours, theirs in zip(wide, narrow, strict=False):
+        if ours == "**":
+            return True
+        if theirs == "**" or ours not in ("*", theirs):
+            return False
+    return len(wide) == len(narrow)
+
+
+def _at_least_two(segments: list[str]) -> list[str]:
+    """`**` alone as what it means: topics have two segments or more."""
+    return ["*", "**"] if segments == ["**"] else segments
+
+
 def is_reserved(topic: str) -> bool:
     """Whether the topic is in a group of the broker's own (`_...`): readable, not for clients to publish to."""
     return topic.startswith("_")

@@ -41,7 +41,7 @@ EXTENSIONS = {
     "nack": {"attempt", "returned"},
     "extend": {"attempt"},
     "term": {"attempt"},
-    "welcome": {"ts"},
+    "welcome": {"expires", "ts"},
     "err": {"topic", "expect", "consumer", "seq"},
     "msg": {"consumer", "track"},
     "gap": {"dropped"},

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.shard import CatchUp, Shard, Topic
@@ -30,8 +31,10 @@ class Sessions:
         shard_of: Callable[[str], Shard],
         catch_up: CatchUp,
         clock: Callable[[], float],
+        access: Access | None = None,
     ) -> None:
         self.settings = settings
+        self.access = access or Access(settings, metrics)
         self.metrics = metrics
         self.shards = shards
         self.shard_of = shard_of
