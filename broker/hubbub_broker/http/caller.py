@@ -3,12 +3,14 @@ forget to. A route says which operation it is with one line: `caller.require(Ope
 """
 
 from typing import Annotated
+from urllib.parse import unquote_plus
 
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hubbub_broker.access import Access, Denied, Identity, Operation, credential_of
+from hubbub_broker.access.access import TOKEN_PARAMETER
 from hubbub_protocol import PATH
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err
@@ -79,9 +81,17 @@ class Authenticated:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, or refuse with `unauthorized`."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        query = scope["query_string"].decode("latin-1")
+        if (
+            TOKEN_PARAMETER in query
+        ):  # whoever speaks of the address from here on, in a redirect say, has no token to tell
+            kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != TOKEN_PARAMETER]
+            scope = {**scope, "query_string": "&".join(kept).encode("latin-1")}
+        if scope["path"] not in OPEN_PATHS:
             headers = Headers(scope=scope)
-            query = scope["query_string"].decode("latin-1")
             credential = credential_of(headers.getlist("authorization"), headers.getlist("x-bus-token"), query)
             try:
                 identity = self._access.identify(credential)
