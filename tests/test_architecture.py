@@ -22,6 +22,7 @@ SOURCE_LINES_MAX = 700
 FLOORS = {
     "hubbub_protocol": 0,
     "hubbub_broker": 1,  # its leaves: every module that is not named below
+    "hubbub_broker.access": 2,
     "hubbub_broker.log": 2,
     "hubbub_broker.shard": 3,
     "hubbub_broker.consumers": 4,

@@ -34,6 +34,7 @@ class Door:
     def __init__(self, broker: Broker) -> None:
         self.settings = broker.settings
         self.metrics = broker.metrics
+        self.access = broker.access
         self._broker = broker
         self._exposition = Exposition(broker, ConsumerCollector(broker.consumer_figures, broker.latency))
         self._waiting = 0
@@ -95,7 +96,9 @@ class Door:
         """Who is connected."""
         return sorted(
             (
-                SessionInfo(session.agent, session.id, session.since, session.address, session.subscriptions)
+                SessionInfo(
+                    session.agent, session.id, session.since, session.address, session.subscriptions, session.groups
+                )
                 for session in self._broker.sessions.open
                 if session.agent is not None
             ),

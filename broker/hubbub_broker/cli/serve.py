@@ -41,13 +41,17 @@ def serve(
     configure(settings.log_format, settings.log_level)
     get_logger(__name__).info("settings", **{name: _value(settings, name) for name in sorted(loaded.sources)})
 
+    from hubbub_broker.access import BadKey
     from hubbub_broker.log import LogError
     from hubbub_broker.server import run
+    from hubbub_broker.tls import BadCertificate
 
     try:
         run(settings)
     except LogError as error:
         raise Failure(str(error)) from None
+    except (BadKey, BadCertificate) as error:
+        raise Failure(str(error), ExitCode.USAGE) from None
     except ImportError as error:
         if settings.uvloop != "on":
             raise
