@@ -87,7 +87,7 @@ class Authenticated:
         query = scope["query_string"].decode("latin-1")
         if TOKEN_PARAMETER in query:  # a redirect would tell the address again
             kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != TOKEN_PARAMETER]
-            scope = {**scope, "query_string": "&".join(kept).encode("latin-1")}
+            scope["query_string"] = "&".join(kept).encode("latin-1")
         if scope["path"] not in OPEN_PATHS:
             headers = Headers(scope=scope)
             credential = credential_of(headers.getlist("authorization"), headers.getlist("x-bus-token"), query)
