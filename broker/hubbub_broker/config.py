@@ -445,8 +445,9 @@ class Settings(Table):
         if not self.insecure and not self.authenticates and not is_loopback(self.host):
             yield "host", _OPEN_HOST
         if (self.tls_certificate is None) != (self.tls_key is None):
-            missing = "tls_key" if self.tls_key is None else "tls_certificate"
-            yield missing, "is missing: TLS takes both tls_certificate and tls_key"
+            names = ("tls_certificate", "tls_key")
+            given, missing = names if self.tls_key is None else names[::-1]
+            yield given, f"takes {missing} with it"
         seen: set[str] = set()
         for number, rule in enumerate(self.policy, 1):
             if {rule.pattern, ANY_TOPIC} & seen:

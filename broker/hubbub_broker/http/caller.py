@@ -85,11 +85,9 @@ class Authenticated:
             await self._app(scope, receive, send)
             return
         query = scope["query_string"].decode("latin-1")
-        if (
-            TOKEN_PARAMETER in query
-        ):  # whoever speaks of the address from here on, in a redirect say, has no token to tell
+        if TOKEN_PARAMETER in query:  # a redirect would tell the address again
             kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != TOKEN_PARAMETER]
-            scope = {**scope, "query_string": "&".join(kept).encode("latin-1")}
+            scope["query_string"] = "&".join(kept).encode("latin-1")
         if scope["path"] not in OPEN_PATHS:
             headers = Headers(scope=scope)
             credential = credential_of(headers.getlist("authorization"), headers.getlist("x-bus-token"), query)
