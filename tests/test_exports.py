@@ -18,6 +18,7 @@ SURFACE = """
     BadRequest BufferFull Closed Conflict ConnectionLimit Disconnected Expired Forbidden HubbubError InvalidName
     MessageDecodeError NoVectorClock NotAllowed NotFound Refused Rejected Replaced RequestTimeout SpoolError
     TooLarge Unauthorized Undelivered Unencodable WrongProtocol
+    Bulkhead BulkheadFull CircuitBreaker CircuitOpen RetryPolicy
 """.split()
 """What `import hubbub` gives."""
 

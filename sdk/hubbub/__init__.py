@@ -45,6 +45,7 @@ from .errors import (
     WrongProtocol,
 )
 from .message import Message, Receipt
+from .resilience import Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, RetryPolicy
 from .sender import OnFull
 from .state import State
 from .stats import Stats
@@ -56,6 +57,10 @@ __all__ = [
     "Backoff",
     "BadRequest",
     "BufferFull",
+    "Bulkhead",
+    "BulkheadFull",
+    "CircuitBreaker",
+    "CircuitOpen",
     "Closed",
     "Conflict",
     "ConnectionLimit",
@@ -76,6 +81,7 @@ __all__ = [
     "Rejected",
     "Replaced",
     "RequestTimeout",
+    "RetryPolicy",
     "SpoolError",
     "State",
     "Stats",
