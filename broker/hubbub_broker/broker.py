@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
+from hubbub_broker.access import Access
 from hubbub_broker.bus import Bus
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Administration, ConsumerFigures, Consumers, Latency
@@ -19,6 +20,7 @@ from hubbub_broker.shard import CatchUp, Shard
 from hubbub_protocol.errors import CloseCode
 
 from .ticker import Ticker
+from .watch import Watch
 
 log = get_logger(__name__)
 
@@ -35,6 +37,7 @@ class Broker:
 
     Raises:
         LogError: from `Broker(...)`, if the directory is in use, can't be read, or belongs to another configuration.
+        BadKey: from `Broker(...)`, if a file of keys or tokens can't be used.
     """
 
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
@@ -42,6 +45,7 @@ class Broker:
         self.metrics = Metrics()
         self.started = time.time()
         self._loop = loop
+        self.access = Access(settings, self.metrics)
         self._directory = DataDirectory.open(settings.data_dir, shards=settings.shards)
         self._syncer = Syncer(settings.sync_threads)
         self.catch_up = CatchUp(loop, self.metrics)
@@ -69,7 +73,14 @@ class Broker:
         self.latency = Latency(settings.latency_series)
         self.consumer_figures = ConsumerFigures()
         self.sessions = Sessions(
-            settings, self.metrics, self.shards, self.shard_of, self.catch_up, loop.time, self.consumers_of
+            settings,
+            self.metrics,
+            self.shards,
+            self.shard_of,
+            self.catch_up,
+            loop.time,
+            self.consumers_of,
+            self.access,
         )
         self.consumers = [
             Consumers(shard, settings, self.metrics, self.consumer_figures, self.latency, self.sessions.tell, loop)
@@ -80,6 +91,8 @@ class Broker:
         self.bus = self.sessions.bus = Bus(
             settings, self.shard_of, self.consumers_of, self.sessions.admit, self._is_here, loop
         )
+        self.heartbeat = Heartbeat(self.sessions, loop.time)
+        self.watch = Watch(self, loop)
         self._tickers: list[Ticker] = []
         self._retention: asyncio.Task[None] | None = None
         self._probe_due = 0.0
@@ -105,14 +118,14 @@ class Broker:
 
     def start(self) -> None:
         """Begin the work that recurs: heartbeats, hold-back, retention, probes."""
-        heartbeat = Heartbeat(self.sessions, self._loop.time)
         self._probe_due = self._loop.time() + LOOP_PROBE
         self._tickers = [
-            Ticker(self._loop, heartbeat.period, heartbeat.visit),
+            Ticker(self._loop, self.heartbeat.period, self.heartbeat.visit),
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
             Ticker(self._loop, CONSUMER_TICK, self._tick_consumers),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
+            Ticker(self._loop, 1.0, self._refresh_keys),
         ]
         self.bus.mail.resume()
         if self.settings.retention_interval:
@@ -189,6 +202,14 @@ class Broker:
             shard.let_go(now)
             if shard.log.failed is not None and shard.log.recheck():
                 log.info("shard writes again", shard=shard.number)
+
+    def _refresh_keys(self) -> None:
+        """Keys may have been changed: what was known by one that is gone ends."""
+        if not self.access.refresh():
+            return
+        for session in list(self.sessions.open):
+            if session.identity is not None and not self.access.in_force(session.identity):
+                session.close(CloseCode.TOKEN_EXPIRED, "the key of the token is not in force any more")
 
     def _probe_loop(self) -> None:
         now = self._loop.time()

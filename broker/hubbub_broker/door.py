@@ -26,6 +26,7 @@ from hubbub_protocol.frames import Err, Ok
 from hubbub_protocol.names import check_agent, check_topic, group_of
 
 from .broker import Broker
+from .watch_metrics import WatchCollector
 
 
 class Door:
@@ -34,8 +35,11 @@ class Door:
     def __init__(self, broker: Broker) -> None:
         self.settings = broker.settings
         self.metrics = broker.metrics
+        self.access = broker.access
         self._broker = broker
-        self._exposition = Exposition(broker, ConsumerCollector(broker.consumer_figures, broker.latency))
+        self._exposition = Exposition(
+            broker, ConsumerCollector(broker.consumer_figures, broker.latency), WatchCollector(broker.watch)
+        )
         self._waiting = 0
 
     async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> Sequence[Ok | Err]:
@@ -95,7 +99,9 @@ class Door:
         """Who is connected."""
         return sorted(
             (
-                SessionInfo(session.agent, session.id, session.since, session.address, session.subscriptions)
+                SessionInfo(
+                    session.agent, session.id, session.since, session.address, session.subscriptions, session.groups
+                )
                 for session in self._broker.sessions.open
                 if session.agent is not None
             ),

@@ -174,6 +174,8 @@ class Welcome(Frame, frozen=True, tag="welcome"):
     """Extension: the broker's clock, in seconds since the Unix epoch."""
     inbox: str | None = None
     """Extension: the topic that is this agent's inbox."""
+    expires: float | None = None
+    """Extension: when the token ends, and the connection with it unless a `hello` brings a fresh one."""
 
 
 class Ok(Frame, frozen=True, tag="ok"):

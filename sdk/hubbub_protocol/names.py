@@ -27,6 +27,9 @@ DEAD_LETTERS = "_dead"
 MAIL_GROUP = "_mail"
 """Stands for whatever group an agent's inbox is in: `_mail/@NAME` is published to, and never read."""
 
+MAIL_TO_ALL = f"{MAIL_GROUP}/@ALL"
+"""Stands for the inboxes of all agents."""
+
 CANCELS = "_cancel"
 """The conversation of each group on which questions are called off."""
 
@@ -146,6 +149,22 @@ def overlap(one: str, other: str) -> bool:
         if mine != its and "*" not in (mine, its):
             return False
     return len(ours) == len(theirs)
+
+
+def covers(outer: str, inner: str) -> bool:
+    """Whether every topic that matches `inner` matches `outer` (each may be a topic or a pattern)."""
+    wide, narrow = _at_least_two(outer.split("/")), _at_least_two(inner.split("/"))
+    for ours, theirs in zip(wide, narrow, strict=False):
+        if ours == "**":
+            return True
+        if theirs == "**" or ours not in ("*", theirs):
+            return False
+    return len(wide) == len(narrow)
+
+
+def _at_least_two(segments: list[str]) -> list[str]:
+    """`**` alone as what it means: topics have two segments or more."""
+    return ["*", "**"] if segments == ["**"] else segments
 
 
 def is_reserved(topic: str) -> bool:

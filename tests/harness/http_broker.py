@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
 from hubbub_broker.http import (
     HistoryPage,
@@ -28,6 +29,7 @@ class HttpBroker:
     def __init__(self, **settings: object) -> None:
         self.settings = Settings.model_validate({"data_dir": Path("unused"), **settings})
         self.metrics = Metrics()
+        self.access = Access(self.settings, self.metrics)
         self.published: list[tuple[str, PublishRequest]] = []
         self.lines: dict[str, list[StoredLine]] = {}
         self.refusals: dict[str, Err] = {}

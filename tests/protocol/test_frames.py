@@ -41,10 +41,11 @@ EXTENSIONS = {
     "nack": {"attempt", "returned"},
     "extend": {"attempt"},
     "term": {"attempt"},
-    "welcome": {"ts", "inbox"},
+    "welcome": {"expires", "inbox", "ts"},
     "err": {"topic", "expect", "consumer", "seq"},
     "msg": {"consumer", "track"},
-    "gap": {"dropped"},
+    "live": {"consumer"},
+    "gap": {"consumer", "dropped"},
 }
 
 

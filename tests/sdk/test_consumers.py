@@ -428,6 +428,7 @@ class TestLeases:
             broker.start()
             await until(lambda: joe.stats.acked == 1)
         assert begun == [1]
+        assert joe.stats.received == 1, "the ack was there before the subscription: it was not even delivered again"
         assert open_messages(broker) == 0
 
     async def test_an_ack_that_comes_too_late_is_counted_and_no_error(

@@ -9,6 +9,7 @@ from time import time
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Consumers
 from hubbub_broker.shard import Shard
+from hubbub_protocol.names import inbox_of
 
 from .agents import HOME, Agents
 from .inbox import Inbox
@@ -38,7 +39,13 @@ class Bus:
         self.wills = Wills(shard_of, here, loop)
         self.online = here
         self._consumers_of = consumers_of
+        self._default_group = settings.default_group
         self._loop = loop
+
+    def inbox_of(self, agent: str) -> str:
+        """The topic that is an agent's inbox, or will be when it is registered."""
+        record = self.agents.get(agent)
+        return inbox_of(self._default_group, agent) if record is None else record.inbox
 
     def inbox(self, agent: str) -> Inbox:
         """An agent's inbox. The agent is registered if it was not.

@@ -109,11 +109,33 @@ max_bytes = "1GiB"
 """
 
 _SECTIONS = {
-    "Where it listens and where it keeps things": ("host", "port", "insecure", "data_dir", "shards"),
+    "Where it listens and where it keeps things": (
+        "host",
+        "port",
+        "insecure",
+        "tls_certificate",
+        "tls_key",
+        "allowed_origins",
+        "data_dir",
+        "shards",
+    ),
+    "Who may do what": (
+        "bus_token",
+        "bus_token_file",
+        "bus_token_admin",
+        "token_keys",
+        "token_secret",
+        "token_audience",
+        "token_leeway",
+        "max_token_bytes",
+    ),
     "What it says": ("log_format", "log_level"),
     "Connections": (
         "heartbeat",
         "heartbeat_misses",
+        "handshake_seconds",
+        "max_header_bytes",
+        "max_connections_per_address",
         "hello_timeout",
         "max_frame",
         "max_connections",

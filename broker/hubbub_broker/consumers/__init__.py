@@ -8,16 +8,18 @@ burials      dead letters                                 receipts  what became 
 terms position                                            as they stand in the log
 latency      who is how fast                      departures  who was here
 administration  what operators ask and change     dead_letters  what they do about those
-census       how far behind each one is
+census       how far behind each one is           activity  how an agent is doing
 """
 
-from .administration import Administration, MemberReport, Report
+from .activity import Limits, Sight, State, state_of
+from .administration import Administration, MemberReport, Report, outstanding, waiting
 from .census import Census, Standing
 from .confirm import Confirm
 from .consumer import EXPIRED, Consumer
 from .consumers import Consumers, Wish
 from .dead_letters import About, DeadLetters, Letter, Outcome, Unhandled, Which
-from .latency import Latency, Pace, Work
+from .latency import Latency, Pace, Waits, Work, quantile
+from .lease import Lease
 from .member import Member
 from .metrics import ConsumerCollector, ConsumerFigures
 from .place import Place
@@ -35,18 +37,27 @@ __all__ = [
     "Consumers",
     "DeadLetters",
     "Latency",
+    "Lease",
     "Letter",
+    "Limits",
     "Member",
     "MemberReport",
     "Outcome",
     "Pace",
     "Place",
     "Report",
+    "Sight",
     "Standing",
+    "State",
     "Terms",
     "Unhandled",
+    "Waits",
     "Which",
     "Wish",
     "Work",
     "is_internal",
+    "outstanding",
+    "quantile",
+    "state_of",
+    "waiting",
 ]

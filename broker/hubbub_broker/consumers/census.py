@@ -29,7 +29,7 @@ SLICE_SECONDS = 0.002
 OLDEST_READS = 1000
 """Topics that are asked for their oldest open message, at most: each is a read of the log."""
 
-COUNT_SECONDS = 10.0
+COUNT_SECONDS = 2.0
 """A count is good for so long; who asks later sets the next one going."""
 
 log = get_logger(__name__)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.errors import ErrorCode
@@ -76,6 +77,8 @@ class SessionInfo:
     """When it connected, seconds since the epoch."""
     address: str
     subscriptions: int
+    groups: Sequence[str] = ()
+    """The groups that it works in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ class BrokerApi(Protocol):
     settings: Settings
     metrics: Metrics
     """Where requests are counted."""
+    access: Access
+    """Who may do what. The routes ask it before they ask the broker for anything."""
 
     async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> Sequence[Ok | Err]:
         """Publish in the order given, and wait until every message is durable, or refused.

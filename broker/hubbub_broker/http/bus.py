@@ -1,6 +1,7 @@
 """The simple bus over HTTP: send, read an inbox, mark as read; who there is."""
 
 import base64
+from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -8,13 +9,15 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request
 from pydantic import Field
 
+from hubbub_broker.access import Operation
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.limits import ID_BYTES_MAX, LAMPORT_MAX
 from hubbub_protocol.names import check_agent, check_group, check_topic
 
 from .api import Refused, StoredLine
-from .body import read_model
+from .body import body_of, read_model
 from .bus_api import BusApi, MailRequest, RegisteredAgent
+from .caller import Caller, FromCaller
 from .models import BAD, ERRORS, AgentItem, Agents, Model
 
 PAGE_DEFAULT = 100
@@ -112,6 +115,7 @@ def routes(bus: BusApi) -> APIRouter:
         openapi_extra={"requestBody": body_of(MailBody)},
     )
     async def send(
+        caller: FromCaller,
         request: Request,
         idempotency_key: Annotated[str | None, Header(description="The same as `id`.")] = None,
     ) -> MailAnswer:
@@ -124,12 +128,15 @@ def routes(bus: BusApi) -> APIRouter:
         id = mail.id or idempotency_key or str(uuid4())
         if not id or len(id.encode()) > ID_BYTES_MAX or "\0" in id:
             raise Refused.because(ErrorCode.BAD_REQUEST, f"`id` is 1 to {ID_BYTES_MAX} bytes of text")
+        sender = check_agent(mail.sender)
+        caller.name(sender)
         data = {"to": mail.to, "subject": mail.subject, "body": mail.body}
-        sent = await bus.send(MailRequest(check_agent(mail.sender), mail.to, data, id, mail.create))
+        sent = await bus.send(MailRequest(sender, mail.to, data, id, mail.create), partial(_allow, caller))
         return MailAnswer(id=sent.id, to=sent.to, seq=sent.seq, recipients=sent.recipients, dup=sent.dup)
 
     @router.get("/api/inbox/{agent}", tags=["mail"], summary="Read an inbox", responses=BAD)
     async def inbox(
+        caller: FromCaller,
         agent: Name,
         mark_read: Annotated[bool, Query(description="Mark what is answered as read.")] = False,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="Messages at most.")] = PAGE_DEFAULT,
@@ -141,9 +148,10 @@ def routes(bus: BusApi) -> APIRouter:
         Whoever must not lose a mail with a lost answer reads without `mark_read`, and marks what it has dealt with
         (`POST /api/inbox/AGENT/read`). What a socket of the agent has in work is not shown.
         """
+        caller.require(Operation.READ_INBOX, bus.inbox_of(check_agent(agent)))
         if wait > settings.max_wait:
             raise Refused.because(ErrorCode.BAD_REQUEST, f"`wait` is at most {settings.max_wait:g} s (max_wait)")
-        page = await bus.inbox(check_agent(agent), after, limit, mark=mark_read, wait=wait)
+        page = await bus.inbox(agent, after, limit, mark=mark_read, wait=wait)
         return InboxAnswer(
             agent=agent,
             messages=[item_of(seq, stored, agent) for seq, stored in page.messages],
@@ -157,10 +165,11 @@ def routes(bus: BusApi) -> APIRouter:
         responses=ERRORS,
         openapi_extra={"requestBody": body_of(MarkBody)},
     )
-    async def mark(agent: Name, request: Request) -> MarkAnswer:
+    async def mark(caller: FromCaller, agent: Name, request: Request) -> MarkAnswer:
         """Mark single messages as read, by id or by seq. Marking twice is harmless."""
+        caller.require(Operation.READ_INBOX, bus.inbox_of(check_agent(agent)))
         wanted = await read_model(request, MarkBody, settings.max_frame, settings.hello_timeout)
-        return MarkAnswer(marked=await bus.mark(check_agent(agent), wanted.seqs, wanted.ids))
+        return MarkAnswer(marked=await bus.mark(agent, wanted.seqs, wanted.ids))
 
     @router.post(
         "/v1/agents",
@@ -169,39 +178,52 @@ def routes(bus: BusApi) -> APIRouter:
         responses=ERRORS,
         openapi_extra={"requestBody": body_of(AgentBody)},
     )
-    async def register(request: Request) -> AgentItem:
+    async def register(caller: FromCaller, request: Request) -> AgentItem:
         """Register an agent, or change what is said of it. Its group can't change while it is registered."""
         wanted = await read_model(request, AgentBody, settings.max_frame, settings.hello_timeout)
+        caller.name(check_agent(wanted.agent))
         group = None if wanted.group is None else check_group(wanted.group)
-        found = await bus.register(check_agent(wanted.agent), group, wanted.capabilities, wanted.description)
+        found = await bus.register(wanted.agent, group, wanted.capabilities, wanted.description)
         return _registered(found)
 
     @router.get("/v1/agents", tags=["agents"], summary="Registered agents", responses=BAD)
     async def agents(
+        caller: FromCaller,
         capability: Annotated[str | None, Query(description="Those that can do this.")] = None,
         group: Annotated[str | None, Query(description="Those of this group.")] = None,
         online: Annotated[bool | None, Query(description="Those that are connected now, or are not.")] = None,
         offset: Annotated[int, Query(ge=0, description="How many to pass over.")] = 0,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="Agents at most.")] = PAGE_MAX,
     ) -> Agents:
-        """Every agent that has ever said hello, read its inbox or was registered by hand, sorted by name."""
-        found = [each for each in bus.find(capability, group) if online in (None, each.online)]
+        """Every agent that has ever said hello, read its inbox or was registered by hand, sorted by name.
+
+        Those are shown that the caller may send to, or read the inbox of.
+        """
+        found = [
+            each
+            for each in bus.find(capability, group)
+            if online in (None, each.online) and (caller.sees_all or caller.may(Operation.SEE_AGENT, each.inbox))
+        ]
         return Agents(agents=[_registered(each) for each in found[offset : offset + limit]], total=len(found))
 
     @router.get("/v1/agents/{agent}", tags=["agents"], summary="One agent", responses=BAD)
-    async def one(agent: Name) -> AgentItem:
+    async def one(caller: FromCaller, agent: Name) -> AgentItem:
         """What the register says of an agent."""
-        return _registered(bus.registered(check_agent(agent)))
+        caller.require(Operation.SEE_AGENT, bus.inbox_of(check_agent(agent)))
+        return _registered(bus.registered(agent))
 
     @router.delete("/v1/agents/{agent}", tags=["agents"], summary="Unregister an agent", status_code=204, responses=BAD)
-    async def unregister(agent: Name) -> None:
-        """Forget an agent. What is in its inbox stays there until retention takes it."""
-        await bus.unregister(check_agent(agent))
+    async def unregister(caller: FromCaller, agent: Name) -> None:
+        """Forget an agent: itself, or any for an operator. What is in its inbox stays until retention takes it."""
+        if not caller.may(Operation.SPEAK_AS, check_agent(agent)):
+            caller.require(Operation.ADMIN)
+        await bus.unregister(agent)
 
     @router.get("/v1/topics/{topic:path}/presence", tags=["agents"], summary="Who is in a topic", responses=BAD)
-    async def presence(topic: Annotated[str, Path(examples=["research/conv-42"])]) -> Present:
+    async def presence(caller: FromCaller, topic: Annotated[str, Path(examples=["research/conv-42"])]) -> Present:
         """The agents that have joined a topic (`presence` in their subscription), sorted by name."""
-        return Present(topic=check_topic(topic), agents=list(bus.present(topic)))
+        caller.require(Operation.HISTORY, check_topic(topic))
+        return Present(topic=topic, agents=list(bus.present(topic)))
 
     return router
 
@@ -229,9 +251,11 @@ def item_of(seq: int, stored: StoredLine, agent: str) -> MailItem:
     )
 
 
-def body_of(model: type[Model]) -> dict[str, Any]:
-    """The description of a JSON body."""
-    return {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}
+def _allow(caller: Caller, inbox: str | None) -> None:
+    if inbox is None:
+        caller.require(Operation.SEND_TO_ALL)
+    else:
+        caller.require(Operation.SEND, inbox)
 
 
 def _registered(found: RegisteredAgent) -> AgentItem:

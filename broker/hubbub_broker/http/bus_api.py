@@ -1,6 +1,6 @@
 """What the routes of the simple bus need of a broker."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,8 +71,14 @@ class BusApi(Protocol):
 
     settings: Settings
 
-    async def send(self, mail: MailRequest) -> MailSent:
-        """Send a mail; returns when it is on stable storage."""
+    async def send(self, mail: MailRequest, allow: Callable[[str | None], None]) -> MailSent:
+        """Send a mail; returns when it is on stable storage.
+
+        `allow` is asked about the inbox, or about None for ALL, and raises if need be.
+        """
+
+    def inbox_of(self, agent: str) -> str:
+        """The topic that is an agent's inbox, or will be when it is registered."""
 
     async def inbox(self, agent: str, after: int, limit: int, *, mark: bool, wait: float) -> InboxPage:
         """Read what is unread; with `mark`, it is marked as read for good when this returns."""

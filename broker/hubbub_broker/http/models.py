@@ -120,7 +120,9 @@ class SessionItem(Model):
     agent: str = Field(examples=["joe"])
     session: str = Field(description="Names this life of the agent.", examples=["f3a81c"])
     since: float = Field(description="When it connected, in seconds since the Unix epoch.", examples=[1760000000.25])
-    address: str = Field(description="Where it connected from.", examples=["127.0.0.1:50322"])
+    address: str = Field(
+        description="Where it connected from; for operators, else empty.", examples=["127.0.0.1:50322"]
+    )
     subscriptions: int = Field(examples=[3])
 
 
@@ -185,11 +187,15 @@ class Status(Model):
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "The request is wrong; the message says where."},
+    401: {"model": Refusal, "description": "No token, or none that this broker takes."},
+    403: {"model": Refusal, "description": "The token does not allow it; the message says what."},
     413: {"model": Refusal, "description": "Too large; the message names the limit."},
     429: {"model": Refusal, "description": "Too fast; `Retry-After` says when."},
     503: {"model": Refusal, "description": "Not now: overloaded, read-only or stopping; `Retry-After` says when."},
 }
 """What may be answered to a publish, besides success."""
 
-BAD: dict[int | str, dict[str, Any]] = {400: ERRORS[400]}
+DENIED: dict[int | str, dict[str, Any]] = {401: ERRORS[401], 403: ERRORS[403]}
+BAD: dict[int | str, dict[str, Any]] = {400: ERRORS[400], **DENIED}
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Refusal, "description": "There is none."}}
 UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: ERRORS[503]}

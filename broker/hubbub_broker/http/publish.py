@@ -9,13 +9,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from msgspec.structs import asdict
 
+from hubbub_broker.access import Operation
 from hubbub_protocol.codec import decoder_of, encode
 from hubbub_protocol.errors import BadFrame, ErrorCode
 from hubbub_protocol.frames import NO_DATA, Err, Ok, Pub
-from hubbub_protocol.names import check_agent
+from hubbub_protocol.names import check_agent, is_topic
 
 from .api import BrokerApi, PublishRequest, Refused
 from .body import JSON_TYPE, check_json, read_body
+from .caller import Caller, FromCaller
 from .models import ERRORS, Publication, PublishAnswer, PublishOk
 from .refusal import response_to, retry_after
 
@@ -68,7 +70,8 @@ def routes(broker: BrokerApi) -> APIRouter:
     )
     async def publish(
         request: Request,
-        agent: Annotated[str | None, Query(description="Who publishes, while authentication is off.")] = None,
+        caller: FromCaller,
+        agent: Annotated[str | None, Query(description="Who publishes, where the token does not say.")] = None,
         x_hubbub_agent: Annotated[str | None, Header(description="The same, as a header.")] = None,
     ) -> Response:
         """Publish one message, or a list of them, in order. The answer comes when they are on stable storage.
@@ -81,17 +84,34 @@ def routes(broker: BrokerApi) -> APIRouter:
         `max_inflight` messages, and `max_frame` bytes.
         """
         check_json(request)
-        name = check_agent(agent or x_hubbub_agent or DEFAULT_AGENT)
+        name = check_agent(caller.name(agent or x_hubbub_agent or None) or DEFAULT_AGENT)
         found = _decode(await read_body(request, settings.max_frame, settings.hello_timeout))
         several = isinstance(found, list)
         pubs = found if several else [found]
         if len(pubs) > settings.max_inflight:
             message = f"{len(pubs)} messages in a list; the limit here (max_inflight) is {settings.max_inflight}"
             raise Refused.because(ErrorCode.TOO_LARGE, message)
-        answers = await broker.publish(name, [to_request(pub) for pub in pubs])
+        answers = await _publish(broker, caller, name, [to_request(pub) for pub in pubs])
         return _all(answers) if several else _one(answers[0])
 
     return router
+
+
+async def _publish(
+    broker: BrokerApi, caller: Caller, name: str, requests: Sequence[PublishRequest]
+) -> Sequence[Ok | Err]:
+    """Publish what the caller may; what it may not is refused in its place."""
+    refused = {}
+    for place, request in enumerate(requests):
+        pub = request.pub
+        why = caller.why_not(Operation.PUBLISH, pub.topic) if is_topic(pub.topic) else None  # else no topic at all
+        if why is not None:
+            broker.metrics.count_refusal(ErrorCode.FORBIDDEN)
+            refused[place] = Err(code=ErrorCode.FORBIDDEN, message=why, rid=pub.rid, id=pub.id, topic=pub.topic)
+    if not refused:
+        return await broker.publish(name, requests)
+    taken = iter(await broker.publish(name, [one for place, one in enumerate(requests) if place not in refused]))
+    return [refused.get(place) or next(taken) for place in range(len(requests))]
 
 
 def to_request(pub: HttpPub) -> PublishRequest:

@@ -6,12 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
+from hubbub_broker.access import Operation
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.limits import LAMPORT_MAX
 from hubbub_protocol.names import check_topic
 
 from .api import Refused
 from .bus_api import BusApi, StreamEvent
+from .caller import FromCaller
 from .models import BAD, UNAVAILABLE
 
 _ID = "`Last-Event-ID` is what a stream gave as `id`: EPOCH:SEQ"
@@ -29,6 +31,7 @@ def routes(bus: BusApi) -> APIRouter:
         responses={200: {"content": {"text/event-stream": {}}}, **BAD, **UNAVAILABLE},
     )
     async def stream(
+        caller: FromCaller,
         request: Request,
         topic: Annotated[str, Path(description="The topic, its slashes as they are.", examples=["research/conv-42"])],
         after: Annotated[
@@ -41,7 +44,7 @@ def routes(bus: BusApi) -> APIRouter:
         Without `after` it begins with what comes from now on. An `id` goes with each durable message: a browser that
         reconnects sends it as `Last-Event-ID`, and misses nothing. An event `gap` says what is no longer kept.
         """
-        check_topic(topic)
+        caller.require(Operation.SUBSCRIBE, check_topic(topic))
         epoch = None
         if last_event_id:
             epoch, after = _place(last_event_id)

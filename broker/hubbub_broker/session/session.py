@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING, Protocol
 
+from hubbub_broker.access import OPEN, Denied, Identity, Operation
 from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
 from hubbub_broker.refusal import Refusal
@@ -35,7 +36,7 @@ from hubbub_protocol.frames import (
     Welcome,
     Will,
 )
-from hubbub_protocol.names import check_agent, check_group, check_pattern, group_of, is_pattern
+from hubbub_protocol.names import check_agent, check_group, check_pattern, check_topic, group_of, is_pattern
 
 from .consuming import Consuming
 from .mailing import is_mail, open_mail
@@ -46,7 +47,13 @@ if TYPE_CHECKING:
 _UNREADABLE_RETRY = 1.0
 """Seconds after which what failed to be read may be asked for again."""
 
+EXPIRY_NAP = 3600.0
+"""Seconds after which the end of a token is looked at again if it is further off: clocks are set, timers are not."""
+
 log = get_logger(__name__)
+
+REASON_CHARS_MAX = 100
+"""Characters of the reason in a closing frame, which holds 123 bytes."""
 
 PUBLISHERS_KEPT = 4096
 """Topics for which a connection keeps what its publishes have in common. Beyond that it is worked out anew."""
@@ -78,6 +85,7 @@ class Session:
     __slots__ = (
         "_connection",
         "_consuming",
+        "_expiry",
         "_in_flight_max",
         "_owed",
         "_owing",
@@ -90,8 +98,10 @@ class Session:
         "agent",
         "closed",
         "cursors",
+        "groups",
         "heard",
         "id",
+        "identity",
         "in_flight",
         "life",
         "meta",
@@ -112,6 +122,11 @@ class Session:
         self.cursors: dict[str, Cursor] = {}
         self.address = address
         """Where the client is, for operators."""
+        self.identity: Identity | None = None if sessions.access.enabled else OPEN
+        """What it may do, once it has shown who it is."""
+        self._expiry: asyncio.TimerHandle | None = None
+        self.groups: tuple[str, ...] = ()
+        """The groups that it works in."""
         self.agent: str | None = None
         """Who it is, once known."""
         self.id = sessions.next_id()
@@ -235,6 +250,8 @@ class Session:
             return
         self.closed = True
         self.writable = False
+        if self._expiry is not None:
+            self._expiry.cancel()
         for task in self._replays:
             task.cancel()
         for parts in self.patterns.values():
@@ -302,12 +319,16 @@ class Session:
 
     def _hello(self, hello: Hello) -> None:
         check_agent(hello.agent)
-        for group in hello.groups or ():
-            check_group(group)
-        if self.agent is not None and self.agent != hello.agent:
-            raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
+        groups = tuple(map(check_group, hello.groups or ()))
         if hello.session is not None and not 1 <= len(hello.session) <= 128:
             raise Refusal(ErrorCode.BAD_REQUEST, "`session` has 1 to 128 characters")
+        identity = self._identify(hello, groups)
+        if identity is None:
+            return
+        if self.agent is not None and self.agent != hello.agent:
+            raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
+        self.know(identity)
+        self.groups = groups or tuple(sorted(identity.groups))
         self.agent = hello.agent
         self.life = hello.session
         self.meta = bytes(hello.meta)
@@ -335,6 +356,7 @@ class Session:
                         rid=hello.rid,
                         ts=time(),
                         inbox=inbox,
+                        expires=identity.expires,
                     )
                 )
             ]
@@ -343,8 +365,71 @@ class Session:
 
     def _check_will(self, will: Will) -> None:
         self._sessions.open_topic(will.topic)
+        self.require(Operation.PUBLISH, will.topic)
         if not 0 <= will.delay <= 3600:
             raise Refusal(ErrorCode.BAD_REQUEST, "`will.delay` is 0 to 3600 seconds")
+
+    def _identify(self, hello: Hello, groups: tuple[str, ...]) -> Identity | None:
+        """Who says hello. None if that was no answer, and the connection is closed.
+
+        Raises:
+            Refusal: if a fresh token is not taken, on a connection that goes on with the one it had.
+        """
+        access = self._sessions.access
+        renews = bool(hello.token) and self.agent is not None and self.identity is not None
+        try:
+            identity = access.identify(hello.token) if hello.token or self.identity is None else self.identity
+        except Denied as denied:
+            refusal = Refusal(ErrorCode.UNAUTHORIZED, str(denied))
+            code = CloseCode.TOKEN_EXPIRED if denied.expired else CloseCode.UNAUTHORIZED
+        else:
+            why = access.why_not(identity, Operation.SPEAK_AS, hello.agent)
+            if why is None and identity.name is not None and not identity.groups.issuperset(groups):
+                why = f"your token is not for all of these groups: {', '.join(groups)[:200]}"
+            if why is None:
+                if self.identity is None or not renews or identity.same_rights(self.identity):
+                    return identity
+                self.close(CloseCode.TOKEN_EXPIRED, "this token allows other things: reconnect with it")
+                return None
+            refusal, code = Refusal(ErrorCode.FORBIDDEN, why), CloseCode.FORBIDDEN
+        if renews:
+            raise refusal
+        if code is not CloseCode.TOKEN_EXPIRED:  # an `err` would be the last word, and a fresh token is welcome
+            self._refuse(hello.rid, refusal.code, refusal.message)
+        self.close(code, refusal.message[:REASON_CHARS_MAX])
+        return None
+
+    def know(self, identity: Identity) -> None:
+        """It has shown who it is. When that ends, the connection does (4005)."""
+        self.identity = identity
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        self._await_expiry()
+
+    def _await_expiry(self) -> None:
+        left = None if self.identity is None else self._sessions.access.ends_in(self.identity)
+        if left is not None:
+            self._expiry = asyncio.get_running_loop().call_later(min(left, EXPIRY_NAP), self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        if self.identity is not None and self._sessions.access.ends_in(self.identity) == 0:
+            self.close(CloseCode.TOKEN_EXPIRED, "the token has expired: reconnect with a new one")
+        elif not self.closed:
+            self._await_expiry()
+
+    def require(self, operation: Operation, target: str = "") -> None:
+        """Insist that whoever this is may do that.
+
+        Raises:
+            Refusal: `forbidden`, or `unauthorized` if it has not shown who it is.
+        """
+        if self.identity is None:
+            raise Refusal(ErrorCode.UNAUTHORIZED, "say who you are first: `hello`")
+        why = self._sessions.access.why_not(self.identity, operation, target)
+        if why is not None:
+            raise Refusal(ErrorCode.FORBIDDEN, why)
 
     def _known(self) -> str:
         if self.agent is None:
@@ -387,7 +472,8 @@ class Session:
     def _open_publisher(self, pub: Pub) -> tuple[Publisher, Publish]:
         agent = self._known()
         if self._sessions.bus is not None and is_mail(pub.topic):
-            return open_mail(self._sessions, self._sessions.bus, agent, self.life, pub)
+            return open_mail(self, self._sessions, self._sessions.bus, agent, pub)
+        self.require(Operation.PUBLISH, check_topic(pub.topic))  # once for each topic: the answer is kept with it
         shard, topic = self._sessions.open_topic(pub.topic)
         if len(self._publishers) >= PUBLISHERS_KEPT:
             self._publishers.clear()
@@ -404,6 +490,7 @@ class Session:
     def _subscribe(self, sub: Sub) -> None:
         self._known()
         name = check_pattern(sub.topic)
+        self.require(Operation.SUBSCRIBE, name)
         start = Start.parse(sub.start)
         if (sub.consumer is None and name in self.subscribed) or name in self.patterns:
             raise Refusal(ErrorCode.CONFLICT, f"this connection is subscribed to {name} already: `unsub` it first")
@@ -457,6 +544,10 @@ class Session:
                 self.answer([b'{"op":"live","topic":"%b","seq":0}' % pattern.encode()])
 
         parts = [(shard, shard.readers.subscribe_pattern(self, pattern, start, on_live)) for shard in shards]
+        readable = self._sessions.access.passes(self.identity, pattern) if self.identity is not None else None
+        if readable is not None:
+            for _, part in parts:
+                part.only(readable)
         self.patterns[pattern] = parts
         self.answer([encode(Ok(rid=sub.rid, topic=pattern, head=0, next=0, epoch=shards[0].log.epoch))])
         if start.is_new:

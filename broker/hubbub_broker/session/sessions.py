@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
+from hubbub_broker.access import Access
 from hubbub_broker.bus import Bus
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Consumers
@@ -33,8 +34,10 @@ class Sessions:
         catch_up: CatchUp,
         clock: Callable[[], float],
         consumers_of: Callable[[str], Consumers],
+        access: Access | None = None,
     ) -> None:
         self.settings = settings
+        self.access = access or Access(settings, metrics)
         self.metrics = metrics
         self.shards = shards
         self.shard_of = shard_of
