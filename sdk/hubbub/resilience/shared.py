@@ -16,6 +16,7 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import CancelledError
 from typing import Any
 
 from hubbub.backoff import SETTLED_SECONDS, Backoff
@@ -175,6 +176,7 @@ class SharedCircuitBreaker(Guard):
             with contextlib.suppress(Exception):
                 await self._replica.bounded(self._store.put(self._report_key, None, self._report_version))
         self._replica.leave_store()
+        await self._announcer.close(self._store_seconds)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["SharedCircuitBreaker"]:
@@ -205,7 +207,7 @@ class SharedCircuitBreaker(Guard):
         asked = asyncio.run_coroutine_threadsafe(self._decide_admission(), loop)
         try:
             return self._answer(asked.result(3 * self._store_seconds))
-        except TimeoutError:
+        except (TimeoutError, CancelledError):
             asked.cancel()  # should the slot be taken after all, its lease will end
             return self._answer(None)
 
