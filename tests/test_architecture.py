@@ -23,6 +23,7 @@ FLOORS = {
     "hubbub_protocol": 0,
     "hubbub_broker": 1,  # its leaves: every module that is not named below
     "hubbub_broker.log": 2,
+    "hubbub_broker.guard": 2,
     "hubbub_broker.shard": 3,
     "hubbub_broker.session": 4,
     "hubbub_broker.http": 4,

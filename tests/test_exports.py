@@ -15,9 +15,9 @@ from hubbub.errors import HubbubError
 
 SURFACE = """
     Agent Backoff Gap Message OnFull Receipt State Stats Subscription Token Topic __version__
-    BadRequest BufferFull Closed Conflict ConnectionLimit Disconnected Expired Forbidden HubbubError InvalidName
-    MessageDecodeError NoVectorClock NotAllowed NotFound Refused Rejected Replaced RequestTimeout SpoolError
-    TooLarge Unauthorized Undelivered Unencodable WrongProtocol
+    BadRequest BudgetExceeded BufferFull Closed Conflict ConnectionLimit Disconnected Expired Forbidden HubbubError
+    InvalidName LoopDetected MessageDecodeError NoVectorClock NotAllowed NotFound Refused Rejected Replaced
+    RequestTimeout SpoolError TooLarge Unauthorized Undelivered Unencodable WrongProtocol
 """.split()
 """What `import hubbub` gives."""
 
@@ -25,8 +25,8 @@ METHODS = {
     "Agent": "close flush on on_state open publish request state submit subscribe topic wait_for",
     "Topic": "name publish submit subscribe",
     "Message": """
-        attempt concurrent_with data ephemeral happened_before headers id lc orphan parent raw reply reply_to sender seq
-        topic ts type vector_clock
+        attempt concurrent_with data ephemeral happened_before headers hops id lc orphan parent raw reply reply_to
+        sender seq topic ts type vector_clock
     """,
     "Receipt": "dup id lc seq topic",
 }

@@ -7,14 +7,17 @@ import random
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from hubbub_broker.config import Settings
+from hubbub_broker.guard import EVENTS_TOPIC, Guard
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
 from hubbub_broker.session import Heartbeat, Sessions
 from hubbub_broker.shard import CatchUp, Shard
 from hubbub_protocol.errors import CloseCode
+from hubbub_protocol.names import group_of
 
 from .ticker import Ticker
 
@@ -62,8 +65,12 @@ class Broker:
             )
             for number in range(self._directory.shards)
         ]
-        self.sessions = Sessions(settings, self.metrics, self.shards, self.shard_of, self.catch_up, loop.time)
+        self.guard = Guard(settings, self.metrics, loop.time, self._announce, loop.call_soon)
+        for shard in self.shards:
+            shard.guard.report = self.guard.events.report
+        self.sessions = Sessions(settings, self.metrics, self.shards, self.shard_of, self.catch_up, self.guard)
         self._tickers: list[Ticker] = []
+        self._commits: set[asyncio.Task[None]] = set()
         self._retention: asyncio.Task[None] | None = None
         self._probe_due = 0.0
         self._closed = False
@@ -83,6 +90,7 @@ class Broker:
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
+            Ticker(self._loop, self.settings.budget_interval, self._keep_budgets),
         ]
         if self.settings.retention_interval:
             self._retention = self._loop.create_task(self._enforce_retention(), name="retention")
@@ -102,6 +110,8 @@ class Broker:
         for shard in self.shards:
             shard.sequencer.release_all()
         await asyncio.gather(*(shard.batch.settle() for shard in self.shards))
+        self._keep_budgets()
+        await asyncio.gather(*self._commits)
         for session in list(self.sessions.open):
             session.close(CloseCode.SHUTDOWN, "the broker is stopping")
         with suppress(TimeoutError):
@@ -119,6 +129,7 @@ class Broker:
             self._retention.cancel()
             with suppress(asyncio.CancelledError):
                 await self._retention
+        await asyncio.gather(*self._commits)
         for shard in self.shards:
             shard.log.close()
         self._syncer.close()
@@ -137,6 +148,24 @@ class Broker:
             shard.let_go(now)
             if shard.log.failed is not None and shard.log.recheck():
                 log.info("shard writes again", shard=shard.number)
+
+    def _keep_budgets(self) -> None:
+        for shard in self.shards:
+            if shard.keep_budgets():
+                task = self._loop.create_task(self._commit(shard), name="budgets")
+                self._commits.add(task)
+                task.add_done_callback(self._commits.discard)
+
+    async def _commit(self, shard: Shard) -> None:
+        try:
+            await shard.log.flush()
+        except LogError as error:
+            log.warning("budgets not kept", shard=shard.number, reason=str(error))
+            shard.guard.ledger.write_again()
+
+    def _announce(self, type: str, data: dict[str, Any]) -> None:
+        """Tell operators, on the topic that is theirs."""
+        self.shard_of(group_of(EVENTS_TOPIC)).announce(EVENTS_TOPIC, type, data)
 
     def _probe_loop(self) -> None:
         now = self._loop.time()

@@ -20,6 +20,7 @@ from .agent import Agent, Token
 from .backoff import Backoff
 from .errors import (
     BadRequest,
+    BudgetExceeded,
     BufferFull,
     Closed,
     Conflict,
@@ -29,6 +30,7 @@ from .errors import (
     Forbidden,
     HubbubError,
     InvalidName,
+    LoopDetected,
     MessageDecodeError,
     NotAllowed,
     NotFound,
@@ -55,6 +57,7 @@ __all__ = [
     "Agent",
     "Backoff",
     "BadRequest",
+    "BudgetExceeded",
     "BufferFull",
     "Closed",
     "Conflict",
@@ -65,6 +68,7 @@ __all__ = [
     "Gap",
     "HubbubError",
     "InvalidName",
+    "LoopDetected",
     "Message",
     "MessageDecodeError",
     "NoVectorClock",

@@ -11,7 +11,8 @@
     │   └── Replaced                another connection of the same session took over (4509)
     ├── Rejected                    the broker refused one request, and sending it again can't cure it
     │   ├── BadRequest              ├── Forbidden       ├── TooLarge
-    │   ├── Conflict                └── NotFound
+    │   ├── Conflict                ├── NotFound
+    │   ├── LoopDetected            └── BudgetExceeded
     ├── BufferFull                  no room in the outbox, and the agent was told not to wait
     ├── Expired                     the message's time-to-live ended before it was confirmed
     ├── Undelivered                 close() could not deliver everything in the time it had
@@ -98,6 +99,14 @@ class Conflict(Rejected):
 
 class NotFound(Rejected):
     """What the request names does not exist."""
+
+
+class LoopDetected(Rejected):
+    """The message is one too many in a chain of messages that cause one another. Don't publish it again."""
+
+
+class BudgetExceeded(Rejected):
+    """The conversation has used what it may use, in messages, bytes or cost."""
 
 
 class BufferFull(HubbubError):

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .chain import handling
 from .errors import HubbubError
 from .message import Message
 from .stats import Stats
@@ -71,6 +72,7 @@ class HandlerRunner:
             logger.warning("! handler of %s ends: %s", self._subscription.topic, error)
 
     async def _call(self, message: Message) -> None:
+        handling.set(message)  # what is published from here on, until the next call, was caused by it
         try:
             if inspect.iscoroutinefunction(self._handler):
                 await self._handler(message)

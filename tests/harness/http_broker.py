@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hubbub_broker.config import Settings
-from hubbub_broker.http import AgentInfo, HistoryPage, PublishRequest, Refused, Route, ShardInfo, StoredLine, TopicEntry
+from hubbub_broker.http import (
+    AgentInfo,
+    BudgetEntry,
+    HistoryPage,
+    PublishRequest,
+    Refused,
+    Route,
+    ShardInfo,
+    StoredLine,
+    TopicEntry,
+)
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import BadName, ErrorCode
@@ -81,6 +91,12 @@ class HttpBroker:
 
     def route(self, group: str) -> Route:
         return Route(7, "ws://elsewhere:1/v1/ws") if group == "far" else Route(3)
+
+    def budget(self, topic: str) -> BudgetEntry:
+        return BudgetEntry(topic, len(self.lines.get(topic, ())), 0, 0.0, 10, 0, 0.0)
+
+    def reset_budget(self, topic: str) -> BudgetEntry:
+        return self.budget(topic)
 
     def ready(self) -> Err | None:
         return self.not_ready

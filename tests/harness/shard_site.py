@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 from hubbub_broker.config import Settings
+from hubbub_broker.guard import Guard
 from hubbub_broker.log import LogSettings, ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.session import Session, Sessions
@@ -165,8 +166,9 @@ class ShardSite:
         policies = self.settings.policies()
         self.catch_up = CatchUp(self.loop, self.metrics)
         self.shard = Shard(0, log, self.settings, policies, self.metrics, self.catch_up, self.loop)
+        guard = Guard(self.settings, self.metrics, self.loop.time, lambda kind, data: None, self.loop.call_soon)
         self.sessions = Sessions(
-            self.settings, self.metrics, [self.shard], lambda group: self.shard, self.catch_up, self.loop.time
+            self.settings, self.metrics, [self.shard], lambda group: self.shard, self.catch_up, guard
         )
         self._hold_due = 0.0
 

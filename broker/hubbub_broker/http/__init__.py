@@ -5,17 +5,29 @@ refusal     how every refusal looks over HTTP
 guard       what a browser's page may not do
 body        a request's body, bounded in size and time
 models      the JSON of requests and answers, as the reference shows it
-publish history catalogue status    the routes, by what they are about
+publish history budget catalogue status    the routes, by what they are about
 reference   /docs, rendered here: no script and nothing from elsewhere
 app         all of it, as one ASGI application
 """
 
-from .api import AgentInfo, BrokerApi, HistoryPage, PublishRequest, Refused, Route, ShardInfo, StoredLine, TopicEntry
+from .api import (
+    AgentInfo,
+    BrokerApi,
+    BudgetEntry,
+    HistoryPage,
+    PublishRequest,
+    Refused,
+    Route,
+    ShardInfo,
+    StoredLine,
+    TopicEntry,
+)
 from .app import create_app
 
 __all__ = [
     "AgentInfo",
     "BrokerApi",
+    "BudgetEntry",
     "HistoryPage",
     "PublishRequest",
     "Refused",

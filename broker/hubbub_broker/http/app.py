@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol import __version__
 
-from . import catalogue, history, publish, reference, refusal, status
+from . import budget, catalogue, history, publish, reference, refusal, status
 from .api import BrokerApi
 from .guard import LocalOnly
 
@@ -53,7 +53,7 @@ def create_app(broker: BrokerApi) -> FastAPI:
         openapi_url="/openapi.json",
     )
     refusal.install(app)
-    for part in (publish, history, catalogue, status):
+    for part in (publish, history, budget, catalogue, status):
         app.include_router(part.routes(broker))
     _add_reference(app)
     if not broker.settings.insecure:

@@ -3,7 +3,6 @@
 from .admission import check_publish
 from .connection import WebSocketConnection
 from .heartbeat import Heartbeat
-from .quota import TokenBucket
 from .refusal import Refusal
 from .session import Session
 from .sessions import Sessions
@@ -13,7 +12,6 @@ __all__ = [
     "Refusal",
     "Session",
     "Sessions",
-    "TokenBucket",
     "WebSocketConnection",
     "check_publish",
 ]
