@@ -141,6 +141,10 @@ def unregisters(agent: str) -> Ask:
     return ask
 
 
+def resets(topic: str) -> Ask:
+    return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
+
+
 def mails(to: str) -> Ask:
     async def ask(doors: Doors) -> bool:
         async def do(client: WireClient) -> bool:
@@ -249,6 +253,8 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("who is in a topic", gets("/v1/topics/g/c/presence"), "bus member reader operator"),
     ("stream", streams("g/c"), "bus member reader operator"),
     ("stream elsewhere", streams("h/c"), "bus outsider operator"),
+    ("see a budget", gets("/v1/topics/g/c/budget"), "bus member reader operator"),
+    ("reset a budget", resets("g/c"), "operator"),
     ("unregister another", unregisters("joe"), "bus operator"),
     ("route", gets("/v1/route?group=g"), KNOWN),
     ("shards", gets("/v1/shards"), "bus scraper operator"),
@@ -284,6 +290,7 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/topics/{topic}/messages",
         "/v1/topics",
         "/v1/topics/{topic}/presence",
+        "/v1/topics/{topic}/budget",
         "/v1/topics/{topic}/stream",
         "/v1/sessions",
         "/v1/agents",
