@@ -151,6 +151,10 @@ def unregisters(agent: str) -> Ask:
     return ask
 
 
+def resets(topic: str) -> Ask:
+    return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
+
+
 def mails(to: str) -> Ask:
     async def ask(doors: Doors) -> bool:
         async def do(client: WireClient) -> bool:
@@ -259,6 +263,8 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("who is in a topic", gets("/v1/topics/g/c/presence"), "bus member reader operator"),
     ("stream", streams("g/c"), "bus member reader operator"),
     ("stream elsewhere", streams("h/c"), "bus outsider operator"),
+    ("see a budget", gets("/v1/topics/g/c/budget"), "bus member reader operator"),
+    ("reset a budget", resets("g/c"), "operator"),
     ("unregister another", unregisters("joe"), "bus operator"),
     ("list consumers", gets("/v1/consumers"), KNOWN),
     ("see a consumer", manages("GET", "/v1/consumers/g/c?name=w"), "bus member reader operator"),
@@ -308,6 +314,7 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/topics/{topic}/messages",
         "/v1/topics",
         "/v1/topics/{topic}/presence",
+        "/v1/topics/{topic}/budget",
         "/v1/topics/{topic}/stream",
         "/v1/sessions",
         "/v1/agents",

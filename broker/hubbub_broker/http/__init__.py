@@ -6,7 +6,7 @@ caller      who calls, and what they may
 guard       what a browser's page may not do
 body        a request's body, bounded in size and time
 models      the JSON of requests and answers, as the reference shows it
-publish history stream catalogue bus status consumers dead_letters top    the routes, by what they are about
+publish history stream budget catalogue bus status consumers dead_letters top    the routes, by what they are about
 operator_api operator_models    the seam and the JSON of those for operators
 bus_api     what the routes of the simple bus need of a broker
 reference   /docs, rendered here: no script and nothing from elsewhere
@@ -14,7 +14,18 @@ connection  a connection's limits before anybody is known
 app         all of it, as one ASGI application
 """
 
-from .api import BrokerApi, HistoryPage, PublishRequest, Refused, Route, SessionInfo, ShardInfo, StoredLine, TopicEntry
+from .api import (
+    BrokerApi,
+    BudgetEntry,
+    HistoryPage,
+    PublishRequest,
+    Refused,
+    Route,
+    SessionInfo,
+    ShardInfo,
+    StoredLine,
+    TopicEntry,
+)
 from .app import create_app
 from .bus_api import BusApi, InboxPage, MailRequest, MailSent, RegisteredAgent, StreamEvent
 from .caller import Caller, FromCaller
@@ -38,6 +49,7 @@ from .operator_api import (
 __all__ = [
     "AgentRow",
     "BrokerApi",
+    "BudgetEntry",
     "BusApi",
     "Caller",
     "ConsumerInfo",
