@@ -8,25 +8,51 @@ from hubbub_protocol import __version__
 
 from .backup import backup
 from .config import config
+from .consumers import (
+    consumers_list,
+    consumers_pause,
+    consumers_remove,
+    consumers_reset,
+    consumers_resume,
+    consumers_show,
+)
 from .demo import demo
+from .dlq import dlq_drop, dlq_list, dlq_redrive, dlq_show
 from .log import log_dump, log_stat, log_verify
 from .pub import pub
+from .receipts import receipts
 from .registry import Command, keep_lines, register
 from .restore import restore
 from .serve import serve
 from .tail import tail
 from .token import token_create, token_inspect, token_key
+from .top import top
 from .topics import topics
 
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "A broker": (serve, config, demo),
-    "Messages": (pub, tail, topics),
+    "Messages": (pub, tail, topics, receipts),
+    "Consumers": (
+        top,
+        consumers_list,
+        consumers_show,
+        consumers_reset,
+        consumers_pause,
+        consumers_resume,
+        consumers_remove,
+        dlq_list,
+        dlq_show,
+        dlq_redrive,
+        dlq_drop,
+    ),
     "Access": (token_key, token_create, token_inspect),
     "Data": (log_verify, log_stat, log_dump, backup, restore),
 }
 """By heading of `hubbub --help`. The function `log_verify` is the command `hubbub log verify`."""
 
 GROUPS = {
+    "consumers": "See where consumers stand; reset, pause or remove them.",
+    "dlq": "See dead letters; redrive or drop them.",
     "log": "Look into a data directory that no broker has open.",
     "token": "Make keys and tokens, and look into them.",
 }

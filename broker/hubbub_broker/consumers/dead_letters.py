@@ -275,7 +275,7 @@ class DeadLetters:
             async for letter in self._open(topic, after):
                 yield letter
             return
-        for seq in which.seqs:
+        for seq in dict.fromkeys(which.seqs):
             yield None if self.is_handled(topic, seq) else await self._read(topic, seq)
 
     async def _handle_some(
