@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from hubbub_broker.access import Access
+from hubbub_broker.bus import Bus
 from hubbub_broker.config import Settings
+from hubbub_broker.consumers import ConsumerFigures, Consumers, Latency
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
@@ -23,6 +25,8 @@ log = get_logger(__name__)
 
 HOLD_TICK = 0.05
 """Seconds between looks at held-back messages: how much later than `hold_seconds` an orphan may go out."""
+CONSUMER_TICK = 0.02
+"""Seconds between looks at leases and waits that are over: how much later than their time that is noticed."""
 LOOP_PROBE = 0.1
 """Seconds between measurements of the loop's delay."""
 
@@ -65,8 +69,25 @@ class Broker:
             )
             for number in range(self._directory.shards)
         ]
+        self.latency = Latency(settings.latency_series)
+        self.consumer_figures = ConsumerFigures()
         self.sessions = Sessions(
-            settings, self.metrics, self.shards, self.shard_of, self.catch_up, loop.time, self.access
+            settings,
+            self.metrics,
+            self.shards,
+            self.shard_of,
+            self.catch_up,
+            loop.time,
+            self.consumers_of,
+            self.access,
+        )
+        self.consumers = [
+            Consumers(shard, settings, self.metrics, self.consumer_figures, self.latency, self.sessions.tell, loop)
+            for shard in self.shards
+        ]
+        self.sessions.on_agent = self._tell_receipts
+        self.bus = self.sessions.bus = Bus(
+            settings, self.shard_of, self.consumers_of, self.sessions.admit, self._is_here, loop
         )
         self._tickers: list[Ticker] = []
         self._retention: asyncio.Task[None] | None = None
@@ -77,6 +98,14 @@ class Broker:
         """The shard that owns a group's topics."""
         return self.shards[shard_of(group, len(self.shards))]
 
+    def consumers_of(self, group: str) -> Consumers:
+        """The consumers of a group's topics."""
+        return self.consumers[self.shard_of(group).number]
+
+    def now(self) -> float:
+        """Seconds since the Unix epoch."""
+        return time.time()
+
     # Life -----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -86,10 +115,12 @@ class Broker:
         self._tickers = [
             Ticker(self._loop, heartbeat.period, heartbeat.visit),
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
+            Ticker(self._loop, CONSUMER_TICK, self._tick_consumers),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
             Ticker(self._loop, 1.0, self._refresh_keys),
         ]
+        self.bus.mail.resume()
         if self.settings.retention_interval:
             self._retention = self._loop.create_task(self._enforce_retention(), name="retention")
 
@@ -107,6 +138,7 @@ class Broker:
             session.go_away("shutdown", round(random.uniform(0, spread), 3))
         for shard in self.shards:
             shard.sequencer.release_all()
+        await asyncio.gather(*(consumers.flush() for consumers in self.consumers))
         await asyncio.gather(*(shard.batch.settle() for shard in self.shards))
         for session in list(self.sessions.open):
             session.close(CloseCode.SHUTDOWN, "the broker is stopping")
@@ -125,6 +157,9 @@ class Broker:
             self._retention.cancel()
             with suppress(asyncio.CancelledError):
                 await self._retention
+        await self.bus.close()
+        for consumers in self.consumers:
+            consumers.close()
         for shard in self.shards:
             shard.log.close()
         self._syncer.close()
@@ -137,8 +172,22 @@ class Broker:
             if shard.sequencer.holding:
                 shard.sequencer.release_overdue()
 
+    def _tick_consumers(self) -> None:
+        for consumers in self.consumers:
+            consumers.tick()
+
+    def _is_here(self, agent: str) -> bool:
+        return bool(self.sessions.of(agent))
+
+    def _tell_receipts(self, agent: str) -> None:
+        for consumers in self.consumers:
+            consumers.receipts.greeted(agent)
+
     def _look_after_shards(self) -> None:
         now = time.time()
+        for consumers in self.consumers:
+            consumers.receipts.age(now)
+        self.bus.mail.age(now)
         for shard in self.shards:
             shard.let_go(now)
             if shard.log.failed is not None and shard.log.recheck():

@@ -17,10 +17,10 @@ from pydantic_core import PydanticCustomError
 from hubbub_protocol import DEFAULT_HOST, DEFAULT_PORT
 from hubbub_protocol.errors import BadName
 from hubbub_protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_SECONDS, INFLIGHT_MAX, TTL_SECONDS_MAX
-from hubbub_protocol.names import check_pattern
+from hubbub_protocol.names import check_group, check_pattern
 
 from .policy import ANY_TOPIC, Policies, TopicPolicy
-from .quantity import format_size
+from .quantity import format_size, parse_duration
 from .setting import Table, setting
 
 KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
@@ -232,6 +232,64 @@ class Settings(Table):
         json_schema_extra={"unit": "a list of [[policy]] tables"},
     )
 
+    # Consumers
+    ack_wait: float = setting(
+        30.0,
+        "How long a member of a consumer may take for a message before it says something of it, if it names no time.",
+        unit="s",
+        least=0.01,
+        most=DAY,
+    )
+    max_unacked: int = setting(
+        64, "Messages that a member of a consumer has out at a time, if it names no number.", least=1, most=100_000
+    )
+    max_deliver: int = setting(
+        5,
+        "Deliveries after which a message that fails goes to the dead letters, if the consumer names no number.",
+        least=1,
+        most=1_000_000,
+        off="never",
+    )
+    backoff: str = Field(
+        default="1s 5s 30s 2m 10m",
+        description="Waits before a message that failed is delivered again, if the consumer names none: after the "
+        "first failure, the second, and so on; the last goes on.",
+        json_schema_extra={"unit": "durations in rising order, such as 1s 5s 30s"},
+    )
+    consumer_window: int = setting(
+        10_000,
+        "Messages of a topic that a consumer may have out or waiting; it takes no new ones beyond that.",
+        least=1,
+        most=10_000_000,
+    )
+    max_consumers: int = setting(100_000, "Consumers of each shard.", least=1, most=100_000_000)
+    position_interval: float = setting(
+        0.1,
+        "How often positions of consumers are written: what a crash may bring back although it was acked.",
+        unit="s",
+        least=0.001,
+        most=60,
+    )
+    receipt_window: float = setting(
+        DAY, "How long receipts of tracked messages can be asked for.", unit="s", least=1, most=30 * DAY
+    )
+    receipts_kept: int = setting(10_000, "Receipts that each shard keeps.", least=1, most=100_000_000)
+    latency_series: int = setting(
+        1000, "Consumers and agents whose latencies are told apart in the metrics.", least=1, most=1_000_000
+    )
+
+    # The simple bus
+    default_group: str = Field(
+        default="agents",
+        description="Group of an agent that names none when it is first heard of: where its inbox is.",
+        json_schema_extra={"unit": "a group"},
+    )
+    max_agents: int = setting(100_000, "Agents that may be registered.", least=1, most=100_000_000)
+    max_wait: float = setting(
+        60.0, "How long a request may wait for mail (`wait`).", unit="s", least=0.1, most=3600, off="not at all"
+    )
+    max_streams: int = setting(1000, "Event streams over HTTP at a time.", least=1, most=1_000_000)
+
     # The log
     pending_soft: int = setting(
         8 * MIB,
@@ -349,6 +407,26 @@ class Settings(Table):
         if not value or value != value.strip() or "/" in value:
             raise ValueError("not a host")
         return value
+
+    @field_validator("default_group")
+    @classmethod
+    def _default_group(cls, value: str) -> str:
+        try:
+            return check_group(value)
+        except BadName as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("backoff")
+    @classmethod
+    def _backoff(cls, value: str) -> str:
+        waits = [parse_duration(part) for part in value.split()]
+        if not waits or waits != sorted(waits) or not 0 <= waits[0] <= waits[-1] <= DAY:
+            raise ValueError("not durations in rising order")
+        return value
+
+    def backoff_seconds(self) -> tuple[float, ...]:
+        """`backoff` in seconds."""
+        return tuple(parse_duration(part) for part in self.backoff.split())
 
     @field_validator("data_dir")
     @classmethod

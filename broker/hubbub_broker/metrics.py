@@ -296,9 +296,11 @@ class MetricsCollector(Collector):
 class Exposition:
     """A registry with a broker's metrics and the process's own, ready to be scraped."""
 
-    def __init__(self, source: MetricsSource) -> None:
+    def __init__(self, source: MetricsSource, *others: Collector) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(MetricsCollector(source))
+        for collector in others:
+            self._registry.register(collector)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)

@@ -24,6 +24,9 @@ _is_pattern = re.compile(rf"(?:(?:{_SEGMENT}|\*)/)*(?:{_SEGMENT}|\*|\*\*)").full
 DEAD_LETTERS = "_dead"
 """The conversation of each group that holds its dead letters."""
 
+MAIL_GROUP = "_mail"
+"""Stands for whatever group an agent's inbox is in: `_mail/@NAME` is published to, and never read."""
+
 CANCELS = "_cancel"
 """The conversation of each group on which questions are called off."""
 
@@ -61,6 +64,8 @@ def check_pattern(name: str) -> str:
         return check_topic(name)
     if len(name) > TOPIC_BYTES_MAX:
         raise BadName(f"pattern is longer than {TOPIC_BYTES_MAX} bytes")
+    if name == "*":
+        raise BadName("bad pattern '*': a topic has two segments or more, so it matches none; `**` matches every topic")
     if _is_pattern(name) is None:
         raise BadName(
             f"bad pattern {name[:80]!r}: `*` stands for one whole segment, `**` only as the last one; "
@@ -128,8 +133,8 @@ def is_dead_letters(topic: str) -> bool:
 
 
 def is_hidden(topic: str) -> bool:
-    """Whether a consumer's pattern passes the topic over: its conversation's name begins with `_`."""
-    return topic.partition("/")[2].startswith("_")
+    """Whether a consumer's pattern passes the topic over: an inbox, or a conversation whose name begins with `_`."""
+    return topic.partition("/")[2].startswith(("_", "@"))
 
 
 def overlap(one: str, other: str) -> bool:

@@ -68,6 +68,7 @@ def problems(tmp_path: Path, text: str) -> list[Problem]:
         ("[[policy]]\ndurable = false", "policy #1 pattern", "is missing: every rule needs one"),
         ('[[policy]]\npattern = "a"', "policy #1 pattern", "bad topic 'a': a topic is GROUP/CONVERSATION"),
         ('[[policy]]\npattern = "a/b*"', "policy #1 pattern", "bad pattern 'a/b*'"),
+        ('[[policy]]\npattern = "*"', "policy #1 pattern", "bad pattern '*': a topic has two"),
         ('[[policy]]\npattern = "**"\nmax_age = "x"', "policy #1 max_age", "must be 0 (for ever), or 1s to 3650d"),
         (
             '[[policy]]\npattern = "**"\nmax_agee = 1',

@@ -6,7 +6,16 @@ from pathlib import Path
 
 from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
-from hubbub_broker.http import AgentInfo, HistoryPage, PublishRequest, Refused, Route, ShardInfo, StoredLine, TopicEntry
+from hubbub_broker.http import (
+    HistoryPage,
+    PublishRequest,
+    Refused,
+    Route,
+    SessionInfo,
+    ShardInfo,
+    StoredLine,
+    TopicEntry,
+)
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import BadName, ErrorCode
@@ -24,7 +33,7 @@ class HttpBroker:
         self.published: list[tuple[str, PublishRequest]] = []
         self.lines: dict[str, list[StoredLine]] = {}
         self.refusals: dict[str, Err] = {}
-        self.connected: list[AgentInfo] = []
+        self.connected: list[SessionInfo] = []
         self.not_ready: Err | None = None
         self.history_asked: list[tuple[str, int, int, int]] = []
         self.topics_asked: list[tuple[str, str, int]] = []
@@ -75,7 +84,7 @@ class HttpBroker:
         names = sorted(name for name in self.lines if name.startswith(prefix) and name > after)
         return [TopicEntry(name, len(self.lines[name]), 1, 1.5, 100) for name in names[:limit]]
 
-    def agents(self) -> list[AgentInfo]:
+    def sessions(self) -> list[SessionInfo]:
         return self.connected
 
     def shards(self) -> list[ShardInfo]:

@@ -33,15 +33,15 @@ BROKER = {
     "pong": ("", ""),
 }
 EXTENSIONS = {
-    "hello": {"session"},
+    "hello": {"session", "will"},
     "pub": {"mandatory"},
-    "sub": {"exclusive", "ordered"},
+    "sub": {"exclusive", "ordered", "presence"},
     "unsub": {"drain"},
     "ack": {"attempt"},
     "nack": {"attempt", "returned"},
     "extend": {"attempt"},
     "term": {"attempt"},
-    "welcome": {"expires", "ts"},
+    "welcome": {"expires", "inbox", "ts"},
     "err": {"topic", "expect", "consumer", "seq"},
     "msg": {"consumer", "track"},
     "gap": {"dropped"},

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from harness.broker import serving, url_of
 from harness.tokens import BUS_TOKEN, key, token, write_key
 from harness.wire import WireClient, wire_client
+from hubbub_broker.bus_door import BusDoor
 from hubbub_broker.door import Door
 from hubbub_broker.http import create_app
 from hubbub_broker.http.caller import OPEN_PATHS
@@ -55,21 +56,25 @@ class Doors:
     async def ask(self, method: str, path: str, **more: Any) -> bool:
         """Over HTTP."""
         answer = await self.http.request(method, path, **more)
-        assert answer.status_code in (200, 401, 403), (answer.status_code, answer.text)
+        assert answer.status_code in (200, 204, 401, 403), (answer.status_code, answer.text)
         if answer.status_code == 401:
             assert answer.json()["code"] == "unauthorized"
             assert answer.headers["www-authenticate"] == "Bearer"
         if answer.status_code == 403:
             assert answer.json()["code"] == "forbidden"
-        return answer.status_code == 200
+        return answer.status_code in (200, 204)
 
-    async def on_socket(self, do: Callable[[WireClient], Awaitable[bool]], agent: str = "ann") -> bool:
+    async def on_socket(self, do: Callable[[WireClient], Awaitable[bool]], agent: str = "ann", **more: Any) -> bool:
         """Over a WebSocket."""
         async with self.socket() as client:
             with suppress(ConnectionClosed):
-                await client.send("hello", agent=agent)
-                if (await client.next())["op"] == "welcome":
+                await client.send("hello", agent=agent, **more)
+                answer = await client.next()
+                if answer["op"] == "welcome":
                     return await do(client)
+                if more:
+                    assert answer["code"] in ("forbidden", "unauthorized")
+                    return False
             assert await client.closed() in (4500, 4005, 4507)
             return False
 
@@ -97,10 +102,47 @@ def posts(topic: str, agent: str | None = None) -> Ask:
     return lambda doors: doors.ask("POST", f"/v1/publish{query}", json={"topic": topic, "data": 1})
 
 
-def subscribes(topic: str) -> Ask:
+def settles(topic: str) -> Ask:
+    """Acks what it never got: whoever may is told that there is no such thing."""
+
     async def ask(doors: Doors) -> bool:
         async def do(client: WireClient) -> bool:
-            await client.send("sub", topic=topic, rid=1)
+            await client.send("ack", topic=topic, consumer="nobody's", seq=1, rid=1)
+            return bool((await client.expect("err", rid=1))["code"] != "forbidden")
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
+def leaves_a_will(topic: str) -> Ask:
+    async def yes(_: WireClient) -> bool:
+        return True
+
+    return lambda doors: doors.on_socket(yes, will={"topic": topic, "data": 1})
+
+
+def mails(sender: str, to: str) -> Ask:
+    return lambda doors: doors.ask("POST", "/api/send", json={"from": sender, "to": to, "body": "x"})
+
+
+def streams(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async with doors.http.stream("GET", f"/v1/topics/{topic}/stream") as answer:
+            assert answer.status_code in (200, 401, 403)
+            return answer.status_code == 200
+
+    return ask
+
+
+def registers(agent: str) -> Ask:
+    return lambda doors: doors.ask("POST", "/v1/agents", json={"agent": agent})
+
+
+def subscribes(topic: str, **more: Any) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            await client.send("sub", topic=topic, rid=1, **more)
             answer = await client.next()
             assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
             return bool(answer["op"] == "ok")
@@ -150,16 +192,43 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("subscribe to all", subscribes("**"), "bus operator"),
     ("subscribe to what overlaps", subscribes("*/c"), "bus operator"),
     ("subscribe elsewhere", subscribes("h/c"), "bus outsider operator"),
-    ("subscribe to one's own inbox", subscribes("g/@ann"), "bus member operator"),
+    ("subscribe to one's own inbox", subscribes("g/@ann"), KNOWN),
     ("subscribe to another's inbox", subscribes("g/@joe"), "bus operator"),
     ("subscribe to dead letters", subscribes("g/_dead"), "bus operator"),
     ("subscribe to the broker's events", subscribes("_hubbub/events"), "bus operator"),
     ("read history", history("g/c"), "bus member reader operator"),
     ("read history elsewhere", history("h/c"), "bus outsider operator"),
-    ("read one's own inbox", history("g/@ann"), "bus member operator"),
+    ("read one's own inbox", history("g/@ann"), KNOWN),
     ("read another's inbox", history("g/@joe"), "bus operator"),
     ("read dead letters", history("g/_dead"), "bus operator"),
     ("read the broker's events", history("_hubbub/events"), "bus operator"),
+    ("stream", streams("g/c"), "bus member reader operator"),
+    ("stream another's inbox", streams("g/@joe"), "bus operator"),
+    ("who is present", gets("/v1/topics/g/c/presence"), "bus member reader operator"),
+    ("be present", subscribes("g/c", presence=True), "bus member reader operator"),
+    ("leave a will", leaves_a_will("g/c"), "bus member writer operator"),
+    ("leave dead letters", leaves_a_will("g/_dead"), ""),
+    ("consume", subscribes("g/c", consumer="w"), "bus member reader operator"),
+    ("consume a pattern", subscribes("g/*", consumer="all"), "bus member operator"),
+    ("consume another's inbox", subscribes("g/@joe", consumer="w"), "bus operator"),
+    ("settle", settles("g/c"), "bus member reader operator"),
+    ("settle another's mail", settles("g/@joe"), "bus operator"),
+    ("mail", mails("ann", "joe"), "bus member writer operator"),
+    ("mail as another", mails("joe", "ann"), "bus"),
+    ("mail to all", mails("ann", "ALL"), "bus operator"),
+    ("mail over the socket", publishes("_mail/@joe"), "bus member writer operator"),
+    ("mail to all over the socket", publishes("_mail/@ALL"), "bus operator"),
+    ("pull one's own inbox", gets("/api/inbox/ann"), KNOWN),
+    ("take one's own mail", gets("/api/inbox/ann?mark_read=true"), KNOWN),
+    ("pull another's inbox", gets("/api/inbox/joe"), "bus operator"),
+    ("take another's mail", gets("/api/inbox/joe?mark_read=true"), "bus"),
+    ("mark one's own mail", lambda doors: doors.ask("POST", "/api/inbox/ann/read", json={}), KNOWN),
+    ("mark another's mail", lambda doors: doors.ask("POST", "/api/inbox/joe/read", json={}), "bus"),
+    ("register", registers("ann"), KNOWN),
+    ("register another", registers("joe"), "bus operator"),
+    ("look at another", gets("/v1/agents/joe"), "bus member writer operator"),
+    ("forget another", lambda doors: doors.ask("DELETE", "/v1/agents/tom"), "bus operator"),
+    ("list sessions", gets("/v1/sessions"), KNOWN),
     ("list topics", gets("/v1/topics"), KNOWN),
     ("list agents", gets("/v1/agents"), KNOWN),
     ("route", gets("/v1/route?group=g"), KNOWN),
@@ -179,6 +248,9 @@ def options(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_who_may_what(server: Server, kind: str) -> None:
+    async with Doors(server, BUS_TOKEN).http as http:
+        for name in ("joe", "tom"):
+            assert (await http.post("/v1/agents", json={"agent": name, "group": "g"})).status_code == 200
     doors = Doors(server, KINDS[kind])
     wrong = []
     for name, ask, kinds in TABLE:
@@ -195,12 +267,19 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/publish",
         "/v1/topics/{topic}/messages",
         "/v1/topics",
+        "/v1/topics/{topic}/presence",
+        "/v1/topics/{topic}/stream",
         "/v1/agents",
+        "/v1/agents/{agent}",
+        "/v1/sessions",
+        "/api/send",
+        "/api/inbox/{agent}",
+        "/api/inbox/{agent}/read",
         "/v1/shards",
         "/v1/route",
         "/metrics",
     }
-    assert set(create_app(Door(server.broker)).openapi()["paths"]) - OPEN_PATHS == asked
+    assert set(create_app(Door(server.broker), BusDoor(server.broker)).openapi()["paths"]) - OPEN_PATHS == asked
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/publish/", "//v1/topics", "/V1/TOPICS", "/v1/health/x", "/docs/"])
@@ -279,9 +358,9 @@ async def test_a_pattern_passes_over_what_is_not_for_everyone(server: Server, li
         ("bus", "g/@ann g/@joe g/c g/c/d h/c"),
         ("operator", "g/@ann g/@joe g/c g/c/d h/c"),
         ("member", "g/@ann g/@joe g/c g/c/d"),  # it may send to joe
-        ("reader", "g/c"),
-        ("outsider", "h/c"),
-        ("empty", ""),
+        ("reader", "g/@ann g/c"),
+        ("outsider", "g/@ann h/c"),
+        ("empty", "g/@ann"),
     ],
 )
 async def test_topics_are_shown_to_those_who_may_see_them(server: Server, kind: str, topics: str) -> None:
@@ -307,8 +386,10 @@ async def test_agents_are_shown_to_those_who_may_send_to_them(server: Server) ->
         seen = {}
         for kind in ("bus", "operator", "member", "outsider", "empty"):
             async with Doors(server, KINDS[kind]).http as http:
-                found = (await http.get("/v1/agents")).json()["agents"]
+                found = (await http.get("/v1/sessions")).json()["sessions"]
                 seen[kind] = [(one["agent"], bool(one["address"])) for one in found]
+                registered = (await http.get("/v1/agents")).json()["agents"]
+                assert [one["agent"] for one in registered] == [name for name, _ in seen[kind]]
         assert seen == {
             "bus": [("eve", False), ("joe", False)],
             "operator": [("eve", True), ("joe", True)],
@@ -356,6 +437,44 @@ async def test_a_group_that_the_token_does_not_name_is_refused(server: Server) -
         await client.send("hello", agent="ann", token=KINDS["member"], groups=["g", "h"], rid=1)
         await client.expect("err", code="forbidden", rid=1)
         assert await client.closed() == 4507
+
+
+async def test_an_agent_is_registered_in_a_group_of_its_token(server: Server) -> None:
+    async with Doors(server, token("ann", groups=["g", "h"])).http as http:
+        assert (await http.post("/v1/agents", json={"agent": "ann", "group": "x"})).status_code == 403
+        assert (await http.get("/api/inbox/ann")).status_code == 200
+        assert (await http.get("/v1/agents/ann")).json()["inbox"] == "g/@ann"
+        assert (await http.post("/v1/agents", json={"agent": "ann", "description": "d"})).status_code == 200
+        assert (await http.post("/v1/agents", json={"agent": "ann", "group": "h"})).status_code == 409
+    async with wire_client(f"{url_of(server)}?access_token={token('joe', groups=['h'])}") as joe:
+        assert (await joe.hello("joe"))["inbox"] == "h/@joe"
+
+
+async def test_a_refused_will_is_never_said(server: Server) -> None:
+    async with wire_client(f"{url_of(server)}?access_token={BUS_TOKEN}") as bus:
+        await bus.hello("watcher")
+        await bus.sub("x/c")
+        await bus.expect("live")
+        async with wire_client(f"{url_of(server)}?access_token={KINDS['member']}") as ann:
+            await ann.send("hello", agent="ann", will={"topic": "x/c", "data": 1}, rid=1)
+            await ann.expect("err", rid=1, code="forbidden")
+            ann.socket.transport.abort()
+        async with asyncio.timeout(10):
+            while len(server.broker.sessions.open) > 1:  # noqa: ASYNC110 - the broker sets no event for it
+                await asyncio.sleep(0.01)
+        await bus.silent()
+
+
+async def test_a_consumer_of_a_pattern_gets_nobodys_mail(server: Server) -> None:
+    async with Doors(server, KINDS["member"]).socket() as ann:
+        await ann.hello("ann")
+        await ann.send("sub", topic="g/**", consumer="w", rid=1, **{"from": "all"})
+        await ann.expect("ok", rid=1)
+        await fill(server)
+        assert {message["data"] for message in await ann.messages(2)} == {"g/c", "g/c/d"}
+        await ann.send("ping")
+        while (line := await ann.next())["op"] != "pong":
+            assert line["op"] == "live"
 
 
 # Expiry
@@ -407,6 +526,18 @@ class TestExpiry:
             await client.hello("ann", token=token("ann", subscribe=["g/*"]))
             await client.send("hello", agent="ann", token=token("ann", **{"subscribe": ["g/*"], **more}))
             assert await client.closed() == 4005
+
+    async def test_a_stream_ends_with_its_token(self, server: Server) -> None:
+        short, long = token("ann", lasts=2, subscribe=["g/c"]), token("joe", pub=["g/c"])
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as http:
+            headers = {"Authorization": f"Bearer {short}"}
+            async with http.stream("GET", "/v1/topics/g/c/stream", headers=headers) as stream:
+                assert stream.status_code == 200
+                while (await http.get("/v1/route?group=g", headers=headers)).status_code == 200:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                posted = await http.post("/v1/publish", params={"access_token": long}, json={"topic": "g/c", "data": 1})
+                assert posted.status_code == 200
+                assert [line async for line in stream.aiter_lines() if "data" in line] == []
 
     async def test_over_http_too(self, server: Server) -> None:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:

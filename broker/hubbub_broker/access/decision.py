@@ -54,6 +54,10 @@ def _name(identity: Identity, _operation: Operation, target: str) -> str | None:
     return f"your token is {identity.name}'s: with it nobody speaks or asks as {_shown(target)}"
 
 
+def _own(identity: Identity, operation: Operation, target: str) -> str | None:
+    return None if identity.admin else _name(identity, operation, target)
+
+
 def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
     if is_reserved(topic):
         return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
@@ -79,7 +83,7 @@ def _read(identity: Identity, topic: str) -> str | None:
     group, _, rest = topic.partition("/")
     conversation = rest.partition("/")[0]
     owner = _owner(topic)
-    if owner is not None and owner == identity.name and group in identity.groups:
+    if owner is not None and owner == identity.name:
         return None
     for grant in identity.subscribe:
         if covers(grant, topic) and _names_what_is_not_for_everyone(grant, group, conversation):
@@ -124,6 +128,7 @@ def _admin(identity: Identity, operation: Operation, _target: str) -> str | None
 _CHECKS: dict[Right, Callable[[Identity, Operation, str], str | None]] = {
     Right.KNOWN: _known,
     Right.NAME: _name,
+    Right.OWN: _own,
     Right.WRITE: _write,
     Right.READ: _read_right,
     Right.READ_AND_WRITE: _read_and_write,

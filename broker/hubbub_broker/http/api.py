@@ -68,7 +68,7 @@ class TopicEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentInfo:
+class SessionInfo:
     """One connected session."""
 
     agent: str
@@ -132,7 +132,7 @@ class BrokerApi(Protocol):
     async def topics(self, prefix: str, after: str, limit: int) -> Sequence[TopicEntry]:
         """Up to `limit` durable topics that begin with `prefix` and whose names come after `after`, sorted by name."""
 
-    def agents(self) -> Sequence[AgentInfo]:
+    def sessions(self) -> Sequence[SessionInfo]:
         """The connected sessions, sorted by agent and session."""
 
     def shards(self) -> Sequence[ShardInfo]:

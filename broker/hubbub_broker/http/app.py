@@ -10,8 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol import __version__
 
-from . import catalogue, history, publish, reference, refusal, status
+from . import bus as mail
+from . import catalogue, history, publish, reference, refusal, status, stream
 from .api import BrokerApi
+from .bus_api import BusApi
 from .caller import Authenticated
 from .guard import KnownOrigins
 
@@ -56,7 +58,7 @@ class _Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(broker: BrokerApi) -> FastAPI:
+def create_app(broker: BrokerApi, bus: BusApi | None = None) -> FastAPI:
     """The HTTP API of `broker`, with its reference at /docs and /openapi.json."""
     app = _Application(
         title="Hubbub",
@@ -69,6 +71,9 @@ def create_app(broker: BrokerApi) -> FastAPI:
     refusal.install(app)
     for part in (publish, history, catalogue, status):
         app.include_router(part.routes(broker))
+    if bus is not None:
+        for part in (mail, stream):
+            app.include_router(part.routes(bus))
     _add_reference(app)
     settings = broker.settings
     app.add_middleware(Authenticated, access=broker.access)

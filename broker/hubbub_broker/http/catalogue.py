@@ -1,4 +1,4 @@
-"""What there is: topics, connected agents, shards, and where a group lives."""
+"""What there is: topics, connected sessions, shards, and where a group lives."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,17 +12,17 @@ from hubbub_protocol import PATH
 from hubbub_protocol.limits import TOPIC_BYTES_MAX
 from hubbub_protocol.names import check_group, check_pattern, inbox_of, literal_prefix, matcher
 
-from .api import AgentInfo, BrokerApi, TopicEntry
+from .api import BrokerApi, SessionInfo, TopicEntry
 from .caller import Caller, FromCaller
-from .models import BAD, AgentItem, Agents, RouteItem, ShardItem, Shards, TopicItem, Topics
+from .models import BAD, RouteItem, SessionItem, Sessions, ShardItem, Shards, TopicItem, Topics
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
 """Topics in one answer."""
 SCAN_MAX = 10_000
 """Topics that one request looks at: a pattern that matches almost none is answered in several short pages."""
-AGENTS_DEFAULT = 1000
-AGENTS_MAX = 10_000
+SESSIONS_DEFAULT = 1000
+SESSIONS_MAX = 10_000
 """Sessions in one answer."""
 
 
@@ -47,29 +47,29 @@ def routes(broker: BrokerApi) -> APIRouter:
         found, following = await find(broker, prefix, check_pattern(pattern), after, limit, visible=visible)
         return Topics(topics=[_topic(entry) for entry in found], next=following)
 
-    @router.get("/v1/agents", summary="Connected agents", responses=BAD)
-    async def agents(
+    @router.get("/v1/sessions", summary="Connected sessions", responses=BAD)
+    async def sessions(
         caller: FromCaller,
         offset: Annotated[int, Query(ge=0, description="How many to pass over.")] = 0,
-        limit: Annotated[int, Query(ge=1, le=AGENTS_MAX, description="Sessions at most.")] = AGENTS_DEFAULT,
-    ) -> Agents:
+        limit: Annotated[int, Query(ge=1, le=SESSIONS_MAX, description="Sessions at most.")] = SESSIONS_DEFAULT,
+    ) -> Sessions:
         """The sessions that are connected to this broker by WebSocket, sorted by agent.
 
         Those are shown that the caller may send to, or read the inbox of. The addresses are for operators.
         """
-        sessions = [info for info in broker.agents() if _visible(caller, info)]
+        found = [info for info in broker.sessions() if _visible(caller, info)]
         operator = caller.may(Operation.ADMIN)
         page = [
-            AgentItem(
+            SessionItem(
                 agent=info.agent,
                 session=info.session,
                 since=info.since,
                 address=info.address if operator else "",
                 subscriptions=info.subscriptions,
             )
-            for info in sessions[offset : offset + limit]
+            for info in found[offset : offset + limit]
         ]
-        return Agents(agents=page, total=len(sessions))
+        return Sessions(sessions=page, total=len(found))
 
     @router.get("/v1/shards", summary="Shards")
     async def shards(caller: FromCaller) -> Shards:
@@ -103,7 +103,7 @@ def routes(broker: BrokerApi) -> APIRouter:
     return router
 
 
-def _visible(caller: Caller, info: AgentInfo) -> bool:
+def _visible(caller: Caller, info: SessionInfo) -> bool:
     if caller.sees_all or caller.identity.name == info.agent:
         return True
     return any(caller.may(Operation.SEE_AGENT, inbox_of(group, info.agent)) for group in info.groups)

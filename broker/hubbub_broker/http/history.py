@@ -52,11 +52,12 @@ def routes(broker: BrokerApi) -> APIRouter:
 def render(topic: str, page: HistoryPage) -> bytes:
     """The page as JSON. The messages are the stored lines as they are: nothing is decoded."""
     begin = encode_value({"topic": topic, "epoch": page.epoch, "head": page.head, "first": page.first})
-    messages = b",".join(map(_message, page.messages))
+    messages = b",".join(map(render_line, page.messages))
     return b'%s,"messages":[%s],"next":%d}' % (begin[:-1], messages, page.next)
 
 
-def _message(stored: StoredLine) -> bytes:
+def render_line(stored: StoredLine) -> bytes:
+    """A stored message as JSON; a payload of bytes as `data_base64`."""
     if not stored.header_size:
         return stored.line
     header = stored.line[: stored.header_size].rstrip()

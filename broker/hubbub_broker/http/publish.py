@@ -16,15 +16,13 @@ from hubbub_protocol.frames import NO_DATA, Err, Ok, Pub
 from hubbub_protocol.names import check_agent, is_topic
 
 from .api import BrokerApi, PublishRequest, Refused
-from .body import read_body
+from .body import JSON_TYPE, check_json, read_body
 from .caller import Caller, FromCaller
 from .models import ERRORS, Publication, PublishAnswer, PublishOk
 from .refusal import response_to, retry_after
 
 DEFAULT_AGENT = "http"
 """Who publishes if the request does not say: curl, a webhook, a cron job."""
-
-JSON_TYPE = "application/json"
 
 
 class HttpPub(Pub, frozen=True, kw_only=True, tag="pub"):
@@ -85,7 +83,7 @@ def routes(broker: BrokerApi) -> APIRouter:
         A list is answered by a list in the same order, with status 207 if any message in it was refused. At most
         `max_inflight` messages, and `max_frame` bytes.
         """
-        _check_type(request)
+        check_json(request)
         name = check_agent(caller.name(agent or x_hubbub_agent or None) or DEFAULT_AGENT)
         found = _decode(await read_body(request, settings.max_frame, settings.hello_timeout))
         several = isinstance(found, list)
@@ -133,15 +131,6 @@ def to_request(pub: HttpPub) -> PublishRequest:
         return PublishRequest(Pub(**fields), base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError) as error:
         raise BadFrame(f"data_base64 is not base64: {error}") from None
-
-
-def _check_type(request: Request) -> None:
-    """Insist on JSON by name: it is what keeps a browser from posting here on behalf of another site's form."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != JSON_TYPE and not given.endswith("+json"):
-        raise Refused.because(
-            ErrorCode.BAD_REQUEST, f"Content-Type is {given[:80] or 'missing'!r}; send {JSON_TYPE} (curl: --json)"
-        )
 
 
 def _one(answer: Ok | Err) -> Response:

@@ -4,6 +4,7 @@
     record       one stored record, drawn          header   a segment file's first bytes
     segment      a file of records, and the shelf of them all
     index        seq -> place, in memory           sidecar  the same on disk (table: its hash tables)
+    states       newest bodies of keys, in memory
     builder      an index made from records        scan     records read whatever happened to them
     chain        the way back through segments     reader   messages read back, checked
     batch        what is not yet durable           dedup    ids seen lately (recall: when opened)

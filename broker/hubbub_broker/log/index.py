@@ -6,6 +6,7 @@ Nothing here grows with history: when the segment is sealed, its sidecar file ta
 from array import array
 
 from .standing import Standing
+from .states import StateTable
 
 STRIPES = 16
 """Hash tables are cut into this many, by the lowest bits of the key: a big table that grows moves all its entries at
@@ -101,8 +102,7 @@ class MemoryIndex:
         """Id hashes, mixed with their topic's salt."""
         self.dedup_hashes: array[int] = array("Q")
         self.dedup_seqs: array[int] = array("Q")
-        self.states: dict[tuple[int, bytes], bytes] = {}
-        """The newest body of each key in this segment; empty: deleted here."""
+        self.states = StateTable()
         self.tail_writers: dict[tuple[str, bytes], float] = {}
         """When a writer that was carried over from a dropped segment wrote last (others: the segment's own time)."""
         self.damage: list[tuple[int, int]] = []

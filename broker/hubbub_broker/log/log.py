@@ -273,11 +273,8 @@ class ShardLog:
             LogError: the log is read-only (`failed`).
         """
         self._check_writable()
-        states = self._index.states
-        self._append_other(
-            encode_state(kind, key, body, self._flags()), StateAppended(kind, key, states.get((kind, key)))
-        )
-        states[kind, key] = body
+        record = encode_state(kind, key, body, self._flags())
+        self._append_other(record, StateAppended(kind, key, self._index.states.put(kind, key, body)))
 
     def append_tail(self, tail: Tail) -> None:
         """Append where a topic stands (the log's own: retention carries it over from a segment that goes)."""
@@ -293,9 +290,16 @@ class ShardLog:
             index.writers[writer] = n
             self._index.tail_writers[tail.topic, writer] = ts
 
-    def states(self, kind: int) -> Iterator[tuple[bytes, bytes]]:
-        """The newest body of each key of a kind, appended ones included."""
-        return self._standings.states(kind)
+    def state(self, kind: int, key: bytes) -> bytes | None:
+        """The newest body of one key, an appended one included; None when it was never set, or deleted.
+
+        Costs a look into each segment whose index is in memory, then one indexed row, however many states there are.
+        """
+        return self._standings.state(kind, key)
+
+    def states(self, kind: int, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """The newest body of each key of a kind that begins with a prefix, appended ones included; reads no others."""
+        return self._standings.states(kind, prefix)
 
     def _append_other(self, body: bytes, undo: StateAppended | TailAppended) -> None:
         record = seal_record(self._active.mark, body)
@@ -610,9 +614,9 @@ class ShardLog:
         """One message, also one that is not yet written. None: it is not there, or damaged (and told of)."""
         place = self._reader.place_of(topic, seq)
         if place is not None and place[0] is self._active and place[1] >= self._batch.start:
-            return stored(self._pending(place[1]))
+            return StoredMessage.of(self._pending(place[1]))
         message = self._reader.read_message(topic, seq)
-        return None if message is None else stored(message)
+        return None if message is None else StoredMessage.of(message)
 
     def _pending(self, offset: int) -> Message:
         """The appended message that will be at this offset."""
@@ -689,8 +693,3 @@ class ShardLog:
                 _log.warning("clean close not noted", directory=str(self._shelf.directory), reason=str(error))
         self._standings.close()
         self._shelf.close()
-
-
-def stored(message: Message) -> StoredMessage:
-    """A message as callers see it."""
-    return StoredMessage(message.line, message.header_size, message.ts, message.lc, message.expires)

@@ -211,8 +211,7 @@ def prepare(segment: Segment, shard: int, prepared: _Prepared) -> Steps:
     ):
         prepared.statements.append(statement)
         yield
-    states = ((kind, key, body) for (kind, key), body in index.states.items())
-    for statement in state_statements(number, states):
+    for statement in state_statements(number, index.states.rows()):
         prepared.statements.append(statement)
         yield
 

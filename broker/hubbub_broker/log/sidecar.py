@@ -134,9 +134,7 @@ def build(
     sections[NAMES] = [bytes(names)]
     sections[DEDUP] = [*_pieces(index.dedup_hashes), *_pieces(index.dedup_seqs)]
     sections[WRITERS] = writers
-    sections[STATES] = [
-        _STATE.pack(kind, len(key), len(body)) + key + body for (kind, key), body in index.states.items()
-    ]
+    sections[STATES] = yield from _state_rows(index)
     sections[DAMAGE] = [_PAIR.pack(*pair) for pair in index.damage]
     yield
     head = _HEAD.pack(
@@ -178,6 +176,15 @@ def _entry(topic: TopicIndex, key: bytes, name_at: int, name_size: int, pages_at
         topic.first_ts,
         topic.last_ts,
     )
+
+
+def _state_rows(index: MemoryIndex) -> Generator[None, None, list[bytes]]:
+    rows = []
+    for kind, key, body in index.states.rows():
+        rows.append(_STATE.pack(kind, len(key), len(body)) + key + body)
+        if not len(rows) % SLICE:
+            yield
+    return rows
 
 
 def _pieces(values: "array[int]") -> Iterator[bytes]:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from hubbub_broker.logs import get_logger
 
-from .catalogue import Catalogue, info, state_statements, topic_statements, writer_statements
+from .catalogue import Catalogue, StateRow, info, state_statements, topic_statements, writer_statements
 from .errors import LogDamaged
 from .index import MemoryIndex
 from .segment import Segment, Shelf
@@ -90,21 +90,39 @@ class Standings:
         rows = (self.find(name) if name in fresh else found[name] for name in names)
         return [info(row) for row in rows if row is not None]
 
-    def states(self, kind: int) -> Iterator[tuple[bytes, bytes]]:
-        """The newest body of each key of a kind."""
-        fresh = {key: body for index in self._indexes() for (its, key), body in index.states.items() if its == kind}
-        for key, body in self._ask(lambda catalogue: list(catalogue.states(kind))):
+    def state(self, kind: int, key: bytes) -> bytes | None:
+        """The newest body of a key; None when there is none."""
+        for segment in reversed(self.fresh):
+            body = segment.index.states.get(kind, key) if segment.index is not None else None
+            if body is not None:
+                return body or None
+        return self._ask(lambda catalogue: catalogue.state(kind, key))
+
+    def states(self, kind: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The newest body of each key of a kind that begins with a prefix."""
+        fresh: dict[bytes, bytes] = {}
+        for index in self._indexes():
+            fresh.update(index.states.with_prefix(kind, prefix))
+        for key, body in self._ask(lambda catalogue: list(catalogue.states(kind, prefix))):
             if key not in fresh:
                 yield key, body
         for key, body in fresh.items():
             if body:
                 yield key, body
 
-    def states_only_up_to(self, number: int) -> list[tuple[int, bytes, bytes]]:
-        """The states whose newest record lies in this segment or before it."""
-        fresh = {key for index in self._indexes() for key in index.states}
-        rows = self._ask(lambda catalogue: catalogue.states_up_to(number))
-        return [row for row in rows if (row[0], row[1]) not in fresh]
+    def states_only_up_to(self, number: int, rows: int) -> Iterator[list[StateRow]]:
+        """The states whose newest record lies in this segment or before it, as it stands when each list is asked for.
+
+        Each list is made of so many rows of the catalogue; the caller may append between two of them.
+        """
+        page: list[StateRow] = []
+        while True:
+            after = page[-1] if page else None
+            page = self._ask(lambda catalogue: catalogue.states_up_to(number, after, rows))  # noqa: B023 - asked at once
+            fresh = [index.states for index in self._indexes()]
+            yield [row for row in page if not any(states.has(row.kind, row.key) for states in fresh)]
+            if len(page) < rows:
+                return
 
     def rebuild(self, why: str) -> None:
         """Make the catalogue again from the sidecars of the sealed segments."""

@@ -14,10 +14,7 @@ def take_back(batch: Batch, dedup: Dedup) -> None:
         _take_back_message(memory, item, dedup)
     for other in reversed(batch.others):
         if isinstance(other, StateAppended):
-            if other.before is None:
-                del memory.states[other.kind, other.key]
-            else:
-                memory.states[other.kind, other.key] = other.before
+            memory.states.restore(other.kind, other.key, other.before)
         else:
             for writer in other.writers:
                 other.place.writers.pop(writer, None)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from .chain import Chain
 from .index import TopicIndex
 from .names import topic_key, topic_salt
-from .record import LINE_START
+from .record import LINE_START, Message
 
 
 class TopicLog:
@@ -64,3 +64,8 @@ class StoredMessage(NamedTuple):
     ts: float
     lc: int
     expires: float
+
+    @classmethod
+    def of(cls, message: Message) -> "StoredMessage":
+        """A message's record as callers see it."""
+        return cls(message.line, message.header_size, message.ts, message.lc, message.expires)

@@ -105,8 +105,8 @@ class WebSocketConnection(asyncio.Protocol):
         session, self._session = self._session, None
         if session is not None:
             session.lost()
-            self._sessions.lost(session)
             code = self._reader.close_code if self._reader is not None else 1006
+            self._sessions.lost(session, code)
             self._sessions.metrics.count_close(code)
             log.debug("connection closed", session=session.id, agent=session.agent, code=code)
         self._reader = None
@@ -233,6 +233,10 @@ class WebSocketConnection(asyncio.Protocol):
             self._sessions.metrics.count_connection_refusal(reason.split(":")[0])
             self.close(code, reason[:REASON_CHARS_MAX])
             return
+        if session.agent is not None:
+            self._sessions.named(session, session.agent)
+            self._sessions.arrived(session)
+            self._sessions.on_agent(session.agent)
         self.transport.set_write_buffer_limits(high=self._sessions.settings.write_buffer)
         session.write = self.transport.write
         self._sessions.metrics.connections_opened += 1
@@ -273,7 +277,7 @@ class WebSocketConnection(asyncio.Protocol):
             if why is not None:
                 return CloseCode.FORBIDDEN, f"agent name: {why}"
         session.know(identity)
-        session.groups = tuple(sorted(identity.groups))
+        session.groups = identity.groups
         session.agent = agent
         return None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from hubbub_broker.access import OPEN, Denied, Identity, Operation
 from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
+from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Cursor, PatternSubscription, Publisher, Shard, Sink, Start
 from hubbub_broker.wire import text_frame
 from hubbub_protocol import __version__
@@ -33,10 +34,12 @@ from hubbub_protocol.frames import (
     Term,
     Unsub,
     Welcome,
+    Will,
 )
 from hubbub_protocol.names import check_agent, check_group, check_pattern, check_topic, group_of, is_pattern
 
-from .refusal import Refusal
+from .consuming import Consuming
+from .mailing import is_mail, open_mail
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -81,10 +84,12 @@ class Session:
 
     __slots__ = (
         "_connection",
+        "_consuming",
         "_expiry",
         "_in_flight_max",
         "_owed",
         "_owing",
+        "_present",
         "_publishers",
         "_replays",
         "_sessions",
@@ -104,6 +109,7 @@ class Session:
         "paused_since",
         "since",
         "subscribed",
+        "will",
         "writable",
         "write",
     )
@@ -139,11 +145,17 @@ class Session:
         """Topics that it asked for by name."""
         self._publishers: dict[str, tuple[Publisher, Publish]] = {}
         self._replays: set[asyncio.Task[None]] = set()
+        self._consuming: Consuming | None = None
+        """Its memberships in consumers, once it has any: most connections have none."""
         self._stopped_by = 0
         self._owed = 0
         """Bytes of answers that were written while the socket was full."""
         self._owing = False
         self.closed = False
+        self.will: Will | None = None
+        """What is to be said when the connection is lost."""
+        self._present: set[str] = set()
+        """Topics in which it is present."""
 
     # Sink -----------------------------------------------------------------------------------------------------------
 
@@ -229,6 +241,8 @@ class Session:
             self._owing = False
             self.resume_reading()
         self._sessions.catch_up.wake(self)
+        if self._consuming is not None:
+            self._consuming.drained()
 
     def lost(self) -> None:
         """The connection is gone, or about to go. What it has published stays; its cursors cost nothing any more."""
@@ -245,6 +259,10 @@ class Session:
                 shard.readers.forget_pattern(part)
         for cursor in list(self.cursors.values()):
             cursor.detach()
+        if self._consuming is not None:
+            self._consuming.lost()
+        for topic in list(self._present):
+            self._leave_topic(topic)
         self._sessions.left(self)
 
     def go_away(self, reason: str, reconnect_after: float) -> None:
@@ -258,7 +276,8 @@ class Session:
     @property
     def subscriptions(self) -> int:
         """How many subscriptions it holds."""
-        return len(self.subscribed) + len(self.patterns)
+        members = len(self._consuming.members) if self._consuming is not None else 0
+        return len(self.subscribed) + len(self.patterns) + members
 
     # Lines ----------------------------------------------------------------------------------------------------------
 
@@ -277,7 +296,7 @@ class Session:
         try:
             self._handle(frame)
         except Refusal as refusal:
-            self._refuse(frame.rid, refusal.code, refusal.message, refusal.retry_after)
+            self.refuse(frame.rid, refusal)
         except ProtocolError as error:
             self._refuse(frame.rid, ErrorCode.BAD_REQUEST, str(error))
         except LogError as error:
@@ -295,7 +314,8 @@ class Session:
             case Unsub():
                 self._unsubscribe(frame)
             case Ack() | Nack() | Extend() | Term():
-                raise Refusal(ErrorCode.BAD_REQUEST, "this broker has no consumers: subscribe without `consumer`")
+                self._known()
+                self._consumes().settle(frame)
 
     def _hello(self, hello: Hello) -> None:
         check_agent(hello.agent)
@@ -307,12 +327,16 @@ class Session:
             return
         if self.agent is not None and self.agent != hello.agent:
             raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
+        if hello.will is not None:
+            self._check_will(identity, hello.will)
         self.know(identity)
-        self.groups = groups or tuple(sorted(identity.groups))
+        self.groups = groups or identity.groups
         self.agent = hello.agent
         self.life = hello.session
         self.meta = bytes(hello.meta)
         self._publishers.clear()  # what was worked out for a name that the handshake gave may count differently now
+        self.will = hello.will
+        inbox = self._sessions.arrived(self)
         self._sessions.greeted(self)
         settings = self._sessions.settings
         self.answer(
@@ -332,10 +356,20 @@ class Session:
                         rid=hello.rid,
                         ts=time(),
                         expires=identity.expires,
+                        inbox=inbox,
                     )
                 )
             ]
         )
+        self._sessions.on_agent(self.agent)
+
+    def _check_will(self, identity: Identity, will: Will) -> None:
+        check_topic(will.topic)
+        why = self._sessions.access.why_not(identity, Operation.PUBLISH, will.topic)
+        if why is not None:
+            raise Refusal(ErrorCode.FORBIDDEN, f"`will`: {why}")
+        if not 0 <= will.delay <= 3600:
+            raise Refusal(ErrorCode.BAD_REQUEST, "`will.delay` is 0 to 3600 seconds")
 
     def _identify(self, hello: Hello, groups: tuple[str, ...]) -> Identity | None:
         """Who says hello. None if that was no answer, and the connection is closed.
@@ -352,7 +386,7 @@ class Session:
             code = CloseCode.TOKEN_EXPIRED if denied.expired else CloseCode.UNAUTHORIZED
         else:
             why = access.why_not(identity, Operation.SPEAK_AS, hello.agent)
-            if why is None and identity.name is not None and not identity.groups.issuperset(groups):
+            if why is None and identity.name is not None and not set(groups).issubset(identity.groups):
                 why = f"your token is not for all of these groups: {', '.join(groups)[:200]}"
             if why is None:
                 if self.identity is None or not renews or identity.same_rights(self.identity):
@@ -412,6 +446,8 @@ class Session:
         try:
             if known is None or known[0].topic.gone:
                 known = self._open_publisher(pub)
+            if pub.mandatory:
+                self._check_heard(known[0])
             if self.in_flight >= self._in_flight_max:
                 raise Refusal(
                     ErrorCode.OVERLOADED,
@@ -437,6 +473,8 @@ class Session:
 
     def _open_publisher(self, pub: Pub) -> tuple[Publisher, Publish]:
         agent = self._known()
+        if self._sessions.bus is not None and is_mail(pub.topic):
+            return open_mail(self._sessions, self._sessions.bus, agent, self.life, pub, self.require)
         self.require(Operation.PUBLISH, check_topic(pub.topic))  # once for each topic: the answer is kept with it
         shard, topic = self._sessions.open_topic(pub.topic)
         if len(self._publishers) >= PUBLISHERS_KEPT:
@@ -444,16 +482,19 @@ class Session:
         known = self._publishers[pub.topic] = (Publisher(agent, self.life, topic), shard.publish)
         return known
 
+    def _consumes(self) -> Consuming:
+        if self._consuming is None:
+            self._consuming = Consuming(self, self._sessions)
+        return self._consuming
+
     # Subscribe ------------------------------------------------------------------------------------------------------
 
     def _subscribe(self, sub: Sub) -> None:
         self._known()
         name = check_pattern(sub.topic)
-        self.require(Operation.SUBSCRIBE, name)
-        if sub.consumer is not None:
-            raise Refusal(ErrorCode.BAD_REQUEST, "this broker has no consumers: subscribe without `consumer`")
+        self.require(Operation.SUBSCRIBE if sub.consumer is None else Operation.SETTLE, name)
         start = Start.parse(sub.start)
-        if name in self.subscribed or name in self.patterns:
+        if (sub.consumer is None and name in self.subscribed) or name in self.patterns:
             raise Refusal(ErrorCode.CONFLICT, f"this connection is subscribed to {name} already: `unsub` it first")
         limit = self._sessions.settings.max_subscriptions
         if self.subscriptions >= limit:
@@ -462,7 +503,9 @@ class Session:
                 f"this connection has {limit} subscriptions, the limit (max_subscriptions): "
                 "unsubscribe some, or use a pattern",
             )
-        if is_pattern(name):
+        if sub.consumer is not None:
+            self._consumes().subscribe(sub)
+        elif is_pattern(name):
             self._subscribe_pattern(sub, start)
         else:
             self._subscribe_topic(sub, start)
@@ -486,6 +529,9 @@ class Session:
             lines.append(gap)
         self.answer([encode(line) for line in lines])
         shard.readers.begin(cursor)
+        if sub.presence and self._sessions.bus is not None:
+            self._present.add(sub.topic)
+            self._sessions.bus.presence.join(sub.topic, self._known())
 
     def _subscribe_pattern(self, sub: Sub, start: Start) -> None:
         pattern = sub.topic
@@ -524,8 +570,12 @@ class Session:
     def _unsubscribe(self, unsub: Unsub) -> None:
         self._known()
         name = check_pattern(unsub.topic)
+        if unsub.consumer is not None:
+            self._consumes().unsubscribe(unsub)
+            return
         if name in self.subscribed:
             self.subscribed.discard(name)
+            self._leave_topic(name)
             self._sessions.shard_of(group_of(name)).readers.drop(self.cursors[name])
         elif name in self.patterns:
             for shard, part in self.patterns.pop(name):
@@ -534,7 +584,21 @@ class Session:
             raise Refusal(ErrorCode.NOT_FOUND, f"this connection has no subscription to {name}")
         self.answer([encode(Ok(rid=unsub.rid, topic=name))])
 
+    def _check_heard(self, publisher: Publisher) -> None:
+        topic = publisher.topic
+        if not self._sessions.shard_of(group_of(topic.name)).readers.heard_besides(topic, self):
+            raise Refusal(ErrorCode.NOT_FOUND, f"nobody is subscribed to {topic.name} (mandatory)")
+
+    def _leave_topic(self, topic: str) -> None:
+        if topic in self._present and self._sessions.bus is not None and self.agent is not None:
+            self._present.discard(topic)
+            self._sessions.bus.presence.leave(topic, self.agent)
+
     # Refuse ---------------------------------------------------------------------------------------------------------
+
+    def refuse(self, rid: Rid | None, refusal: Refusal) -> None:
+        """Answer a request with why it is not carried out."""
+        self._refuse(rid, refusal.code, refusal.message, refusal.retry_after)
 
     def _refuse(self, rid: Rid | None, code: ErrorCode, message: str, retry_after: float | None = None) -> None:
         self._sessions.metrics.count_request_refusal(code)

@@ -9,12 +9,14 @@ The path of a message through this folder:
 """
 
 from asyncio import AbstractEventLoop
+from dataclasses import replace
 from itertools import islice
 
 from hubbub_broker.config import Settings
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
-from hubbub_broker.policy import Policies
+from hubbub_broker.policy import Policies, TopicPolicy
+from hubbub_protocol.names import is_dead_letters
 
 from .batch import Batch
 from .catch_up import CatchUp
@@ -24,6 +26,9 @@ from .topic import Topic
 
 IDLE_SECONDS = 60.0
 """A topic that nobody reads or has published to for this long may be let go from memory."""
+
+LETTER_BYTES = 8192
+"""What a dead letter says of its message beside the message itself, at most."""
 
 
 class Shard:
@@ -41,6 +46,7 @@ class Shard:
     ) -> None:
         self.number = number
         self.log = log
+        self.metrics = metrics
         self.topics: dict[str, Topic] = {}
         self._policies = policies
         self._topics_in_memory = settings.topics_in_memory
@@ -54,9 +60,15 @@ class Shard:
         """The topic's state, brought into memory if need be. The name must have been checked."""
         found = self.topics.get(name)
         if found is None:
-            found = self.topics[name] = Topic(name, self.log, self._policies.of(name))
+            found = self.topics[name] = Topic(name, self.log, self._policy_of(name))
             found.used = self.batch.now
         return found
+
+    def _policy_of(self, name: str) -> TopicPolicy:
+        policy = self._policies.of(name)
+        if is_dead_letters(name):  # kept whatever holds for other topics, and larger than what it is about
+            return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES)
+        return policy
 
     def let_go(self, now: float, most: int = 1000) -> int:
         """Let idle topics go from memory if there are more than `topics_in_memory`. How many went.
@@ -73,6 +85,8 @@ class Shard:
                 topic.gone = True
                 for cursor in list(topic.live):
                     cursor.detach()
+                for follower in topic.followers:
+                    follower.gone()
                 self.log.forget(topic.log)
                 count += 1
             else:

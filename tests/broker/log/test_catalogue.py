@@ -37,7 +37,7 @@ def test_rows_come_back(catalogue, tmp_path):
     assert [row.name for row in catalogue.topics("g/", "g/0009", 2)] == ["g/0010", "g/0011"]
     assert catalogue.writers("g/0001") == {b"w": (3, 100.0)}
     assert list(catalogue.states(7)) == [(b"k", b"v")]
-    assert catalogue.states_up_to(1) == [(7, b"k", b"v")]
+    assert catalogue.states_up_to(1, None, 10) == [(1, 7, b"k", b"v")]
     again, why = Catalogue.open(tmp_path, "log", 60.0)
     assert (again.derived, again.segments, why) == (1, {1: (99, 5)}, None)
     again.close()
@@ -57,6 +57,7 @@ def test_later_segments_move_the_head_and_keep_the_floor(catalogue):
         ("UPDATE topics SET first = 7 WHERE name = 'g/0500'", lambda c: c.standing("g/0500")),
         ("UPDATE writers SET n = 9", lambda c: c.writers("g/0001")),
         ("UPDATE states SET body = x'00'", lambda c: list(c.states(7))),
+        ("UPDATE states SET segment = 0", lambda c: list(c.states(7))),
     ],
 )
 def test_a_changed_row_is_refused(catalogue, tmp_path, sql, ask):

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from harness.disk import InlineSyncer, flip_bit
+import pytest
+
+from harness.disk import FaultyDisk, InlineSyncer, flip_bit
 from harness.shard_log import append, commit, open_log, read_all
-from hubbub_broker.log import LogSettings
+from hubbub_broker.log import LogFailed, LogSettings, Retention, ShardLog
 from hubbub_broker.log.header import HEADER_SIZE
 
 SMALL = LogSettings(segment_bytes=1000)
@@ -155,3 +157,93 @@ async def test_a_segment_lost_from_the_middle_is_a_gap_and_told_of_once(tmp_path
     log = open_log(directory, InlineSyncer(), SMALL)
     assert log.epoch == renewed
     log.close()
+
+
+class ForgetfulDisk(FaultyDisk):
+    """As most systems are: a sync that failed takes the pages for clean, so no later sync writes them."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.forgotten: set[Path] = set()
+
+    def sync(self, fd: int) -> None:
+        inode, path = self._by_fd[fd]
+        before = inode.durable
+        try:
+            super().sync(fd)
+        except OSError:
+            self.forgotten.add(path)
+            raise
+        if path in self.forgotten:
+            inode.durable = before
+
+    def write(self, fd: int, data: bytes | memoryview, at: int) -> int:
+        inode, path = self._by_fd[fd]
+        if at <= len(inode.durable):  # all that was forgotten is written again
+            self.forgotten.discard(path)
+        return super().write(fd, data, at)
+
+
+def killed(log: ShardLog, disk: FaultyDisk) -> None:
+    """The process is gone; the system, and what is in its page cache, is not."""
+    log._standings.close()
+    log._shelf.close()
+    disk.heal()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_is_found_after_a_kill_survives_the_power_cut_that_follows(tmp_path, seed):
+    """It was written and never synced: once the broker has shown it to anyone, it has to be durable."""
+    directory, disk, syncer = tmp_path / "003", FaultyDisk(seed), InlineSyncer()
+    log = open_log(directory, syncer, files=disk)
+    first = append(log, "g/a")
+    await commit(log)
+    second = append(log, "g/a")
+    syncer.held = True
+    log.commit(lambda _: None)
+    killed(log, disk)
+    log = open_log(directory, InlineSyncer(), files=disk)
+    assert log.topic("g/a").head == 2
+    log._standings.close()
+    disk.crash()
+    log = open_log(directory, InlineSyncer(), files=disk)
+    assert await read_all(log, log.topic("g/a")) == {1: first, 2: second}
+    log.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_a_failed_sync_left_in_the_page_cache_is_written_again(tmp_path, seed):
+    directory, disk = tmp_path / "003", ForgetfulDisk(seed)
+    log = open_log(directory, InlineSyncer(), files=disk)
+    first = append(log, "g/a")
+    await commit(log)
+    second = append(log, "g/a")
+    disk.fail("sync")
+    with pytest.raises(LogFailed):
+        await commit(log)
+    killed(log, disk)
+    log = open_log(directory, InlineSyncer(), files=disk)
+    assert log.topic("g/a").head == 2, "it was never answered, and may be there"
+    log._standings.close()
+    disk.crash()
+    log = open_log(directory, InlineSyncer(), files=disk)
+    assert await read_all(log, log.topic("g/a")) == {1: first, 2: second}
+    log.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_retention_has_dropped_does_not_come_back(tmp_path, seed):
+    directory, disk = tmp_path / "003", FaultyDisk(seed)
+    log = open_log(directory, InlineSyncer(), SMALL, disk)
+    for _ in range(40):
+        append(log, "g/a", b"x" * 100)
+        await commit(log)
+        await log.settled()
+    dropped = await log.enforce_retention(lambda _: Retention(max_count=3), 1000.0)
+    assert len(dropped) > 3
+    log._standings.close()
+    disk.crash()
+    numbers = {int(path.stem) for path in directory.glob("*.log")} | {
+        int(path.stem) for path in directory.glob("*.idx")
+    }
+    assert not numbers & set(dropped)
