@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from hubbub_broker.bus import ALL, AgentRecord
+from hubbub_broker.bus import AgentRecord
 from hubbub_broker.http import (
     InboxPage,
     MailRequest,
@@ -50,21 +50,18 @@ class BusDoor:
         self._bus = broker.bus
         self._streams = 0
 
-    async def send(self, mail: MailRequest, allow: Callable[[str | None], None]) -> MailSent:
+    async def send(self, mail: MailRequest) -> MailSent:
         """Send a mail."""
         with _refusals():
-            allow(None if mail.to == ALL else self.inbox_of(check_agent(mail.to)))
             sent = await self._bus.mail.send(mail.sender, mail.to, mail.data, mail.id, create=mail.create)
         return MailSent(sent.id, sent.to, sent.seq, sent.recipients, sent.dup)
 
-    def inbox_of(self, agent: str) -> str:
-        """The topic that is an agent's inbox."""
-        return self._bus.inbox_of(agent)
-
-    async def inbox(self, agent: str, after: int, limit: int, *, mark: bool, wait: float) -> InboxPage:
+    async def inbox(
+        self, agent: str, after: int, limit: int, *, mark: bool, wait: float, group: str | None = None
+    ) -> InboxPage:
         """Read what is unread."""
         with _refusals():
-            inbox = self._bus.inbox(agent)
+            inbox = self._bus.inbox(agent, group)
             found, remaining = await inbox.read(after, limit, self.settings.max_frame, mark=mark, wait=wait)
         return InboxPage([(unread.seq, StoredLine(unread.line, unread.header_size)) for unread in found], remaining)
 
@@ -114,6 +111,14 @@ class BusDoor:
         found = list(agents) if capability is None else agents.with_capability(capability)
         wanted = (record for record in found if group in (None, record.group))
         return [self._shown(record) for record in sorted(wanted, key=lambda record: record.name)]
+
+    def knows(self, agent: str) -> bool:
+        """Whether an agent is registered."""
+        return self._bus.agents.get(agent) is not None
+
+    def inbox_of(self, agent: str) -> str:
+        """The topic of an inbox."""
+        return self._bus.inbox_of(agent)
 
     def present(self, topic: str) -> Sequence[str]:
         """Who is in a topic."""

@@ -27,9 +27,6 @@ DEAD_LETTERS = "_dead"
 MAIL_GROUP = "_mail"
 """Stands for whatever group an agent's inbox is in: `_mail/@NAME` is published to, and never read."""
 
-MAIL_TO_ALL = f"{MAIL_GROUP}/@ALL"
-"""Stands for the inboxes of all agents."""
-
 CANCELS = "_cancel"
 """The conversation of each group on which questions are called off."""
 
@@ -136,8 +133,8 @@ def is_dead_letters(topic: str) -> bool:
 
 
 def is_hidden(topic: str) -> bool:
-    """Whether a consumer's pattern passes the topic over: its conversation's name begins with `_`."""
-    return topic.partition("/")[2].startswith("_")
+    """Whether a consumer's pattern passes the topic over: an inbox, or a conversation whose name begins with `_`."""
+    return topic.partition("/")[2].startswith(("_", "@"))
 
 
 def overlap(one: str, other: str) -> bool:

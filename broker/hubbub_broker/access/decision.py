@@ -14,15 +14,7 @@ A subscription by a pattern that matches such topics passes them over (`passes`)
 from collections.abc import Callable
 
 from hubbub_protocol.errors import BadName
-from hubbub_protocol.names import (
-    DEAD_LETTERS,
-    MAIL_TO_ALL,
-    check_pattern,
-    covers,
-    is_dead_letters,
-    is_pattern,
-    is_reserved,
-)
+from hubbub_protocol.names import DEAD_LETTERS, check_pattern, covers, is_dead_letters, is_pattern, is_reserved
 
 from .identity import Identity
 from .operation import TABLE, Operation, Right
@@ -62,6 +54,10 @@ def _name(identity: Identity, _operation: Operation, target: str) -> str | None:
     return f"your token is {identity.name}'s: with it nobody speaks or asks as {_shown(target)}"
 
 
+def _own(identity: Identity, operation: Operation, target: str) -> str | None:
+    return None if identity.admin else _name(identity, operation, target)
+
+
 def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
     if is_reserved(topic):
         return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
@@ -76,12 +72,6 @@ def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
     return f"your token does not let you publish to {_shown(topic)}"
 
 
-def _write_to_all(identity: Identity, _operation: Operation, _target: str) -> str | None:
-    if identity.trusted or identity.admin or MAIL_TO_ALL in identity.publish:
-        return None
-    return f"your token does not let you send to ALL: that takes a `pub` pattern {MAIL_TO_ALL}"
-
-
 def _read_right(identity: Identity, _operation: Operation, topic: str) -> str | None:
     return None if identity.trusted or identity.admin else _read(identity, topic)
 
@@ -93,7 +83,7 @@ def _read(identity: Identity, topic: str) -> str | None:
     group, _, rest = topic.partition("/")
     conversation = rest.partition("/")[0]
     owner = _owner(topic)
-    if owner is not None and owner == identity.name and group in identity.groups:
+    if owner is not None and owner == identity.name:
         return None
     for grant in identity.subscribe:
         if covers(grant, topic) and _names_what_is_not_for_everyone(grant, group, conversation):
@@ -138,8 +128,8 @@ def _admin(identity: Identity, operation: Operation, _target: str) -> str | None
 _CHECKS: dict[Right, Callable[[Identity, Operation, str], str | None]] = {
     Right.KNOWN: _known,
     Right.NAME: _name,
+    Right.OWN: _own,
     Right.WRITE: _write,
-    Right.WRITE_TO_ALL: _write_to_all,
     Right.READ: _read_right,
     Right.READ_AND_WRITE: _read_and_write,
     Right.READ_OR_WRITE: _read_or_write,

@@ -6,6 +6,9 @@ Nothing is allowed that does not stand here.
 from collections.abc import Mapping
 from enum import StrEnum
 
+EVERYWHERE = "**"
+"""Stands for every topic."""
+
 
 class Operation(StrEnum):
     """What somebody asks a door for. What each needs as its target stands behind it."""
@@ -16,14 +19,18 @@ class Operation(StrEnum):
     """Publish a message. Target: the topic."""
     SEND = "send"
     """Put a message into an inbox. Target: the inbox, `GROUP/@NAME`."""
-    SEND_TO_ALL = "send_to_all"
-    """Put a message into every inbox. No target."""
+    BROADCAST = "broadcast"
+    """Put a message into every inbox. Target: `EVERYWHERE`."""
     SUBSCRIBE = "subscribe"
     """Get messages as they come. Target: the topic or pattern."""
     HISTORY = "history"
     """Read what is stored. Target: the topic."""
     READ_INBOX = "read_inbox"
     """Read an inbox, whatever the way. Target: the inbox, `GROUP/@NAME`."""
+    MARK_INBOX = "mark_inbox"
+    """Mark what is in an inbox as read. Target: the name of the agent whose it is."""
+    REGISTER = "register"
+    """Register an agent, change what is said of it, or forget it. Target: its name."""
     READ_DEAD = "read_dead"
     """Read dead letters. Target: the topic that holds them, `GROUP/_dead`."""
     MEND_DEAD = "mend_dead"
@@ -55,12 +62,12 @@ class Right(StrEnum):
     """To be known at all."""
     NAME = "name"
     """That the name is the token's. No other right stands in for it, an operator's neither."""
+    OWN = "own"
+    """That the name is the token's, or `admin`."""
     WRITE = "write"
     """A `pub` pattern that covers the topic; for an inbox, to belong to its group is enough."""
-    WRITE_TO_ALL = "write_to_all"
-    """A `pub` pattern that is `_mail/@ALL`."""
     READ = "read"
-    """A `subscribe` pattern that covers the topic or pattern; one's own inbox in one's own groups needs none."""
+    """A `subscribe` pattern that covers the topic or pattern; one's own inbox needs none."""
     READ_AND_WRITE = "read_and_write"
     """Both of these."""
     READ_OR_WRITE = "read_or_write"
@@ -77,10 +84,12 @@ TABLE: Mapping[Operation, Right] = {
     Operation.SPEAK_AS: Right.NAME,
     Operation.PUBLISH: Right.WRITE,
     Operation.SEND: Right.WRITE,
-    Operation.SEND_TO_ALL: Right.WRITE_TO_ALL,
+    Operation.BROADCAST: Right.WRITE,
     Operation.SUBSCRIBE: Right.READ,
     Operation.HISTORY: Right.READ,
     Operation.READ_INBOX: Right.READ,
+    Operation.MARK_INBOX: Right.NAME,
+    Operation.REGISTER: Right.OWN,
     Operation.READ_DEAD: Right.READ,
     Operation.MEND_DEAD: Right.MEND,
     Operation.SETTLE: Right.READ,

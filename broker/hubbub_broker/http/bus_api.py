@@ -1,12 +1,15 @@
 """What the routes of the simple bus need of a broker."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hubbub_broker.config import Settings
 
 from .api import StoredLine
+
+ALL = "ALL"
+"""Stands for every registered agent but the sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +74,16 @@ class BusApi(Protocol):
 
     settings: Settings
 
-    async def send(self, mail: MailRequest, allow: Callable[[str | None], None]) -> MailSent:
-        """Send a mail; returns when it is on stable storage.
+    async def send(self, mail: MailRequest) -> MailSent:
+        """Send a mail; returns when it is on stable storage."""
 
-        `allow` is asked about the inbox, or about None for ALL, and raises if need be.
+    async def inbox(
+        self, agent: str, after: int, limit: int, *, mark: bool, wait: float, group: str | None = None
+    ) -> InboxPage:
+        """Read what is unread; with `mark`, it is marked as read for good when this returns.
+
+        An agent that is not registered is, in `group`.
         """
-
-    def inbox_of(self, agent: str) -> str:
-        """The topic that is an agent's inbox, or will be when it is registered."""
-
-    async def inbox(self, agent: str, after: int, limit: int, *, mark: bool, wait: float) -> InboxPage:
-        """Read what is unread; with `mark`, it is marked as read for good when this returns."""
 
     async def mark(self, agent: str, seqs: Sequence[int], ids: Sequence[str]) -> int:
         """Mark messages as read, by seq and by id; how many were unread."""
@@ -99,6 +101,12 @@ class BusApi(Protocol):
 
     def find(self, capability: str | None, group: str | None) -> Sequence[RegisteredAgent]:
         """The registered agents, sorted by name."""
+
+    def knows(self, agent: str) -> bool:
+        """Whether an agent is registered."""
+
+    def inbox_of(self, agent: str) -> str:
+        """The topic that is an agent's inbox, registered or not."""
 
     def present(self, topic: str) -> Sequence[str]:
         """Who is in a topic."""

@@ -277,7 +277,7 @@ class WebSocketConnection(asyncio.Protocol):
             if why is not None:
                 return CloseCode.FORBIDDEN, f"agent name: {why}"
         session.know(identity)
-        session.groups = tuple(sorted(identity.groups))
+        session.groups = identity.groups
         session.agent = agent
         return None
 
