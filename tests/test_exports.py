@@ -20,6 +20,7 @@ SURFACE = """
     InvalidName LeaseLost MessageDecodeError NoResponder NoVectorClock NotAllowed NotFound Refused Reject Rejected
     Replaced RequestTimeout Retry SeenError SpoolError
     TooLarge Unauthorized Undelivered Unencodable WrongProtocol
+    Bulkhead BulkheadFull CircuitBreaker CircuitOpen RetryPolicy
 """.split()
 """What `import hubbub` gives."""
 

@@ -224,7 +224,7 @@ class Settings(Table):
         most=30 * DAY,
     )
     dedup_entries: int = setting(
-        200_000, "Ids that each shard remembers for dedup, about 100 bytes of memory each.", least=1, most=100_000_000
+        200_000, "Ids that each shard remembers for dedup, about 130 bytes of memory each.", least=1, most=100_000_000
     )
     policy: tuple[PolicyRule, ...] = Field(
         default=(),

@@ -55,6 +55,7 @@ from .errors import (
 )
 from .message import Message, Receipt
 from .outcomes import Outcome, Tracked
+from .resilience import Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, RetryPolicy
 from .seen import MemorySeen, SeenStore
 from .seen_file import SqliteSeen
 from .sender import OnFull
@@ -69,6 +70,10 @@ __all__ = [
     "Backoff",
     "BadRequest",
     "BufferFull",
+    "Bulkhead",
+    "BulkheadFull",
+    "CircuitBreaker",
+    "CircuitOpen",
     "Closed",
     "Conflict",
     "ConnectionLimit",
@@ -97,6 +102,7 @@ __all__ = [
     "Replaced",
     "RequestTimeout",
     "Retry",
+    "RetryPolicy",
     "SeenError",
     "SeenStore",
     "SpoolError",

@@ -390,7 +390,7 @@ class Consumer:
                     stats.terminated += 1
             _tell(lease, None)
         elif answer is Answer.CONFLICT:
-            stats.conflicts += 1
+            stats.conflicts += lease.ruling.verdict is not Verdict.RETURN  # the broker took it back by itself
             logger.info("! %s of %r came too late: it is another's", lease.ruling.verdict, lease)
             _tell(lease, LeaseLost(f"message {lease.topic}#{lease.seq} was given to another before it was settled"))
         else:
@@ -410,25 +410,31 @@ class Consumer:
 
     # The end ----------------------------------------------------------------------------------------------------
 
-    async def drain(self, seconds: float) -> None:
+    async def drain(self, seconds: float, *, finish: bool = True) -> None:
         """Finish: give back what was not begun, let what is at work end and be confirmed, for so many seconds; then
         cancel it and leave it to the broker. Idempotent; the first call's time counts.
+
+        Without `finish` what is at work is left to the broker at once, and only confirmations are waited for.
         """
         if self._draining is None:
-            self._draining = asyncio.create_task(self._drain(seconds), name=f"hubbub-drain-{self.spec.name}")
+            self._draining = asyncio.create_task(self._drain(seconds, finish), name=f"hubbub-drain-{self.spec.name}")
         await asyncio.shield(self._draining)
 
-    async def _drain(self, seconds: float) -> None:
+    async def _drain(self, seconds: float, finish: bool) -> None:
         if self._ended:
             return
         deadline = self._loop.time() + seconds
         self._accepting = False
         if self._retry is not None:
             self._retry.cancel()
-        if self._link is not None and self.state is not WireState.OFF:
-            self._link.ask(lambda rid: self._unsub(rid, drain=True), _ignore)
+        if finish:
+            self._leave(drain=True)
         for delivery in self._taker.give_back():
             self.rule(delivery, Ruling(Verdict.RETURN))
+        if not finish:
+            self._settler.flush()  # what is settled first is not taken back along with the rest
+            self._leave(drain=False)
+            self._give_up(Closed(f"{self!r} has ended"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._taker.finished()
@@ -446,25 +452,30 @@ class Consumer:
         self.error = error
         if self._retry is not None:
             self._retry.cancel()
-        left = [lease for lease in self._held.values() if lease.state is not LeaseState.SETTLING]
-        for lease in left:
-            self._keeper.let_go(lease)
-            lease.lost.set()
-            _tell(lease, error or Closed(f"{self!r} has ended"))
-        self._successors.clear()
-        self._keeper.stop()
         self._settler.flush()
-        if self._link is not None and self.state is not WireState.OFF and self._draining is None:
-            self._link.ask(lambda rid: self._unsub(rid, drain=False), _ignore)
+        if self._draining is None:
+            self._leave(drain=False)
         self.state = WireState.OFF
         self.ready.set()
         self.live.set()
         self._taker.cancel()
         self._taker.end(error)
-        for lease in left:
-            self._over(lease)
+        self._give_up(error or Closed(f"{self!r} has ended"))
         if not self._held:
             self._gone(self)
+
+    def _give_up(self, error: BaseException) -> None:
+        """Leave to the broker what was not settled."""
+        self._successors.clear()
+        for lease in [lease for lease in self._held.values() if lease.state is not LeaseState.SETTLING]:
+            self._keeper.let_go(lease)
+            lease.lost.set()
+            _tell(lease, error)
+            self._over(lease)
+
+    def _leave(self, *, drain: bool) -> None:
+        if self._link is not None and self.state is not WireState.OFF:
+            self._link.ask(lambda rid: self._unsub(rid, drain=drain), _ignore)
 
     def stop(self, error: BaseException) -> None:
         """The agent is at its end: nothing is said any more."""

@@ -26,6 +26,9 @@ from .workers import AckPolicy, Workers
 ACK_WAIT_SECONDS = 30.0
 """How long the broker waits for a sign of life before it gives a message to another, unless told otherwise."""
 
+CLOSE_SECONDS = 5.0
+"""How long closing waits for confirmations."""
+
 MAX_UNACKED = 16
 """Messages that the broker gives ahead of their acks, likewise: each is at work at once by default, so not too many."""
 
@@ -128,14 +131,14 @@ class Consumption:
                 await msg.ack()
 
     A message is kept from others, by itself, as long as it is held here; one that nobody holds any more goes to another
-    when its `ack_wait` is over. At the end of the block what was not taken out is given back at once, and what was
-    taken and not settled when its connection or its `ack_wait` ends.
+    when its `ack_wait` is over. At the end of the block what was not settled is given back.
 
     With a handler (`Agent.on`) there is nothing to iterate over; it is drained in the same way.
     """
 
     def __init__(self, consumer: Consumer, inbox: "Inbox | None") -> None:
-        self._consumer = consumer
+        self.consumer = consumer
+        """What it is for the agent."""
         self._inbox = inbox
 
     def __repr__(self) -> str:
@@ -144,17 +147,17 @@ class Consumption:
     @property
     def topic(self) -> str:
         """The topic or pattern."""
-        return self._consumer.spec.topic
+        return self.consumer.spec.topic
 
     @property
     def name(self) -> str:
         """The consumer's name."""
-        return self._consumer.spec.name
+        return self.consumer.spec.name
 
     @property
     def unsettled(self) -> int:
         """Messages that this agent was given and whose end the broker has not confirmed."""
-        return self._consumer.unsettled
+        return self.consumer.unsettled
 
     async def ready(self) -> None:
         """Wait until the broker has taken this member.
@@ -162,7 +165,7 @@ class Consumption:
         Raises:
             HubbubError: what ended it instead.
         """
-        await self._consumer.ready.wait()
+        await self.consumer.ready.wait()
         self._check()
 
     async def caught_up(self) -> None:
@@ -171,18 +174,20 @@ class Consumption:
         Raises:
             HubbubError: what ended it instead.
         """
-        await self._consumer.live.wait()
+        await self.consumer.live.wait()
         self._check()
 
     async def drain(self, seconds: float = 10.0) -> None:
         """Take nothing more, give back what was not begun, and let what is at work be finished, settled and confirmed,
         for so many seconds. What is not finished by then is cancelled, and another's after its `ack_wait`.
         """
-        await self._consumer.drain(seconds)
+        await self.consumer.drain(seconds)
 
     async def close(self) -> None:
-        """End it at once: `drain` without time. What was settled is still told to the broker."""
-        await self._consumer.drain(0.0)
+        """End it: give back what was not settled, and wait until the broker has confirmed what was (for a moment: if it
+        is away, that is told when it is back).
+        """
+        await self.consumer.drain(CLOSE_SECONDS, finish=False)
 
     def __aiter__(self) -> Self:
         return self
@@ -203,8 +208,8 @@ class Consumption:
         await self.close()
 
     def _check(self) -> None:
-        if self._consumer.error is not None:
-            raise fresh(self._consumer.error)
+        if self.consumer.error is not None:
+            raise fresh(self.consumer.error)
 
 
 class Inbox:
@@ -308,8 +313,11 @@ class Consumptions:
         self.at_work[spec.topic, spec.name] = Consumption(consumer, None)
 
     async def drain(self, seconds: float) -> None:
-        """Finish everything."""
-        await asyncio.gather(*(consumer.drain(seconds) for consumer in self.table))
+        """Finish what handlers are at work on. What was taken from an iterator may be with whoever is closing the
+        agent: that is not waited for.
+        """
+        workers = {consumption.consumer for consumption in self.at_work.values()}
+        await asyncio.gather(*(consumer.drain(seconds, finish=consumer in workers) for consumer in self.table))
 
     def _join(self, spec: ConsumerSpec, taker: Taker, on_gap: Callable[[Gap], None] | None) -> Consumer:
         self.table.check(spec.name, spec.topic)

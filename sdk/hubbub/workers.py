@@ -238,7 +238,7 @@ class Workers:
     async def _is_done(self, delivery: Delivery) -> bool:
         if self._dedup is None or delivery.lease is None:
             return False
-        done = await self._dedup.seen(mark_of(delivery, delivery.consumer))
+        done = await self._dedup.seen(mark_of(delivery))
         self._stats.already_done += done
         return done
 
@@ -249,7 +249,7 @@ class Workers:
             return None  # its handler may have stopped half-way, and not done it
         if self._dedup is not None and delivery.lease is not None:
             try:
-                await self._dedup.add(mark_of(delivery, delivery.consumer))
+                await self._dedup.add(mark_of(delivery))
             except HubbubError as error:
                 logger.warning("! %r is done, and can't be noted as such: %s", delivery, error)
         return ACK

@@ -133,9 +133,9 @@ class World:
         self._heard: dict[str, set[str]] = defaultdict(set)
         """Ids that the witness has heard, also of messages that were never stored."""
         self._last_n: dict[Writer, int] = {}
-        self._counted: dict[Writer, list[Publish]] = defaultdict(list)
-        """What was found too large in the frame just sent, maybe after it had waited in its place for a while: what
-        came behind it meanwhile was judged by its `n`."""
+        self._counted: dict[Writer, list[Publish]] = {}
+        """What waited in its place for a while, at most until the end of the frame just sent, and was refused then: too
+        large, or behind such a one. What came meanwhile was judged by its `n`."""
         self._replaying = False
         self._policies = site.settings.policies()
 
@@ -185,11 +185,12 @@ class World:
             self.publishes[rid] = publish
             self._by_key[publish.key].append(publish)
             sent.append(publish)
+        tips = {publish.writer: self.taken.get(publish.writer) for publish in sent}
         peer.send(*(publish.line for publish in sent))
         if self.site.disk.dead:
             return
         self._note_unheard_refusals()
-        self._counted.clear()
+        self._counted = {writer: [tip] for writer, tip in tips.items() if tip is not None and tip.refused}
         for publish in sent:
             others = self._by_key[publish.key]
             others = others[: others.index(publish)]
@@ -216,16 +217,18 @@ class World:
         """The first that is not a repeat: is it in its order?"""
         n, writer, answer = publish.line["n"], publish.writer, publish.answer
         last = self.taken.get(writer)
-        places = {1 if each is None else each.line["n"] + 1: each for each in (last, *self._counted[writer])}
+        places = {1 if each is None else each.line["n"] + 1: each for each in (last, *self._counted.get(writer, []))}
         if not publish.refused:
             assert writer in self.unsure or n == 1 or n in places, (publish, places)
             publish.before = places.get(n, last)
             self.taken[writer] = publish
-        elif answer is not None and answer["code"] == "order":
+            return
+        assert answer is not None
+        if answer["code"] == "order":
             assert writer in self.unsure or (n not in (1, answer["expect"]) and answer["expect"] in places), (answer, n)
-        elif answer is not None and answer["code"] == "too_large":
-            publish.before = places.get(n, last)
-            self._counted[writer].append(publish)
+        if answer["code"] in ("order", "too_large") and n in places:
+            publish.before = places[n]
+            self._counted.setdefault(writer, []).append(publish)
 
     def subscribe(self, ear: Ear, name: str, start: Any) -> None:
         """Subscribe."""

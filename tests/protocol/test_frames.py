@@ -44,7 +44,8 @@ EXTENSIONS = {
     "welcome": {"expires", "inbox", "ts"},
     "err": {"topic", "expect", "consumer", "seq"},
     "msg": {"consumer", "track"},
-    "gap": {"dropped"},
+    "live": {"consumer"},
+    "gap": {"consumer", "dropped"},
 }
 
 

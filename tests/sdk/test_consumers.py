@@ -15,6 +15,7 @@ from hubbub import (
     InvalidName,
     LeaseLost,
     Message,
+    Refused,
     Reject,
     Rejected,
     Retry,
@@ -428,6 +429,7 @@ class TestLeases:
             broker.start()
             await until(lambda: joe.stats.acked == 1)
         assert begun == [1]
+        assert joe.stats.received == 1, "the ack was there before the subscription: it was not even delivered again"
         assert open_messages(broker) == 0
 
     async def test_an_ack_that_comes_too_late_is_counted_and_no_error(
@@ -581,6 +583,50 @@ class TestIterating:
             await anext(tasks)
         with pytest.raises(Closed):
             joe.consume("tasks", consumer="w")
+
+
+class TestTheEnd:
+    async def test_an_agent_that_is_refused_stops_its_handlers_and_tells_its_iterators(
+        self, make_agent: Any, broker: MemoryBroker
+    ) -> None:
+        cancelled: list[Delivery] = []
+        joe = make_agent("joe")
+        await joe.open()
+
+        @joe.on("tasks", consumer="w")
+        async def work(msg: Delivery) -> None:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                cancelled.append(msg)
+                raise
+
+        tasks = joe.consume("others", "w")
+        await joe.consumption("tasks", "w").ready()
+        await tasks.ready()
+        await joe.publish("tasks", 1)
+        await joe.publish("others", 1)
+        held = await anext(tasks)
+        broker.cut("joe", code=4503)
+        await joe.wait_for("closed")
+        for asking in (anext(tasks), held.ack(), tasks.ready()):
+            with pytest.raises(Refused):
+                await asking
+        await until(lambda: len(cancelled) == 1)
+        assert cancelled[0].lost.is_set()
+        await joe.close()
+
+    async def test_an_ack_that_waits_is_told_when_the_agent_ends(self, make_agent: Any, broker: MemoryBroker) -> None:
+        async with make_agent("joe", drain=1) as joe:
+            tasks = joe.consume("tasks", "w", ack_wait=1000)
+            await tasks.ready()
+            await joe.publish("tasks", 1)
+            message = await anext(tasks)
+            broker.mute = True
+            acking = asyncio.create_task(message.ack())
+            await asyncio.sleep(0.1)
+        with pytest.raises(Closed):
+            await acking
 
 
 class TestDraining:

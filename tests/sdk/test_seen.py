@@ -76,7 +76,7 @@ class TestInMemory:
         await joe.publish("tasks", 1)
         await until(lambda: calls)
         del broker.settle
-        consumer: Consumer = consumption._consumer
+        consumer: Consumer = consumption.consumer
         consumer._settler.link_down()  # and this life has forgotten it, as a new one would
         for lease in tuple(consumer._held.values()):
             consumer._settler.forget(lease)

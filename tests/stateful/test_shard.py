@@ -191,7 +191,7 @@ def walk(seed: int, count: int) -> None:
         steps.close()
 
 
-KNOWN_SEEDS = [1008, 1042, 1048, 1063, 1083, 1085, 1086, 1097, 1112, 20378, 100959, 101234]
+KNOWN_SEEDS = [1008, 1042, 1048, 1063, 1083, 1085, 1086, 1097, 1112, 20378, 100959, 101234, 300032, 300671]
 """Walks that once found something wrong, in the broker or in the model."""
 
 

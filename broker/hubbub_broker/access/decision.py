@@ -14,7 +14,15 @@ A subscription by a pattern that matches such topics passes them over (`passes`)
 from collections.abc import Callable
 
 from hubbub_protocol.errors import BadName
-from hubbub_protocol.names import DEAD_LETTERS, check_pattern, covers, is_dead_letters, is_pattern, is_reserved
+from hubbub_protocol.names import (
+    DEAD_LETTERS,
+    MAIL_TO_ALL,
+    check_pattern,
+    covers,
+    is_dead_letters,
+    is_pattern,
+    is_reserved,
+)
 
 from .identity import Identity
 from .operation import TABLE, Operation, Right
@@ -70,6 +78,12 @@ def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
     if _is_name(topic) and any(covers(grant, topic) for grant in identity.publish):
         return None
     return f"your token does not let you publish to {_shown(topic)}"
+
+
+def _write_to_all(identity: Identity, _operation: Operation, _target: str) -> str | None:
+    if identity.trusted or identity.admin or MAIL_TO_ALL in identity.publish:
+        return None
+    return f"your token does not let you send to ALL: that takes a `pub` pattern {MAIL_TO_ALL}"
 
 
 def _read_right(identity: Identity, _operation: Operation, topic: str) -> str | None:
@@ -130,6 +144,7 @@ _CHECKS: dict[Right, Callable[[Identity, Operation, str], str | None]] = {
     Right.NAME: _name,
     Right.OWN: _own,
     Right.WRITE: _write,
+    Right.WRITE_TO_ALL: _write_to_all,
     Right.READ: _read_right,
     Right.READ_AND_WRITE: _read_and_write,
     Right.READ_OR_WRITE: _read_or_write,

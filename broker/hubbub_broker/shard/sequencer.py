@@ -380,19 +380,27 @@ class Sequencer:
             self._metrics.publishes_orphan += 1
         else:
             self._metrics.hold_released += 1
-        (sink, pub, payload), *again = held.waiters
-        if pub.ephemeral or not topic.policy.durable:
-            self._take_signal(publisher, pub, payload, sink, orphan)
-        elif self._log.failed is not None:
-            self._refuse_read_only(sink, pub)
-        elif held.numbered and pub.n not in (1, (last := topic.log.writers.get(publisher.key, 0)) + 1):
-            self._refuse_order(sink, pub, last)  # the one before it was refused when its own time came
-        else:
-            raw_id = pub.id.encode()
-            dedup_hash = xxh3_64_intdigest(raw_id, publisher.dedup_seed)
-            self._take(publisher, pub, payload, sink, raw_id, dedup_hash, orphan)
-        for other, repeat, its_payload in again:  # what was sent again while it waited is a duplicate now
-            self.publish(publisher, repeat, its_payload, other)
+        for sink, pub, payload in held.waiters:
+            if pub.ephemeral or not topic.policy.durable:
+                self._take_signal(publisher, pub, payload, sink, orphan)
+            elif self._log.failed is not None:
+                self._refuse_read_only(sink, pub)
+            else:
+                self._take_freed(publisher, pub, payload, sink, orphan)
+
+    def _take_freed(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, orphan: bool) -> None:
+        """Sequence a durable message that has waited, unless it is a repeat, or what it waited behind was refused."""
+        topic = publisher.topic
+        raw_id = pub.id.encode()
+        dedup_hash = xxh3_64_intdigest(raw_id, publisher.dedup_seed)
+        seq = self._log.dedup(dedup_hash)
+        if seq and self._answer_duplicate(publisher, pub, seq, sink):  # it was sent again while it waited
+            return
+        last = topic.log.writers.get(publisher.key, 0)
+        if pub.n is not None and pub.n != last + 1 and pub.n != 1:
+            self._refuse_order(sink, pub, last)
+            return
+        self._take(publisher, pub, payload, sink, raw_id, dedup_hash, orphan)
 
     def refuse_held(self) -> None:
         """A batch was lost. What is held back must not go before it, once its publisher sends it again: it goes too."""

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from harness.disk import FaultyDisk, InlineSyncer, flip_bit
-from harness.shard_log import append, commit, open_log, read_all
-from hubbub_broker.log import LogFailed, LogSettings, Retention, ShardLog
+from harness.shard_log import append, commit, hash_of, line_of, open_log, read_all
+from hubbub_broker.log import LogFailed, LogFull, LogSettings, Retention, ShardLog
 from hubbub_broker.log.header import HEADER_SIZE
+from hubbub_broker.log.record import MESSAGE_SIZE
 
 SMALL = LogSettings(segment_bytes=1000)
 
@@ -159,6 +160,37 @@ async def test_a_segment_lost_from_the_middle_is_a_gap_and_told_of_once(tmp_path
     log.close()
 
 
+@pytest.mark.parametrize("catalogue", ["there", "gone"])
+@pytest.mark.parametrize("origin", ["another segment", "another history", "a shorter file"])
+async def test_an_index_of_another_file_is_not_believed(tmp_path, origin, catalogue):
+    """Each one is whole and holds no error: someone has put it where it does not belong."""
+    directory, other = tmp_path / "003", tmp_path / "other" / "003"
+    await written(directory, 30, crashed=False, settings=SMALL)
+    await written(other, 30, crashed=False, settings=SMALL)
+    paths = sorted(directory.glob("*.idx"))
+    lines = [line_of("g/a", b"x" * 50)] * 30
+    if origin == "another segment":
+        paths[1].write_bytes(paths[2].read_bytes())
+    elif origin == "another history":
+        assert paths[1].read_bytes() != (other / paths[1].name).read_bytes()
+        paths[1].write_bytes((other / paths[1].name).read_bytes())
+    else:
+        log = paths[1].with_suffix(".log")
+        whole = log.read_bytes()
+        size = MESSAGE_SIZE + len(b"agent") + len(lines[0])
+        log.write_bytes(whole[:-size])
+        paths[1].unlink()
+        open_log(directory, InlineSyncer(), SMALL).close()  # makes the index of what is there
+        log.write_bytes(whole)
+    if catalogue == "gone":
+        for path in directory.glob("catalogue.db*"):
+            path.unlink()
+    opened = open_log(directory, InlineSyncer(), SMALL)
+    assert list((await read_all(opened, opened.topic("g/a"))).values()) == lines
+    assert opened.has_id(opened.topic("g/a"), hash_of(8))
+    opened.close()
+
+
 class ForgetfulDisk(FaultyDisk):
     """As most systems are: a sync that failed takes the pages for clean, so no later sync writes them."""
 
@@ -247,3 +279,43 @@ async def test_what_retention_has_dropped_does_not_come_back(tmp_path, seed):
         int(path.stem) for path in directory.glob("*.idx")
     }
     assert not numbers & set(dropped)
+
+
+async def test_a_torn_tail_leaves_nothing_behind_in_the_file(tmp_path):
+    """Else the sealed segment would be longer than it says, and its end be taken for damage at the next opening."""
+    directory = tmp_path / "003"
+    epoch = await written(directory, 3)
+    path = newest(directory)
+    with path.open("ab") as file:
+        file.write(b"torn" * 1000)
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert log.stats.truncated_bytes == 4000
+    while log._active.path == path:
+        append(log, "g/a", b"x" * 50)
+        await commit(log)
+    await log.settled()
+    assert path.stat().st_size == log._shelf.segments[1].size
+    log.close()
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert (log.stats.damaged, log.stats.catalogue_rebuilds, log.epoch) == (0, 0, epoch)
+    log.close()
+
+
+async def test_what_a_full_disk_refused_in_a_new_file_does_not_come_back(tmp_path):
+    directory, disk = tmp_path / "003", FaultyDisk()
+    log = open_log(directory, InlineSyncer(), SMALL, disk)
+    first = log._active
+    while log._active is first:
+        append(log, "g/a", b"x" * 50)
+        await commit(log)
+    await log.settled()
+    head = log.topic("g/a").head
+    append(log, "g/a", b"x" * 50)
+    append(log, "g/a", b"y" * 500)
+    disk.write_short(600)  # the header and the first of the two: whole, and refused
+    with pytest.raises(LogFull):
+        await commit(log)
+    killed(log, disk)
+    log = open_log(directory, InlineSyncer(), SMALL, disk)
+    assert log.topic("g/a").head == head
+    log.close()
