@@ -25,6 +25,8 @@ log = get_logger(__name__)
 
 HOLD_TICK = 0.05
 """Seconds between looks at held-back messages: how much later than `hold_seconds` an orphan may go out."""
+CROWD_TICK = 0.05
+"""Seconds between looks at shards that hold far too many topics: 20,000 a second of each can go."""
 LOOP_PROBE = 0.1
 """Seconds between measurements of the loop's delay."""
 
@@ -88,6 +90,7 @@ class Broker:
         self._tickers = [
             Ticker(self._loop, heartbeat.period, heartbeat.visit),
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
+            Ticker(self._loop, CROWD_TICK, self._let_go_of_crowds),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
             Ticker(self._loop, self.settings.budget_interval, self._keep_budgets),
@@ -141,6 +144,11 @@ class Broker:
         for shard in self.shards:
             if shard.sequencer.holding:
                 shard.sequencer.release_overdue()
+
+    def _let_go_of_crowds(self) -> None:
+        for shard in self.shards:
+            if shard.crowded:
+                shard.let_go(time.time())
 
     def _look_after_shards(self) -> None:
         now = time.time()

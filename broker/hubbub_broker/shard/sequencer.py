@@ -10,7 +10,7 @@ from collections import deque
 from xxhash import xxh3_64_intdigest
 
 from hubbub_broker.config import Settings
-from hubbub_broker.guard import ConversationGuard
+from hubbub_broker.guard import ConversationGuard, Denial
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.codec import decode_broker, encode_value
@@ -108,8 +108,11 @@ class Sequencer:
         if len(line) > topic.policy.max_message:
             self._refuse_large(sink, pub, len(line), topic.policy.max_message)
             return
-        if (pub.parent is not None or pub.headers or topic.watched) and self._denies(publisher, pub, payload, sink):
-            return
+        if pub.parent is not None or pub.headers or topic.watched:
+            denial = self._guard.admit(topic, publisher.name, pub, payload, self._batch.now)
+            if denial is not None:
+                self._refuse_denied(sink, pub, denial)
+                return
         topic.lc = lc
         expires = 0.0 if pub.ttl is None else self._batch.now + pub.ttl
         self._batch.add_durable(topic, line)
@@ -158,9 +161,12 @@ class Sequencer:
                 topic.forget_signal(pub.id)
                 self._refuse_large(sink, pub, len(line), topic.policy.max_message)
                 return
-            if (pub.parent is not None or pub.headers or topic.watched) and self._denies(publisher, pub, payload, sink):
-                topic.forget_signal(pub.id)
-                return
+            if pub.parent is not None or pub.headers or topic.watched:
+                denial = self._guard.admit(topic, publisher.name, pub, payload, self._batch.now)
+                if denial is not None:
+                    topic.forget_signal(pub.id)
+                    self._refuse_denied(sink, pub, denial)
+                    return
             topic.lc = lc
             self._batch.add_signal(topic, line)
             if header_size or pub.ttl is not None:
@@ -232,17 +238,8 @@ class Sequencer:
         message = f"the message takes {size} bytes on the wire; the limit here (max_message) is {limit}"
         self._refuse(sink, pub, ErrorCode.TOO_LARGE, message)
 
-    def _denies(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> bool:
-        """Whether the guard stops a message, whose publisher is told then. What is not stopped has been counted."""
-        topic = publisher.topic
-        memory = topic.memory
-        if memory is None or memory.gone:
-            memory = topic.memory = self._guard.memory_of(topic.name, topic.policy)
-        denial = self._guard.admit(memory, publisher.name, pub, payload, self._batch.now)
-        if denial is None:
-            return False
+    def _refuse_denied(self, sink: Sink, pub: Pub, denial: Denial) -> None:
         self._refuse(sink, pub, denial.code, denial.message, denial.retry_after)
-        return True
 
     def _has_room(self, pub: Pub, sink: Sink) -> bool:
         """The disk is behind: first this connection is read no further, then its messages are refused."""

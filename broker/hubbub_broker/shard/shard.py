@@ -33,6 +33,8 @@ from .topic import Topic
 
 IDLE_SECONDS = 60.0
 """A topic that nobody reads or has published to for this long may be let go from memory."""
+CROWDED_IDLE_SECONDS = 1.0
+"""The same, while there are twice as many as there may be: somebody is making topics up."""
 
 BROKER = "hubbub"
 """Who the broker's own messages are from."""
@@ -86,6 +88,11 @@ class Shard:
         self.guard.ledger.write_again()
         self.sequencer.refuse_held()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether there are so many topics in memory that `let_go` should be called more often than once a second."""
+        return len(self.topics) > 2 * self._topics_in_memory
+
     def let_go(self, now: float, most: int = 1000) -> int:
         """Let idle topics go from memory if there are more than `topics_in_memory`. How many went.
 
@@ -93,11 +100,12 @@ class Shard:
         """
         count = 0
         excess = len(self.topics) - self._topics_in_memory
+        idle = CROWDED_IDLE_SECONDS if self.crowded else IDLE_SECONDS
         for topic in list(islice(self.topics.values(), most)) if excess > 0 else ():
             if count == excess:
                 break
             del self.topics[topic.name]
-            if topic.idle and topic.used < now - IDLE_SECONDS:
+            if topic.idle and topic.used < now - idle:
                 topic.gone = True
                 for cursor in list(topic.live):
                     cursor.detach()
