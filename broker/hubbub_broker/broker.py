@@ -30,6 +30,8 @@ HOLD_TICK = 0.05
 """Seconds between looks at held-back messages: how much later than `hold_seconds` an orphan may go out."""
 CONSUMER_TICK = 0.02
 """Seconds between looks at leases and waits that are over: how much later than their time that is noticed."""
+CROWD_TICK = 0.05
+"""Seconds between looks at shards that hold far too many topics: 20,000 a second of each can go."""
 LOOP_PROBE = 0.1
 """Seconds between measurements of the loop's delay."""
 
@@ -123,6 +125,7 @@ class Broker:
             Ticker(self._loop, heartbeat.period, heartbeat.visit),
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
             Ticker(self._loop, CONSUMER_TICK, self._tick_consumers),
+            Ticker(self._loop, CROWD_TICK, self._let_go_of_crowds),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
             Ticker(self._loop, 1.0, self._refresh_keys),
@@ -193,6 +196,11 @@ class Broker:
     def _tell_receipts(self, agent: str) -> None:
         for consumers in self.consumers:
             consumers.receipts.greeted(agent)
+
+    def _let_go_of_crowds(self) -> None:
+        for shard in self.shards:
+            if shard.crowded:
+                shard.let_go(time.time())
 
     def _look_after_shards(self) -> None:
         now = time.time()
