@@ -1,5 +1,5 @@
-"""Opening: how long a broker takes from being started to being ready, and the memory that it holds then, by what it finds
-in its directory.
+"""Opening: how long a broker takes from being started to being ready, and the memory that it holds then, by what it
+finds in its directory.
 """
 
 from collections.abc import AsyncIterator, Callable

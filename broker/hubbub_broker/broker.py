@@ -7,15 +7,20 @@ import random
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
+from hubbub_broker.access import Access
+from hubbub_broker.bus import Bus
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import ConsumerFigures, Consumers, Latency
+from hubbub_broker.guard import EVENTS_TOPIC, Guard
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
 from hubbub_broker.session import Heartbeat, Sessions
 from hubbub_broker.shard import CatchUp, Shard
 from hubbub_protocol.errors import CloseCode
+from hubbub_protocol.names import group_of
 
 from .ticker import Ticker
 
@@ -34,6 +39,7 @@ class Broker:
 
     Raises:
         LogError: from `Broker(...)`, if the directory is in use, can't be read, or belongs to another configuration.
+        BadKey: from `Broker(...)`, if a file of keys or tokens can't be used.
     """
 
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
@@ -41,6 +47,7 @@ class Broker:
         self.metrics = Metrics()
         self.started = time.time()
         self._loop = loop
+        self.access = Access(settings, self.metrics)
         self._directory = DataDirectory.open(settings.data_dir, shards=settings.shards)
         self._syncer = Syncer(settings.sync_threads)
         self.catch_up = CatchUp(loop, self.metrics)
@@ -65,17 +72,31 @@ class Broker:
             )
             for number in range(self._directory.shards)
         ]
+        self.guard = Guard(settings, self.metrics, loop.time, self._announce, loop.call_soon)
+        for shard in self.shards:
+            shard.guard.report = self.guard.events.report
         self.latency = Latency(settings.latency_series)
         self.consumer_figures = ConsumerFigures()
         self.sessions = Sessions(
-            settings, self.metrics, self.shards, self.shard_of, self.catch_up, loop.time, self.consumers_of
+            settings,
+            self.metrics,
+            self.shards,
+            self.shard_of,
+            self.catch_up,
+            self.guard,
+            self.consumers_of,
+            self.access,
         )
         self.consumers = [
             Consumers(shard, settings, self.metrics, self.consumer_figures, self.latency, self.sessions.tell, loop)
             for shard in self.shards
         ]
         self.sessions.on_agent = self._tell_receipts
+        self.bus = self.sessions.bus = Bus(
+            settings, self.shard_of, self.consumers_of, self.sessions, self._is_here, loop
+        )
         self._tickers: list[Ticker] = []
+        self._commits: set[asyncio.Task[None]] = set()
         self._retention: asyncio.Task[None] | None = None
         self._probe_due = 0.0
         self._closed = False
@@ -87,6 +108,10 @@ class Broker:
     def consumers_of(self, group: str) -> Consumers:
         """The consumers of a group's topics."""
         return self.consumers[self.shard_of(group).number]
+
+    def now(self) -> float:
+        """Seconds since the Unix epoch."""
+        return time.time()
 
     # Life -----------------------------------------------------------------------------------------------------------
 
@@ -100,7 +125,10 @@ class Broker:
             Ticker(self._loop, CONSUMER_TICK, self._tick_consumers),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
+            Ticker(self._loop, 1.0, self._refresh_keys),
+            Ticker(self._loop, self.settings.budget_interval, self._keep_budgets),
         ]
+        self.bus.mail.resume()
         if self.settings.retention_interval:
             self._retention = self._loop.create_task(self._enforce_retention(), name="retention")
 
@@ -123,6 +151,8 @@ class Broker:
             shard.sequencer.release_all()
         await asyncio.gather(*(consumers.flush() for consumers in self.consumers))
         await asyncio.gather(*(shard.batch.settle() for shard in self.shards))
+        self._keep_budgets()
+        await asyncio.gather(*self._commits)
         for session in list(self.sessions.open):
             session.close(CloseCode.SHUTDOWN, "the broker is stopping")
         with suppress(TimeoutError):
@@ -141,8 +171,10 @@ class Broker:
             self._retention.cancel()
             with suppress(asyncio.CancelledError):
                 await self._retention
+        await self.bus.close()
         for consumers in self.consumers:
             consumers.close()
+        await asyncio.gather(*self._commits)
         for shard in self.shards:
             shard.log.close()
         self._syncer.close()
@@ -159,6 +191,9 @@ class Broker:
         for consumers in self.consumers:
             consumers.tick()
 
+    def _is_here(self, agent: str) -> bool:
+        return bool(self.sessions.of(agent))
+
     def _tell_receipts(self, agent: str) -> None:
         for consumers in self.consumers:
             consumers.receipts.greeted(agent)
@@ -167,10 +202,37 @@ class Broker:
         now = time.time()
         for consumers in self.consumers:
             consumers.receipts.age(now)
+        self.bus.mail.age(now)
         for shard in self.shards:
             shard.let_go(now)
             if shard.log.failed is not None and shard.log.recheck():
                 log.info("shard writes again", shard=shard.number)
+
+    def _refresh_keys(self) -> None:
+        """Keys may have been changed: what was known by one that is gone ends."""
+        if not self.access.refresh():
+            return
+        for session in list(self.sessions.open):
+            if session.identity is not None and not self.access.in_force(session.identity):
+                session.close(CloseCode.TOKEN_EXPIRED, "the key of the token is not in force any more")
+
+    def _keep_budgets(self) -> None:
+        for shard in self.shards:
+            if shard.keep_budgets():
+                task = self._loop.create_task(self._commit(shard), name="budgets")
+                self._commits.add(task)
+                task.add_done_callback(self._commits.discard)
+
+    async def _commit(self, shard: Shard) -> None:
+        try:
+            await shard.log.flush()
+        except LogError as error:
+            log.warning("budgets not kept", shard=shard.number, reason=str(error))
+            shard.guard.ledger.write_again()
+
+    def _announce(self, type: str, data: dict[str, Any]) -> None:
+        """Tell operators, on the topic that is theirs."""
+        self.shard_of(group_of(EVENTS_TOPIC)).announce(EVENTS_TOPIC, type, data)
 
     def _probe_loop(self) -> None:
         now = self._loop.time()

@@ -9,14 +9,15 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from hubbub_protocol import DEFAULT_HOST, DEFAULT_PORT
 from hubbub_protocol.errors import BadName
 from hubbub_protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_SECONDS, INFLIGHT_MAX, TTL_SECONDS_MAX
-from hubbub_protocol.names import check_pattern
+from hubbub_protocol.names import check_group, check_pattern
 
 from .policy import ANY_TOPIC, Policies, TopicPolicy
 from .quantity import format_size, parse_duration
@@ -24,6 +25,8 @@ from .setting import Table, setting
 
 KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
 DAY = 86_400.0
+SECRET_CHARS_MIN = 32
+"""Characters of `token_secret`: as many bytes as its hash has."""
 YEARS = 3650 * DAY
 
 
@@ -65,6 +68,79 @@ class PolicyRule(Table):
         most=TTL_SECONDS_MAX,
         off="no limit",
     )
+    max_depth: int | None = setting(
+        None,
+        "Longest chain of messages of which each was caused by the one before it; a longer one is refused (loop).",
+        least=1,
+        most=1_000_000,
+        off="no limit",
+    )
+    pingpong_messages: int | None = setting(
+        None,
+        "Messages that two agents may exchange in one chain within pingpong_window before they are slowed.",
+        least=2,
+        most=1_000_000,
+        off="no limit",
+    )
+    pingpong_window: float | None = setting(
+        None, "The window of pingpong_messages. As long a silence ends the matter.", unit="s", least=0.1, most=DAY
+    )
+    pingpong_stop: int | None = setting(
+        None, "How many more are let by, slowed, before the chain is stopped (loop).", least=0, most=1_000_000
+    )
+    pingpong_gap: float | None = setting(
+        None,
+        "A message without parent that follows another agent's within this time counts as an answer to it.",
+        unit="s",
+        least=0.001,
+        most=3600,
+        off="only a parent counts",
+    )
+    echo_messages: int | None = setting(
+        None,
+        "How often the same content may come round within echo_window, deeper in its chain, before it is slowed.",
+        least=2,
+        most=1_000_000,
+        off="no limit",
+    )
+    echo_window: float | None = setting(
+        None, "The window of echo_messages and of repeat_messages.", unit="s", least=0.1, most=DAY
+    )
+    echo_stop: int | None = setting(
+        None, "How many more are let by, slowed, before the content is stopped (loop).", least=0, most=1_000_000
+    )
+    repeat_messages: int | None = setting(
+        None,
+        "How often the same content may be published within echo_window, by whomever, before it is slowed.",
+        least=1,
+        most=1_000_000,
+        off="no limit",
+    )
+    sender_rate: float | None = setting(
+        None,
+        "Messages that one sender may publish to one topic in the long run.",
+        unit="per second",
+        least=0.001,
+        most=1e9,
+        off="no limit",
+    )
+    sender_burst: int | None = setting(
+        None, "Messages that one sender may publish to one topic at once.", least=1, most=1_000_000_000
+    )
+    budget_messages: int | None = setting(
+        None, "Messages of one conversation in all.", least=1, most=2**53, off="no budget", unit="messages"
+    )
+    budget_bytes: int | None = setting(
+        None, "Data of one conversation in all.", unit="bytes", least=1, most=1024 * TIB, off="no budget"
+    )
+    budget_cost: float | None = setting(
+        None,
+        "Sum of the header cost over one conversation, in whatever unit its agents mean.",
+        unit="of cost",
+        least=1e-6,
+        most=1e15,
+        off="no budget",
+    )
 
     @field_validator("pattern")
     @classmethod
@@ -97,10 +173,43 @@ class Settings(Table):
         False,
         "Listen beyond loopback although authentication is off: whoever reaches the port can read and publish all.",
     )
+    tls_certificate: Path | None = setting(
+        None, "Certificate chain in PEM form, for TLS. Read again when it changes.", unit="a file"
+    )
+    tls_key: Path | None = setting(
+        None, "Private key of the certificate, in PEM form. Read again when it changes.", unit="a file"
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        (),
+        "Whose pages browsers may let speak to the broker, besides those of this machine; `*` is everyone's.",
+        unit="a list of origins such as https://app.example.org, in the environment with spaces between",
+    )
     data_dir: Path = setting(Path("./hubbub-data"), "Directory of the log. Made when missing.", unit="a directory")
     shards: int = setting(
         16, "Number of shards. Fixed when the data directory is made; a group belongs to one shard.", least=1, most=4096
     )
+
+    # Who may do what
+    bus_token: SecretStr = setting(
+        SecretStr(""), "Shared token: whoever shows it is whom it says.", unit="text without spaces", secret=True
+    )
+    bus_token_file: Path | None = setting(
+        None, "File of shared tokens, one a line. Read again when it changes.", unit="a file"
+    )
+    bus_token_admin: bool = setting(False, "Whether whoever shows a shared token is an operator too.")
+    token_keys: Path | None = setting(
+        None,
+        "Keys of signed tokens: a key file (JWK, JWKS, PEM, secret), or a directory of them. Read again on change.",
+        unit="a file or directory",
+    )
+    token_secret: SecretStr = setting(
+        SecretStr(""), "A key of signed tokens as a text (HS256).", unit="32 characters or more", secret=True
+    )
+    token_audience: str = setting("", "What the `aud` of signed tokens has to name; empty: it does not matter.")
+    token_leeway: float = setting(
+        5.0, "How far the clock of whoever signs tokens may differ.", unit="s", least=0.001, most=600, off="not at all"
+    )
+    max_token_bytes: int = setting(8 * KIB, "Longest token that is looked at.", unit="bytes", least=256, most=64 * KIB)
 
     # What it says
     log_format: Literal["auto", "json", "text"] = setting(
@@ -118,6 +227,23 @@ class Settings(Table):
     hello_timeout: float = setting(
         10.0, "How long a new connection may take to say hello.", unit="s", least=0.01, most=300
     )
+    handshake_seconds: float = setting(
+        10.0,
+        "How long a new connection may take for TLS, and again until its first request is read.",
+        unit="s",
+        least=0.01,
+        most=300,
+    )
+    max_header_bytes: int = setting(
+        32 * KIB, "Largest head of an HTTP request: its address and headers.", unit="bytes", least=1 * KIB, most=MIB
+    )
+    max_connections_per_address: int = setting(
+        10_000,
+        "Connections from one IP address at a time, of HTTP and WebSocket together.",
+        least=1,
+        most=10_000_000,
+        off="no limit",
+    )
     max_frame: int = setting(
         FRAME_BYTES_MAX, "Largest frame and HTTP request body.", unit="bytes", least=4 * KIB, most=GIB
     )
@@ -126,6 +252,18 @@ class Settings(Table):
     max_inflight: int = setting(
         INFLIGHT_MAX, "Publishes of one connection that have no answer yet.", least=1, most=10_000_000
     )
+    write_buffer: int = setting(
+        256 * KIB,
+        "What a connection's socket may hold unsent before its cursors stay behind and catch up from the log.",
+        unit="bytes",
+        least=4 * KIB,
+        most=GIB,
+    )
+    slow_timeout: float = setting(
+        600.0, "A reader that takes nothing for so long is closed (4008).", unit="s", least=0.01, most=DAY, off="never"
+    )
+
+    # The guard
     publish_rate: float = setting(
         0.0,
         "Publishes that an agent may make in the long run.",
@@ -137,15 +275,70 @@ class Settings(Table):
     publish_burst: int = setting(
         1000, "Publishes that an agent may make at once, above publish_rate.", least=1, most=1_000_000_000
     )
-    write_buffer: int = setting(
-        256 * KIB,
-        "What a connection's socket may hold unsent before its cursors stay behind and catch up from the log.",
-        unit="bytes",
-        least=4 * KIB,
-        most=GIB,
+    publish_bytes_rate: float = setting(
+        0.0,
+        "Bytes of data that an agent may publish in the long run.",
+        unit="per second",
+        least=1,
+        most=1e15,
+        off="no limit",
     )
-    slow_timeout: float = setting(
-        600.0, "A reader that takes nothing for so long is closed (4008).", unit="s", least=0.01, most=DAY, off="never"
+    group_publish_rate: float = setting(
+        0.0,
+        "Publishes that all agents together may make to the topics of one group in the long run.",
+        unit="per second",
+        least=0.001,
+        most=1e9,
+        off="no limit",
+    )
+    group_bytes_rate: float = setting(
+        0.0,
+        "Bytes of data that all agents together may publish to the topics of one group in the long run.",
+        unit="per second",
+        least=1,
+        most=1e15,
+        off="no limit",
+    )
+    send_rate: float = setting(
+        0.0,
+        "Messages that an agent may send to inboxes in the long run.",
+        unit="per second",
+        least=0.001,
+        most=1e9,
+        off="no limit",
+    )
+    broadcast_rate: int = setting(
+        10, "Messages to all that an agent may send in any minute.", least=1, most=10_000, off="no limit"
+    )
+    burst_seconds: float = setting(
+        10.0,
+        "How much of publish_bytes_rate, send_rate and groups' rates may be used at once, in seconds of that rate.",
+        unit="s",
+        least=0.001,
+        most=3600,
+    )
+    rate_entries: int = setting(
+        10_000, "Agents, and groups, whose rates are remembered; the least recently used go.", least=1, most=100_000_000
+    )
+    chain_topics: int = setting(
+        1000, "Conversations of each shard in which causes are remembered.", least=1, most=100_000_000
+    )
+    chain_ids: int = setting(
+        256, "Messages of one conversation whose place in a chain is remembered.", least=1, most=10_000_000
+    )
+    budget_interval: float = setting(
+        1.0, "How often what conversations have used is written to the log.", unit="s", least=0.01, most=3600
+    )
+    event_interval: float = setting(
+        60.0,
+        "How often the same trouble (rule, topic, sender) is told again on _hubbub/events.",
+        unit="s",
+        least=0.001,
+        most=DAY,
+        off="each time",
+    )
+    event_rate: int = setting(
+        60, "Events that the guard publishes on _hubbub/events in a minute.", least=1, most=1_000_000, off="none"
     )
 
     # Topics
@@ -171,7 +364,7 @@ class Settings(Table):
         most=30 * DAY,
     )
     dedup_entries: int = setting(
-        200_000, "Ids that each shard remembers for dedup, about 100 bytes of memory each.", least=1, most=100_000_000
+        200_000, "Ids that each shard remembers for dedup, about 130 bytes of memory each.", least=1, most=100_000_000
     )
     policy: tuple[PolicyRule, ...] = Field(
         default=(),
@@ -224,6 +417,18 @@ class Settings(Table):
     latency_series: int = setting(
         1000, "Consumers and agents whose latencies are told apart in the metrics.", least=1, most=1_000_000
     )
+
+    # The simple bus
+    default_group: str = Field(
+        default="agents",
+        description="Group of an agent that names none when it is first heard of: where its inbox is.",
+        json_schema_extra={"unit": "a group"},
+    )
+    max_agents: int = setting(100_000, "Agents that may be registered.", least=1, most=100_000_000)
+    max_wait: float = setting(
+        60.0, "How long a request may wait for mail (`wait`).", unit="s", least=0.1, most=3600, off="not at all"
+    )
+    max_streams: int = setting(1000, "Event streams over HTTP at a time.", least=1, most=1_000_000)
 
     # The log
     pending_soft: int = setting(
@@ -302,12 +507,54 @@ class Settings(Table):
             rules.append(last)
         return Policies([*(rule.over(base, self.max_frame) for rule in rules), base])
 
+    @property
+    def authenticates(self) -> bool:
+        """Whether anybody has to show who it is: whether there is any key."""
+        return bool(self.bus_token or self.bus_token_file or self.token_keys or self.token_secret)
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        return value.replace(",", " ").split() if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _each_origin(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != "*" and (not parts.scheme or not parts.netloc or parts.path or parts.query or parts.fragment):
+                raise ValueError("not an origin")
+        return value
+
+    @field_validator("bus_token")
+    @classmethod
+    def _bus_token(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if not text.isprintable() or " " in text or not text.isascii():
+            raise ValueError("not a token")
+        return value
+
+    @field_validator("token_secret")
+    @classmethod
+    def _token_secret(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < SECRET_CHARS_MIN:
+            raise ValueError("too short")
+        return value
+
     @field_validator("host")
     @classmethod
     def _host(cls, value: str) -> str:
         if not value or value != value.strip() or "/" in value:
             raise ValueError("not a host")
         return value
+
+    @field_validator("default_group")
+    @classmethod
+    def _default_group(cls, value: str) -> str:
+        try:
+            return check_group(value)
+        except BadName as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("backoff")
     @classmethod
@@ -335,8 +582,12 @@ class Settings(Table):
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         if self.pending_soft > self.pending_hard:
             yield "pending_soft", f"must be at most pending_hard, which is {format_size(self.pending_hard)}"
-        if not self.insecure and not is_loopback(self.host):
+        if not self.insecure and not self.authenticates and not is_loopback(self.host):
             yield "host", _OPEN_HOST
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            names = ("tls_certificate", "tls_key")
+            given, missing = names if self.tls_key is None else names[::-1]
+            yield given, f"takes {missing} with it"
         seen: set[str] = set()
         for number, rule in enumerate(self.policy, 1):
             if {rule.pattern, ANY_TOPIC} & seen:
@@ -349,6 +600,7 @@ class Settings(Table):
 
 _OPEN_HOST = (
     "authentication is off, so the broker listens on loopback only (127.0.0.1, ::1 or localhost); "
+    "set bus_token or token_keys to turn it on, or "
     "insecure = true lets it listen elsewhere, open to whoever reaches it"
 )
 _NEVER_REACHED = "{!r} is never reached: an earlier rule has this pattern, or `**`, and the first match wins"

@@ -7,21 +7,23 @@ from collections.abc import Sequence
 from time import time
 
 from hubbub_broker.consumers import ConsumerCollector
+from hubbub_broker.guard import Sums
 from hubbub_broker.http.api import (
-    AgentInfo,
+    BudgetEntry,
     HistoryPage,
     PublishRequest,
     Refused,
     Route,
+    SessionInfo,
     ShardInfo,
     StoredLine,
     TopicEntry,
 )
 from hubbub_broker.log import LogError, ShardLog, TopicLog
 from hubbub_broker.metrics import Exposition
+from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.session import Refusal
-from hubbub_broker.shard import Cursor, Publisher
-from hubbub_protocol.codec import decode_broker
+from hubbub_broker.shard import Answer, Publisher
 from hubbub_protocol.errors import BadName, ErrorCode
 from hubbub_protocol.frames import Err, Ok
 from hubbub_protocol.names import check_agent, check_topic, group_of
@@ -29,31 +31,16 @@ from hubbub_protocol.names import check_agent, check_topic, group_of
 from .broker import Broker
 
 
-class _Answer:
-    """A `Sink` for one publish: its answer settles a future."""
-
-    __slots__ = ("cursors", "future", "writable")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.writable = False
-        self.cursors: dict[str, Cursor] = {}
-        self.future: asyncio.Future[bytes] = loop.create_future()
-
-    def write(self, blob: bytes) -> None:  # noqa: ARG002 - the signature is Sink's
-        raise AssertionError("this sink subscribes to nothing")
-
-    def answer(self, lines: list[bytes]) -> None:
-        self.settle(1, lines)
-
-    def settle(self, count: int, lines: list[bytes]) -> None:  # noqa: ARG002 - the signature is Sink's
-        if not self.future.done():
-            self.future.set_result(lines[0])
-
-    def stop_reading(self) -> None:
-        """An HTTP request is its own backpressure: the client waits for the answer."""
-
-    def resume_reading(self) -> None:
-        """Nothing was stopped."""
+def _budget(topic: str, used: Sums, policy: TopicPolicy) -> BudgetEntry:
+    return BudgetEntry(
+        topic,
+        used.messages,
+        used.bytes,
+        used.cost,
+        policy.budget_messages,
+        policy.budget_bytes,
+        policy.budget_cost,
+    )
 
 
 class Door:
@@ -62,6 +49,7 @@ class Door:
     def __init__(self, broker: Broker) -> None:
         self.settings = broker.settings
         self.metrics = broker.metrics
+        self.access = broker.access
         self._broker = broker
         self._exposition = Exposition(broker, ConsumerCollector(broker.consumer_figures, broker.latency))
         self._waiting = 0
@@ -71,7 +59,7 @@ class Door:
         answers = [self._publish_one(agent, request) for request in requests]
         self._waiting += len(answers)
         try:
-            return [answer if isinstance(answer, Err) else await self._answered(answer) for answer in answers]
+            return [answer if isinstance(answer, Err) else await answer.wait() for answer in answers]
         finally:
             self._waiting -= len(answers)
 
@@ -119,11 +107,13 @@ class Door:
         ]
         return sorted(found, key=lambda entry: entry.topic)[:limit]
 
-    def agents(self) -> Sequence[AgentInfo]:
+    def sessions(self) -> Sequence[SessionInfo]:
         """Who is connected."""
         return sorted(
             (
-                AgentInfo(session.agent, session.id, session.since, session.address, session.subscriptions)
+                SessionInfo(
+                    session.agent, session.id, session.since, session.address, session.subscriptions, session.groups
+                )
                 for session in self._broker.sessions.open
                 if session.agent is not None
             ),
@@ -148,6 +138,16 @@ class Door:
         """Where a group lives: here, as long as one process owns every shard."""
         return Route(self._broker.shard_of(group).number)
 
+    def budget(self, topic: str) -> BudgetEntry:
+        """What a conversation has used."""
+        shard = self._broker.shard_of(group_of(topic))
+        return _budget(topic, shard.guard.ledger.of(topic), self._broker.policies.of(topic))
+
+    def reset_budget(self, topic: str) -> BudgetEntry:
+        """Let it begin again at nothing."""
+        shard = self._broker.shard_of(group_of(topic))
+        return _budget(topic, shard.guard.ledger.reset(topic), self._broker.policies.of(topic))
+
     def ready(self) -> Err | None:
         """Whether publishes are taken."""
         if self._broker.sessions.draining:
@@ -162,21 +162,21 @@ class Door:
         """The metrics now."""
         return self._exposition.render(accept)
 
-    def _publish_one(self, agent: str, request: PublishRequest) -> Err | _Answer:
+    def _publish_one(self, agent: str, request: PublishRequest) -> Err | Answer:
         pub = request.pub
         try:
             check_agent(agent)
             if self._waiting >= self.settings.max_inflight:
                 limit = self.settings.max_inflight
                 raise Refusal(ErrorCode.OVERLOADED, f"{limit} publishes over HTTP wait, the limit (max_inflight)", 0.1)
-            self._broker.sessions.admit(agent, pub)
+            self._broker.sessions.admit(agent, pub, request.payload)
             shard, topic = self._broker.sessions.open_topic(pub.topic)
         except BadName as error:
             refusal = Refusal(ErrorCode.BAD_REQUEST, str(error))
         except Refusal as raised:
             refusal = raised
         else:
-            answer = _Answer(asyncio.get_running_loop())
+            answer = Answer(asyncio.get_running_loop())
             try:
                 shard.publish(Publisher(agent, None, topic), pub, request.payload, answer)
             except LogError as error:
@@ -192,11 +192,6 @@ class Door:
             topic=pub.topic,
             retry_after=refusal.retry_after,
         )
-
-    async def _answered(self, answer: _Answer) -> Ok | Err:
-        frame = decode_broker(await answer.future)
-        assert isinstance(frame, (Ok, Err))
-        return frame
 
     async def _warmed(self, log: ShardLog, place: TopicLog, next: int, upto: int, max_bytes: int) -> None:
         """Wait until what is read next is in memory: the disk must not hold up the loop."""

@@ -15,3 +15,9 @@ class StateKind(IntEnum):
     """Where a consumer stands in a topic. Key: name, NUL, topic."""
     RECEIPT = 3
     """What became of a tracked message. Key: publisher, NUL, id, NUL, topic, NUL, consumer."""
+    AGENT = 4
+    """A registered agent. Key: its name."""
+    BROADCAST = 5
+    """A mail to ALL, under way or done. Key: sender, NUL, id."""
+    BUDGET = 16
+    """What a conversation has used of its budget. Key: its topic."""

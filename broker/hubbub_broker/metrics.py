@@ -65,6 +65,7 @@ class Metrics:
     """
 
     __slots__ = (
+        "access_denied",
         "bytes_in",
         "bytes_out",
         "catch_up_chunks",
@@ -78,6 +79,9 @@ class Metrics:
         "flush_sizes",
         "frames_in",
         "gaps",
+        "guard_events",
+        "guard_events_left_out",
+        "guard_refusals",
         "held",
         "hold_orphaned",
         "hold_released",
@@ -91,15 +95,21 @@ class Metrics:
         "publishes_refused",
         "reads_cold",
         "requests_refused",
+        "tokens_refused",
     )
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915 - one statement a count
         self.connections_opened = 0
         """WebSocket connections that were accepted."""
         self.connections_closed: dict[int, int] = {}
         """Connections that ended, by close code; 1006 where the socket just went."""
         self.connections_refused: dict[str, int] = {}
         """Connections that were turned away in the handshake or at hello, by reason."""
+
+        self.tokens_refused: dict[str, int] = {}
+        """Credentials that were not taken, by reason; `missing` where none was shown."""
+        self.access_denied: dict[str, int] = {}
+        """What was asked for by those who may not, by operation."""
 
         self.publishes_durable = 0
         """Messages that went to the log, orphans included, duplicates not."""
@@ -115,6 +125,13 @@ class Metrics:
         """Other requests answered `err`, by error code or a finer reason."""
         self.paused_publishers = 0
         """Times that a connection was read no further because a shard's log was behind."""
+
+        self.guard_refusals: dict[str, int] = {}
+        """Messages and requests that a rule of the guard stopped or slowed, by rule (also counted as refused)."""
+        self.guard_events = 0
+        """Events told to operators."""
+        self.guard_events_left_out = 0
+        """Denials that no event of their own was told of."""
 
         self.held = 0
         """Messages held back because their parent had not come."""
@@ -168,6 +185,10 @@ class Metrics:
     def count_close(self, code: int) -> None:
         """A connection ended."""
         self.connections_closed[code] = self.connections_closed.get(code, 0) + 1
+
+    def count_guard(self, rule: str) -> None:
+        """A rule of the guard said no."""
+        self.guard_refusals[rule] = self.guard_refusals.get(rule, 0) + 1
 
     def count_gap(self, reason: str) -> None:
         """A `gap` was sent."""
@@ -312,6 +333,8 @@ def _connection_families(metrics: Metrics) -> Iterator[Metric]:
     yield _by(
         "hubbub_connections_refused", "Connections turned away, by reason.", "reason", metrics.connections_refused
     )
+    yield _by("hubbub_tokens_refused", "Credentials that were not taken, by reason.", "reason", metrics.tokens_refused)
+    yield _by("hubbub_access_denied", "What was denied to those who asked.", "operation", metrics.access_denied)
     yield _counter("hubbub_received_bytes", "Bytes read from WebSocket connections.", metrics.bytes_in)
     yield _counter("hubbub_sent_bytes", "Bytes of messages handed to subscribers' sockets.", metrics.bytes_out)
     yield _counter("hubbub_received_frames", "WebSocket data frames read.", metrics.frames_in)
@@ -340,6 +363,13 @@ def _message_families(metrics: Metrics) -> Iterator[Metric]:
     )
     yield _by("hubbub_publishes_refused", "Publishes refused, by reason.", "reason", metrics.publishes_refused)
     yield _by("hubbub_requests_refused", "Other requests refused, by reason.", "reason", metrics.requests_refused)
+    yield _by("hubbub_guard_refusals", "Refusals of the guard, by rule.", "rule", metrics.guard_refusals)
+    yield _by(
+        "hubbub_guard_events",
+        "Refusals of the guard, by whether operators were told in an event of its own.",
+        "outcome",
+        {"told": metrics.guard_events, "left_out": metrics.guard_events_left_out},
+    )
     yield _counter(
         "hubbub_publishers_paused", "Times that a connection was read no further.", metrics.paused_publishers
     )

@@ -4,8 +4,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
-from hubbub_broker.http import AgentInfo, HistoryPage, PublishRequest, Refused, Route, ShardInfo, StoredLine, TopicEntry
+from hubbub_broker.http import (
+    BudgetEntry,
+    HistoryPage,
+    PublishRequest,
+    Refused,
+    Route,
+    SessionInfo,
+    ShardInfo,
+    StoredLine,
+    TopicEntry,
+)
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import BadName, ErrorCode
@@ -19,10 +30,11 @@ class HttpBroker:
     def __init__(self, **settings: object) -> None:
         self.settings = Settings.model_validate({"data_dir": Path("unused"), **settings})
         self.metrics = Metrics()
+        self.access = Access(self.settings, self.metrics)
         self.published: list[tuple[str, PublishRequest]] = []
         self.lines: dict[str, list[StoredLine]] = {}
         self.refusals: dict[str, Err] = {}
-        self.connected: list[AgentInfo] = []
+        self.connected: list[SessionInfo] = []
         self.not_ready: Err | None = None
         self.history_asked: list[tuple[str, int, int, int]] = []
         self.topics_asked: list[tuple[str, str, int]] = []
@@ -73,7 +85,7 @@ class HttpBroker:
         names = sorted(name for name in self.lines if name.startswith(prefix) and name > after)
         return [TopicEntry(name, len(self.lines[name]), 1, 1.5, 100) for name in names[:limit]]
 
-    def agents(self) -> list[AgentInfo]:
+    def sessions(self) -> list[SessionInfo]:
         return self.connected
 
     def shards(self) -> list[ShardInfo]:
@@ -81,6 +93,12 @@ class HttpBroker:
 
     def route(self, group: str) -> Route:
         return Route(7, "ws://elsewhere:1/v1/ws") if group == "far" else Route(3)
+
+    def budget(self, topic: str) -> BudgetEntry:
+        return BudgetEntry(topic, len(self.lines.get(topic, ())), 0, 0.0, 10, 0, 0.0)
+
+    def reset_budget(self, topic: str) -> BudgetEntry:
+        return self.budget(topic)
 
     def ready(self) -> Err | None:
         return self.not_ready

@@ -10,6 +10,7 @@ what the disk would still have if the power went now.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,6 +36,8 @@ class Publish:
     answer: Line | None = None
     before: Publish | None = None
     """The numbered one of the same writer that was taken before this one."""
+    unheard: bool = False
+    """It may have been refused after its client had left."""
     gone: bool = False
     """Nobody was told of it before the power went, and it was not there after."""
 
@@ -97,6 +100,14 @@ def _counts(other: Publish) -> bool:
     return other.answer is None or "seq" in other.answer
 
 
+def _is_uncertain(other: Publish) -> bool:
+    """Whether nobody can tell if a publish of the same id is a repeat of this one.
+
+    It may have been refused unheard; or it may be there, and past its time, so that after a crash nobody hears of it.
+    """
+    return "ttl" in other.line if other.gone else other.unheard
+
+
 class World:
     """The truth so far. Every method that hears something raises AssertionError if that must not be."""
 
@@ -116,13 +127,17 @@ class World:
         self.lossy: set[str] = set()
         """Topics of which a failed batch may have taken signals along."""
         self.unsure: set[Writer] = set()
-        """Writers who can't know their count: they left before they heard that storage failed."""
+        """Writers who can't know their count: they left before they heard of a refusal."""
         self.expired: list[tuple[str, int, int, float]] = []
         self._by_key: dict[Key, list[Publish]] = defaultdict(list)
         self._heard: dict[str, set[str]] = defaultdict(set)
         """Ids that the witness has heard, also of messages that were never stored."""
         self._last_n: dict[Writer, int] = {}
+        self._counted: dict[Writer, list[Publish]] = {}
+        """What waited in its place for a while, at most until the end of the frame just sent, and was refused then: too
+        large, or behind such a one. What came meanwhile was judged by its `n`."""
         self._replaying = False
+        self._policies = site.settings.policies()
 
     # What clients do ------------------------------------------------------------------------------------------------
 
@@ -170,34 +185,50 @@ class World:
             self.publishes[rid] = publish
             self._by_key[publish.key].append(publish)
             sent.append(publish)
+        tips = {publish.writer: self.taken.get(publish.writer) for publish in sent}
         peer.send(*(publish.line for publish in sent))
         if self.site.disk.dead:
             return
+        self._note_unheard_refusals()
+        self._counted = {writer: [tip] for writer, tip in tips.items() if tip is not None and tip.refused}
         for publish in sent:
             others = self._by_key[publish.key]
             others = others[: others.index(publish)]
-            if any(other.gone and "ttl" in other.line for other in others):
-                # It may be there, past its time, so that nobody heard of it: whether this is a repeat is not known.
+            if publish.known_seq is None and any(map(_is_uncertain, others)):
                 self.unsure.add(publish.writer)
             repeat = publish.known_seq is not None or any(map(_counts, others))
             if publish.line.get("n") is not None and not repeat:
                 self._judge_number(publish)
 
+    def _note_unheard_refusals(self) -> None:
+        """A message that waits is found too large when its time comes, which may be after its client has left."""
+        for publish in self._left_behind():
+            if len(publish.content) > self._max_message(publish.line["topic"]):
+                self._refused_unheard(publish)
+
+    def _refused_unheard(self, publish: Publish) -> None:
+        publish.unheard = True
+        self.unsure.add(publish.writer)
+
+    def _max_message(self, topic: str) -> int:
+        return self._policies.of(topic).max_message
+
     def _judge_number(self, publish: Publish) -> None:
         """The first that is not a repeat: is it in its order?"""
-        n, writer = publish.line["n"], publish.writer
+        n, writer, answer = publish.line["n"], publish.writer, publish.answer
         last = self.taken.get(writer)
-        expected = 1 if last is None else last.line["n"] + 1
-        answer = publish.answer
-        if answer is not None and answer["op"] == "err" and answer["code"] == "order":
-            assert writer in self.unsure or (n not in (1, expected) and answer["expect"] == expected), (
-                answer,
-                expected,
-            )
-        elif not publish.refused:
-            assert writer in self.unsure or n in (1, expected), (publish, expected)
-            publish.before = last
+        places = {1 if each is None else each.line["n"] + 1: each for each in (last, *self._counted.get(writer, []))}
+        if not publish.refused:
+            assert writer in self.unsure or n == 1 or n in places, (publish, places)
+            publish.before = places.get(n, last)
             self.taken[writer] = publish
+            return
+        assert answer is not None
+        if answer["code"] == "order":
+            assert writer in self.unsure or (n not in (1, answer["expect"]) and answer["expect"] in places), (answer, n)
+        if answer["code"] in ("order", "too_large") and n in places:
+            publish.before = places[n]
+            self._counted.setdefault(writer, []).append(publish)
 
     def subscribe(self, ear: Ear, name: str, start: Any) -> None:
         """Subscribe."""
@@ -219,9 +250,8 @@ class World:
         A topic that is not durable has none in a batch.
         """
         self.lossy.update(topic for topic in self.heads() if not topic.startswith("quick/"))
-        for publish in self.publishes.values():
-            if publish.answer is None and not publish.gone and publish.peer not in self.ears:
-                self.unsure.add(publish.writer)
+        for publish in self._left_behind():
+            self._refused_unheard(publish)
 
     # What they hear -------------------------------------------------------------------------------------------------
 
@@ -246,6 +276,7 @@ class World:
         topic = line["topic"]
         who = ear.peer.agent
         place = self._place(ear, topic)
+        assert len(raw) <= self._max_message(topic), f"too large: {line}"
         published = [p for p in self._by_key[line["from"], topic, line["id"]] if p.content == content_of(line)]
         assert published, f"nobody published {line}"
         ttl = published[-1].line.get("ttl")
@@ -374,6 +405,8 @@ class World:
         assert code in ("order", "overloaded", "read_only", "too_large"), line
         if code in ("overloaded", "read_only"):
             assert line["retry_after"] > 0
+        if code == "too_large":
+            assert len(publish.content) > self._max_message(line["topic"]), line
         if code == "read_only":
             assert self.site.shard.log.failed is not None
         last = self.taken.get(publish.writer)
@@ -453,6 +486,12 @@ class World:
                     return None
                 return min((seq for seq, (line, _) in known.items() if line["ts"] >= since), default=delivered + 1)
         raise AssertionError(start)
+
+    def _left_behind(self) -> Iterator[Publish]:
+        """Publishes without an answer whose clients have left."""
+        for publish in self.publishes.values():
+            if publish.answer is None and not publish.gone and publish.peer not in self.ears:
+                yield publish
 
     # At rest ----------------------------------------------------------------------------------------------------------
 

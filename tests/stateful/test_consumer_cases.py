@@ -57,6 +57,10 @@ def answer(peer: Peer, rid: Any) -> Line:
     return next(line for line in peer.take() if line.get("rid") == rid)
 
 
+def read_only(site: ShardSite) -> bool:
+    return site.shard.log.failed is not None
+
+
 # Coming and going -----------------------------------------------------------------------------------------------------
 
 
@@ -319,11 +323,11 @@ def test_positions_are_written_when_a_full_disk_has_room_again(open_site: Open) 
     site.disk.fail("write", errno.ENOSPC)
     site.tick(1.0)
     site.settle()
-    assert site.shard.log.failed is not None
+    assert read_only(site)
     for _ in range(3):
         site.tick(1.0)
         site.settle()
-    assert site.shard.log.failed is None
+    assert not read_only(site)
     site.crash()
     site.reopen()
     bob = site.connect("bob")

@@ -142,7 +142,7 @@ class ConsumerMachine(RuleBasedStateMachine):
 
 
 TestConsumerMachine = ConsumerMachine.TestCase
-TestConsumerMachine.settings = settings(max_examples=40, stateful_step_count=40)
+TestConsumerMachine.settings = settings(max_examples=100, stateful_step_count=40)
 TestConsumerMachine = pytest.mark.timeout(300)(TestConsumerMachine)
 
 

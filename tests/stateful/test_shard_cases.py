@@ -225,6 +225,33 @@ def test_what_waits_behind_a_message_that_is_refused_after_all_does_not_go_witho
     assert ids(ann) == ["one", "late", "one again"]
 
 
+def test_a_held_message_that_is_refused_is_refused_to_every_request_that_it_was_sent_with(open_site: Open) -> None:
+    site = open_site(policy=[{"pattern": "g/*", "max_message": 400}], hold_seconds=5)
+    joe = site.connect("joe")
+    for _ in range(2):
+        joe.send(pub("g/a", "one", n=1, parent="never", headers={"much": "x" * 400}))
+    site.tick(5.0)
+    site.settle()
+    assert [line["code"] for line in joe.take() if line["op"] == "err"] == ["too_large", "too_large"]
+    assert not site.shard.sequencer.holding
+
+
+def test_a_signal_that_is_refused_is_not_remembered(open_site: Open) -> None:
+    site = open_site(policy=[{"pattern": "g/*", "max_message": 400}])
+    joe, ann = site.connect("joe"), site.connect("ann")
+    ann.request("sub", topic="g/a")
+    for _ in range(2):
+        joe.send(pub("g/a", "large", ephemeral=True, headers={"much": "x" * 400}))
+        site.settle()
+        assert answers(joe) == {"large": "too_large"}
+    joe.send(pub("g/a", "child", parent="large"))
+    site.settle()
+    assert answers(joe) == {}  # its parent has not been here
+    joe.send(pub("g/a", "large", ephemeral=True))
+    site.settle()
+    assert ids(ann) == ["large", "child"]
+
+
 def test_a_signal_that_waits_has_no_place_in_its_publisher_s_count(open_site: Open) -> None:
     site = open_site()
     joe, ann = site.connect("joe"), site.connect("ann")

@@ -109,22 +109,71 @@ max_bytes = "1GiB"
 """
 
 _SECTIONS = {
-    "Where it listens and where it keeps things": ("host", "port", "insecure", "data_dir", "shards"),
+    "Where it listens and where it keeps things": (
+        "host",
+        "port",
+        "insecure",
+        "tls_certificate",
+        "tls_key",
+        "allowed_origins",
+        "data_dir",
+        "shards",
+    ),
+    "Who may do what": (
+        "bus_token",
+        "bus_token_file",
+        "bus_token_admin",
+        "token_keys",
+        "token_secret",
+        "token_audience",
+        "token_leeway",
+        "max_token_bytes",
+    ),
     "What it says": ("log_format", "log_level"),
     "Connections": (
         "heartbeat",
         "heartbeat_misses",
+        "handshake_seconds",
+        "max_header_bytes",
+        "max_connections_per_address",
         "hello_timeout",
         "max_frame",
         "max_connections",
         "max_subscriptions",
         "max_inflight",
-        "publish_rate",
-        "publish_burst",
         "write_buffer",
         "slow_timeout",
     ),
+    "The guard": (
+        "publish_rate",
+        "publish_burst",
+        "publish_bytes_rate",
+        "group_publish_rate",
+        "group_bytes_rate",
+        "send_rate",
+        "broadcast_rate",
+        "burst_seconds",
+        "rate_entries",
+        "chain_topics",
+        "chain_ids",
+        "budget_interval",
+        "event_interval",
+        "event_rate",
+    ),
     "Topics": ("hold_seconds", "hold_messages", "topics_in_memory", "dedup_window", "dedup_entries", "policy"),
+    "Consumers": (
+        "ack_wait",
+        "max_unacked",
+        "max_deliver",
+        "backoff",
+        "consumer_window",
+        "max_consumers",
+        "position_interval",
+        "receipt_window",
+        "receipts_kept",
+        "latency_series",
+    ),
+    "The simple bus": ("default_group", "max_agents", "max_wait", "max_streams"),
     "The log": (
         "pending_soft",
         "pending_hard",
@@ -146,6 +195,8 @@ rule if that one's pattern is `**`, and otherwise from the default. In the envir
 
 Retention drops whole segments of the log, so a limit says what is kept at least; a reader who asks for what is gone
 gets a `gap`.
+
+What `max_depth` and the settings after it do is told in docs/guard.md.
 """
 
 

@@ -10,7 +10,7 @@ latency      who is how fast
 """
 
 from .confirm import Confirm
-from .consumer import Consumer
+from .consumer import EXPIRED, Consumer
 from .consumers import Consumers, Wish
 from .latency import Latency, Pace, Work
 from .member import Member
@@ -19,6 +19,7 @@ from .place import Place
 from .terms import Terms
 
 __all__ = [
+    "EXPIRED",
     "Confirm",
     "Consumer",
     "ConsumerCollector",

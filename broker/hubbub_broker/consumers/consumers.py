@@ -113,7 +113,7 @@ class Consumers:
             except _UNREADABLE as error:
                 log.warning("consumer unreadable", shard=shard.number, reason=str(error))
         shard.readers.followers_of = self._followers_of
-        shard.batch.ledger = self
+        shard.batch.ledgers.append(self)
 
     # Who there is ---------------------------------------------------------------------------------------------------
 
@@ -415,6 +415,19 @@ class Consumers:
 
     # Settling -------------------------------------------------------------------------------------------------------
 
+    def ensure(self, topic: str, name: str) -> Consumer:
+        """The consumer of one topic, made if need be: it then begins with the first message that there is.
+
+        Raises:
+            Refusal: it can't be made.
+        """
+        found = self.get(topic, name)
+        if found is not None:
+            return found
+        consumer = self._make(Wish(topic, name, Start(all=True), 0, 0, None, None, exclusive=False, ordered=None))
+        self._want()
+        return consumer
+
     def find(self, topic: str, name: str) -> Place:
         """The place that a request names.
 
@@ -540,6 +553,11 @@ class Consumers:
             sink.settle(1, [answers.failed(line, f"this shard is read-only: {self._log.failed}", RETRY_SECONDS)])
             return
         self.shard.batch.answer_when_durable(sink, line)
+        self._want()
+
+    def hurry(self, place: Place) -> None:
+        """Write this position with the next batch."""
+        self._urgent[place] = None
         self._want()
 
     def _want(self) -> None:

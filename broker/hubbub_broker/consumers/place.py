@@ -10,6 +10,7 @@ bound, so that a consumer that keeps up reads nothing.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -64,6 +65,7 @@ class Place:
         "topic",
         "waiting",
         "warming",
+        "watchers",
     )
 
     def __init__(self, consumer: Consumer, topic: Topic, settled: Settled, failures: dict[int, Failure]) -> None:
@@ -92,6 +94,8 @@ class Place:
         """Whether the position has changed since it was last written."""
         self._parked = 0
         """How many are in `parked`."""
+        self.watchers: set[Callable[[], None]] = set()
+        """Who wants to know when something may be there to be read without a lease."""
         self._ahead: deque[Entry] = deque()
         self._ahead_bytes = 0
         self._ahead_next = self.next
@@ -101,6 +105,8 @@ class Place:
 
     def follow(self, run: Run) -> None:
         """A run has been delivered to the topic's live readers."""
+        if self.watchers:
+            self.watched()
         if not self.consumer.pool.members:
             return
         current = run.first == (self._ahead_next if self._ahead else self.next)
@@ -113,11 +119,16 @@ class Place:
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost by letting the place go from memory: it is in the log."""
-        if self.dirty or self.out or self.condemned or self.parked or self.warming:
+        if self.dirty or self.out or self.condemned or self.parked or self.warming or self.watchers:
             return False
         if not self.consumer.pool.members:
             return True
         return not self.waiting and self.next > self.topic.delivered
+
+    def watched(self) -> None:
+        """Something may be there to be read."""
+        for watcher in tuple(self.watchers):
+            watcher()
 
     def served_besides(self, sink: object) -> bool:
         """Whether a member on another connection than `sink` would get what is published now."""

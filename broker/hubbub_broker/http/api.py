@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.errors import ErrorCode
@@ -67,7 +68,7 @@ class TopicEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentInfo:
+class SessionInfo:
     """One connected session."""
 
     agent: str
@@ -76,6 +77,8 @@ class AgentInfo:
     """When it connected, seconds since the epoch."""
     address: str
     subscriptions: int
+    groups: Sequence[str] = ()
+    """The groups that it works in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +104,27 @@ class Route:
     """The WebSocket address of the broker that owns the shard; None is the broker that was asked."""
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetEntry:
+    """What a conversation has used, and what it may use; a budget of 0 is none."""
+
+    topic: str
+    messages: int
+    bytes: int
+    cost: float
+    budget_messages: int
+    budget_bytes: int
+    budget_cost: float
+
+
 class BrokerApi(Protocol):
     """A broker, as the HTTP routes see it. Everything runs on the broker's event loop."""
 
     settings: Settings
     metrics: Metrics
     """Where requests are counted."""
+    access: Access
+    """Who may do what. The routes ask it before they ask the broker for anything."""
 
     async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> Sequence[Ok | Err]:
         """Publish in the order given, and wait until every message is durable, or refused.
@@ -127,7 +145,7 @@ class BrokerApi(Protocol):
     async def topics(self, prefix: str, after: str, limit: int) -> Sequence[TopicEntry]:
         """Up to `limit` durable topics that begin with `prefix` and whose names come after `after`, sorted by name."""
 
-    def agents(self) -> Sequence[AgentInfo]:
+    def sessions(self) -> Sequence[SessionInfo]:
         """The connected sessions, sorted by agent and session."""
 
     def shards(self) -> Sequence[ShardInfo]:
@@ -135,6 +153,12 @@ class BrokerApi(Protocol):
 
     def route(self, group: str) -> Route:
         """Where `group` lives."""
+
+    def budget(self, topic: str) -> BudgetEntry:
+        """What a conversation has used."""
+
+    def reset_budget(self, topic: str) -> BudgetEntry:
+        """Let a conversation begin again at nothing; what it had used before."""
 
     def ready(self) -> Err | None:
         """None if publishes are taken; otherwise why not (`shutting_down`, `read_only`, …)."""

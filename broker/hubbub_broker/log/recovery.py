@@ -8,6 +8,7 @@
 """
 
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,6 +139,8 @@ class Recovery:
                 segment = Segment(self._directory, number, known[number][1], size)
             else:
                 segment = Segment(self._directory, number, 0, size)
+                with suppress(LogDamaged):  # then its sidecar may tell
+                    segment.mark = self._shelf.read_header(segment).mark
                 if number == numbers[-1] and not self._has_sidecar(segment):
                     active = number
                     break
@@ -170,10 +173,7 @@ class Recovery:
         try:
             sidecar = self._shelf.checked_sidecar(segment)
         except (LogDamaged, FileNotFoundError):
-            try:
-                segment.mark = self._shelf.read_header(segment).mark
-            except LogDamaged:
-                segment.mark = self._mark_from_sidecar(segment)
+            segment.mark = segment.mark or self._mark_from_sidecar(segment)
             if not segment.mark:
                 self._set_aside(segment)
                 return False

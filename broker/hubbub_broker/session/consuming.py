@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hubbub_broker.access import Operation
 from hubbub_broker.consumers import Consumers, Member, Place, Wish
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Start
@@ -43,6 +44,7 @@ class Consuming:
         session = self._session
         assert sub.consumer is not None
         wish = self._wish(sub, sub.consumer)
+        session.require(Operation.SETTLE, wish.topic)
         key = (wish.topic, wish.name)
         if key in self.members:
             raise Refusal(
@@ -119,6 +121,8 @@ class Consuming:
         """
         try:
             check_topic(frame.topic)
+            if (frame.topic, frame.consumer) not in self.members:  # whose member it is, it may settle
+                self._session.require(Operation.SETTLE, frame.topic)
             consumers = self._of(frame.topic)
             place = consumers.find(frame.topic, frame.consumer)
             if isinstance(frame, Ack):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING, Protocol
 
+from hubbub_broker.access import OPEN, Denied, Identity, Operation
 from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
 from hubbub_broker.refusal import Refusal
@@ -33,10 +34,13 @@ from hubbub_protocol.frames import (
     Term,
     Unsub,
     Welcome,
+    Will,
 )
-from hubbub_protocol.names import check_agent, check_group, check_pattern, group_of, is_pattern
+from hubbub_protocol.limits import ID_BYTES_MAX, TOPIC_BYTES_MAX
+from hubbub_protocol.names import check_agent, check_group, check_pattern, check_topic, group_of, is_pattern
 
 from .consuming import Consuming
+from .mailing import is_mail, open_mail
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -44,7 +48,13 @@ if TYPE_CHECKING:
 _UNREADABLE_RETRY = 1.0
 """Seconds after which what failed to be read may be asked for again."""
 
+EXPIRY_NAP = 3600.0
+"""Seconds after which the end of a token is looked at again if it is further off: clocks are set, timers are not."""
+
 log = get_logger(__name__)
+
+REASON_CHARS_MAX = 100
+"""Characters of the reason in a closing frame, which holds 123 bytes."""
 
 PUBLISHERS_KEPT = 4096
 """Topics for which a connection keeps what its publishes have in common. Beyond that it is worked out anew."""
@@ -76,9 +86,11 @@ class Session:
     __slots__ = (
         "_connection",
         "_consuming",
+        "_expiry",
         "_in_flight_max",
         "_owed",
         "_owing",
+        "_present",
         "_publishers",
         "_replays",
         "_sessions",
@@ -87,8 +99,10 @@ class Session:
         "agent",
         "closed",
         "cursors",
+        "groups",
         "heard",
         "id",
+        "identity",
         "in_flight",
         "life",
         "meta",
@@ -96,6 +110,7 @@ class Session:
         "paused_since",
         "since",
         "subscribed",
+        "will",
         "writable",
         "write",
     )
@@ -108,6 +123,11 @@ class Session:
         self.cursors: dict[str, Cursor] = {}
         self.address = address
         """Where the client is, for operators."""
+        self.identity: Identity | None = None if sessions.access.enabled else OPEN
+        """What it may do, once it has shown who it is."""
+        self._expiry: asyncio.TimerHandle | None = None
+        self.groups: tuple[str, ...] = ()
+        """The groups that it works in."""
         self.agent: str | None = None
         """Who it is, once known."""
         self.id = sessions.next_id()
@@ -133,6 +153,10 @@ class Session:
         """Bytes of answers that were written while the socket was full."""
         self._owing = False
         self.closed = False
+        self.will: Will | None = None
+        """What is to be said when the connection is lost."""
+        self._present: set[str] = set()
+        """Topics in which it is present."""
 
     # Sink -----------------------------------------------------------------------------------------------------------
 
@@ -227,6 +251,8 @@ class Session:
             return
         self.closed = True
         self.writable = False
+        if self._expiry is not None:
+            self._expiry.cancel()
         for task in self._replays:
             task.cancel()
         for parts in self.patterns.values():
@@ -236,6 +262,8 @@ class Session:
             cursor.detach()
         if self._consuming is not None:
             self._consuming.lost()
+        for topic in list(self._present):
+            self._leave_topic(topic)
         self._sessions.left(self)
 
     def go_away(self, reason: str, reconnect_after: float) -> None:
@@ -292,16 +320,24 @@ class Session:
 
     def _hello(self, hello: Hello) -> None:
         check_agent(hello.agent)
-        for group in hello.groups or ():
-            check_group(group)
-        if self.agent is not None and self.agent != hello.agent:
-            raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
+        groups = tuple(map(check_group, hello.groups or ()))
         if hello.session is not None and not 1 <= len(hello.session) <= 128:
             raise Refusal(ErrorCode.BAD_REQUEST, "`session` has 1 to 128 characters")
+        identity = self._identify(hello, groups)
+        if identity is None:
+            return
+        if self.agent is not None and self.agent != hello.agent:
+            raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
+        self.know(identity)
+        self.groups = groups or tuple(sorted(identity.groups))
         self.agent = hello.agent
         self.life = hello.session
         self.meta = bytes(hello.meta)
         self._publishers.clear()  # what was worked out for a name that the handshake gave may count differently now
+        self.will = hello.will
+        if hello.will is not None:
+            self._check_will(hello.will)
+        inbox = self._sessions.arrived(self, hello.groups[0] if hello.groups else None)
         self._sessions.greeted(self)
         settings = self._sessions.settings
         self.answer(
@@ -320,11 +356,81 @@ class Session:
                         },
                         rid=hello.rid,
                         ts=time(),
+                        inbox=inbox,
+                        expires=identity.expires,
                     )
                 )
             ]
         )
         self._sessions.on_agent(self.agent)
+
+    def _check_will(self, will: Will) -> None:
+        self._sessions.open_topic(will.topic)
+        self.require(Operation.PUBLISH, will.topic)
+        if not 0 <= will.delay <= 3600:
+            raise Refusal(ErrorCode.BAD_REQUEST, "`will.delay` is 0 to 3600 seconds")
+
+    def _identify(self, hello: Hello, groups: tuple[str, ...]) -> Identity | None:
+        """Who says hello. None if that was no answer, and the connection is closed.
+
+        Raises:
+            Refusal: if a fresh token is not taken, on a connection that goes on with the one it had.
+        """
+        access = self._sessions.access
+        renews = bool(hello.token) and self.agent is not None and self.identity is not None
+        try:
+            identity = access.identify(hello.token) if hello.token or self.identity is None else self.identity
+        except Denied as denied:
+            refusal = Refusal(ErrorCode.UNAUTHORIZED, str(denied))
+            code = CloseCode.TOKEN_EXPIRED if denied.expired else CloseCode.UNAUTHORIZED
+        else:
+            why = access.why_not(identity, Operation.SPEAK_AS, hello.agent)
+            if why is None and identity.name is not None and not identity.groups.issuperset(groups):
+                why = f"your token is not for all of these groups: {', '.join(groups)[:200]}"
+            if why is None:
+                if self.identity is None or not renews or identity.same_rights(self.identity):
+                    return identity
+                self.close(CloseCode.TOKEN_EXPIRED, "this token allows other things: reconnect with it")
+                return None
+            refusal, code = Refusal(ErrorCode.FORBIDDEN, why), CloseCode.FORBIDDEN
+        if renews:
+            raise refusal
+        if code is not CloseCode.TOKEN_EXPIRED:  # an `err` would be the last word, and a fresh token is welcome
+            self._refuse(hello.rid, refusal.code, refusal.message)
+        self.close(code, refusal.message[:REASON_CHARS_MAX])
+        return None
+
+    def know(self, identity: Identity) -> None:
+        """It has shown who it is. When that ends, the connection does (4005)."""
+        self.identity = identity
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        self._await_expiry()
+
+    def _await_expiry(self) -> None:
+        left = None if self.identity is None else self._sessions.access.ends_in(self.identity)
+        if left is not None:
+            self._expiry = asyncio.get_running_loop().call_later(min(left, EXPIRY_NAP), self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        if self.identity is not None and self._sessions.access.ends_in(self.identity) == 0:
+            self.close(CloseCode.TOKEN_EXPIRED, "the token has expired: reconnect with a new one")
+        elif not self.closed:
+            self._await_expiry()
+
+    def require(self, operation: Operation, target: str = "") -> None:
+        """Insist that whoever this is may do that.
+
+        Raises:
+            Refusal: `forbidden`, or `unauthorized` if it has not shown who it is.
+        """
+        if self.identity is None:
+            raise Refusal(ErrorCode.UNAUTHORIZED, "say who you are first: `hello`")
+        why = self._sessions.access.why_not(self.identity, operation, target)
+        if why is not None:
+            raise Refusal(ErrorCode.FORBIDDEN, why)
 
     def _known(self) -> str:
         if self.agent is None:
@@ -347,7 +453,7 @@ class Session:
                     f"{self.in_flight} publishes of this connection wait for their answer, the limit (max_inflight)",
                     0.1,
                 )
-            sessions.admit(known[0].name, pub)
+            sessions.admit(known[0].name, pub, payload)
         except Refusal as refusal:
             self._refuse_publish(pub, refusal)
             return
@@ -366,6 +472,9 @@ class Session:
 
     def _open_publisher(self, pub: Pub) -> tuple[Publisher, Publish]:
         agent = self._known()
+        if self._sessions.bus is not None and is_mail(pub.topic):
+            return open_mail(self, self._sessions, self._sessions.bus, agent, pub)
+        self.require(Operation.PUBLISH, check_topic(pub.topic))  # once for each topic: the answer is kept with it
         shard, topic = self._sessions.open_topic(pub.topic)
         if len(self._publishers) >= PUBLISHERS_KEPT:
             self._publishers.clear()
@@ -382,6 +491,7 @@ class Session:
     def _subscribe(self, sub: Sub) -> None:
         self._known()
         name = check_pattern(sub.topic)
+        self.require(Operation.SUBSCRIBE, name)
         start = Start.parse(sub.start)
         if sub.consumer is None and (name in self.subscribed or name in self.patterns):
             raise Refusal(ErrorCode.CONFLICT, f"this connection is subscribed to {name} already: `unsub` it first")
@@ -418,6 +528,9 @@ class Session:
             lines.append(gap)
         self.answer([encode(line) for line in lines])
         shard.readers.begin(cursor)
+        if sub.presence and self._sessions.bus is not None:
+            self._present.add(sub.topic)
+            self._sessions.bus.presence.join(sub.topic, self._known())
 
     def _subscribe_pattern(self, sub: Sub, start: Start) -> None:
         pattern = sub.topic
@@ -432,6 +545,10 @@ class Session:
                 self.answer([b'{"op":"live","topic":"%b","seq":0}' % pattern.encode()])
 
         parts = [(shard, shard.readers.subscribe_pattern(self, pattern, start, on_live)) for shard in shards]
+        readable = self._sessions.access.passes(self.identity, pattern) if self.identity is not None else None
+        if readable is not None:
+            for _, part in parts:
+                part.only(readable)
         self.patterns[pattern] = parts
         self.answer([encode(Ok(rid=sub.rid, topic=pattern, head=0, next=0, epoch=shards[0].log.epoch))])
         if start.is_new:
@@ -457,6 +574,7 @@ class Session:
             return
         if name in self.subscribed:
             self.subscribed.discard(name)
+            self._leave_topic(name)
             self._sessions.shard_of(group_of(name)).readers.drop(self.cursors[name])
         elif name in self.patterns:
             for shard, part in self.patterns.pop(name):
@@ -469,6 +587,11 @@ class Session:
         topic = publisher.topic
         if not self._sessions.shard_of(group_of(topic.name)).readers.heard_besides(topic, self):
             raise Refusal(ErrorCode.NOT_FOUND, f"nobody is subscribed to {topic.name} (mandatory)")
+
+    def _leave_topic(self, topic: str) -> None:
+        if topic in self._present and self._sessions.bus is not None and self.agent is not None:
+            self._present.discard(topic)
+            self._sessions.bus.presence.leave(topic, self.agent)
 
     # Refuse ---------------------------------------------------------------------------------------------------------
 
@@ -489,8 +612,8 @@ class Session:
                         code=refusal.code,
                         message=refusal.message,
                         rid=pub.rid,
-                        id=pub.id,
-                        topic=pub.topic,
+                        id=pub.id if len(pub.id) <= ID_BYTES_MAX else None,  # what was too long is not sent back
+                        topic=pub.topic if len(pub.topic) <= TOPIC_BYTES_MAX else None,
                         retry_after=refusal.retry_after,
                     )
                 )
@@ -500,6 +623,8 @@ class Session:
     def _refuse_line(self, line: bytes, error: BadFrame) -> None:
         self._sessions.metrics.count_request_refusal(ErrorCode.BAD_REQUEST)
         rid, id = reference_of(line)
+        if id is not None and len(id) > ID_BYTES_MAX:
+            id = None
         self.answer([encode(Err(code=ErrorCode.BAD_REQUEST, message=str(error), rid=rid, id=id))])
 
 

@@ -1,6 +1,7 @@
 """Order and fan-out: the topics of a shard, from a publish to its readers. Start reading at `shard`."""
 
 from . import answers
+from .answer import Answer
 from .batch import RETRY_SECONDS, Ledger
 from .catch_up import CatchUp, is_durable
 from .cursor import Cursor
@@ -10,21 +11,25 @@ from .readers import TOPICS_PAGE
 from .shard import Shard
 from .sink import Sink
 from .start import Start
+from .tail import Line, Tail
 from .topic import Follower, Run, Topic
 
 __all__ = [
     "RETRY_SECONDS",
     "TOPICS_PAGE",
+    "Answer",
     "CatchUp",
     "Cursor",
     "Follower",
     "Ledger",
+    "Line",
     "PatternSubscription",
     "Publisher",
     "Run",
     "Shard",
     "Sink",
     "Start",
+    "Tail",
     "Topic",
     "answers",
     "is_durable",

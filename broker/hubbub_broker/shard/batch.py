@@ -72,9 +72,9 @@ class Batch:
         self.on_failure: Callable[[], None] = lambda: None
         """Called when a batch was lost: what waits behind something in it must not go out before that is sent again."""
         self._idle_waiters: list[Future[None]] = []
-        self.ledger: Ledger | None = None
+        self.ledgers: list[Ledger] = []
         self._wanted = False
-        """Whether the ledger has something for the next batch."""
+        """Whether a ledger has something for the next batch."""
 
     def schedule(self) -> None:
         """Flush at the end of this turn of the loop."""
@@ -118,7 +118,7 @@ class Batch:
         topic.pending.append(line)
 
     def want(self) -> None:
-        """The ledger has something to write: commit, though there may be no message."""
+        """A ledger has something to write: commit, though there may be no message."""
         self._wanted = True
         if not self.scheduled:
             self.schedule()
@@ -203,11 +203,15 @@ class Batch:
 
     def _write_ledger(self) -> bool:
         self._wanted = False
-        return self.ledger is not None and self.ledger.write()
+        wrote = False
+        for ledger in self.ledgers:
+            wrote = ledger.write() or wrote
+        return wrote
 
     def _committed(self, error: LogError | None) -> None:
-        if self.ledger is not None and error is None:
-            self.ledger.written(durable=True)
+        if error is None:
+            for ledger in self.ledgers:
+                ledger.written(durable=True)
         runs, self._runs_in_flight = self._runs_in_flight, []
         acks, self._acks_in_flight = self._acks_in_flight, {}
         if error is not None:
@@ -232,8 +236,8 @@ class Batch:
 
         The log has taken back what was appended, here and in the batch that was filling up meanwhile.
         """
-        if self.ledger is not None:
-            self.ledger.written(durable=False)
+        for ledger in self.ledgers:
+            ledger.written(durable=False)
         lost = [acks, self._acks]
         self._acks = {}
         for topic, _ in runs:

@@ -10,11 +10,13 @@ from collections import deque
 from xxhash import xxh3_64_intdigest
 
 from hubbub_broker.config import Settings
+from hubbub_broker.guard import ConversationGuard
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.codec import decode_broker, encode_value
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Msg, Pub
+from hubbub_protocol.names import is_dead_letters
 
 from . import answers
 from .batch import RETRY_SECONDS, Batch
@@ -28,12 +30,19 @@ class Sequencer:
     """Puts the messages of a shard's topics in order. One thread, no locks."""
 
     def __init__(
-        self, log: ShardLog, batch: Batch, settings: Settings, metrics: Metrics, loop: AbstractEventLoop
+        self,
+        log: ShardLog,
+        batch: Batch,
+        settings: Settings,
+        metrics: Metrics,
+        loop: AbstractEventLoop,
+        guard: ConversationGuard,
     ) -> None:
         self._log = log
         self._batch = batch
         self._metrics = metrics
         self._loop = loop
+        self._guard = guard
         self._holding: dict[Topic, None] = {}
         self._free: deque[Held] = deque()
         self._releasing = False
@@ -100,6 +109,8 @@ class Sequencer:
         if len(line) > topic.policy.max_message:
             self._refuse_large(sink, pub, len(line), topic.policy.max_message)
             return
+        if (pub.parent is not None or pub.headers or topic.watched) and self._denies(publisher, pub, payload, sink):
+            return
         topic.lc = lc
         expires = 0.0 if pub.ttl is None else self._batch.now + pub.ttl
         self._batch.add_durable(topic, line)
@@ -137,15 +148,18 @@ class Sequencer:
         topic = publisher.topic
         lc = (pub.lc if pub.lc > topic.lc else topic.lc) + 1
         wire_id = encode_value(pub.id)
+        line = self._line(publisher, pub, payload, b"", wire_id, lc, orphan)
+        header_size = 0
+        if payload is not None:
+            header_size = len(line)
+            line += payload
+        if len(line) > topic.policy.max_message:
+            self._refuse_large(sink, pub, len(line), topic.policy.max_message)
+            return
         answer = answers.ok_signal(pub, wire_id, topic.wire_name, lc)
         if topic.remember_signal(pub.id, publisher.name):
-            line = self._line(publisher, pub, payload, b"", wire_id, lc, orphan)
-            header_size = 0
-            if payload is not None:
-                header_size = len(line)
-                line += payload
-            if len(line) > topic.policy.max_message:
-                self._refuse_large(sink, pub, len(line), topic.policy.max_message)
+            if (pub.parent is not None or pub.headers or topic.watched) and self._denies(publisher, pub, payload, sink):
+                topic.forget_signal(pub.id)
                 return
             topic.lc = lc
             self._batch.add_signal(topic, line)
@@ -221,6 +235,20 @@ class Sequencer:
     def _refuse_order(self, sink: Sink, pub: Pub, last: int) -> None:
         message = f"n is {pub.n}, but {last + 1} comes next from this publisher to {pub.topic}"
         self._refuse(sink, pub, ErrorCode.ORDER, message, retry_after=0.0, expect=last + 1)
+
+    def _denies(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> bool:
+        """Whether the guard stops a message, whose publisher is told then. What is not stopped has been counted."""
+        topic = publisher.topic
+        if is_dead_letters(topic.name):  # a letter repeats what was admitted once
+            return False
+        memory = topic.memory
+        if memory is None or memory.gone:
+            memory = topic.memory = self._guard.memory_of(topic.name, topic.policy)
+        denial = self._guard.admit(memory, publisher.name, pub, payload, self._batch.now)
+        if denial is None:
+            return False
+        self._refuse(sink, pub, denial.code, denial.message, denial.retry_after)
+        return True
 
     def _has_room(self, pub: Pub, sink: Sink) -> bool:
         """The disk is behind: first this connection is read no further, then its messages are refused."""
@@ -380,19 +408,27 @@ class Sequencer:
             self._metrics.publishes_orphan += 1
         else:
             self._metrics.hold_released += 1
-        (sink, pub, payload), *again = held.waiters
-        if pub.ephemeral or not topic.policy.durable:
-            self._take_signal(publisher, pub, payload, sink, orphan)
-        elif self._log.failed is not None:
-            self._refuse_read_only(sink, pub)
-        elif held.numbered and pub.n not in (1, (last := topic.log.writers.get(publisher.key, 0)) + 1):
-            self._refuse_order(sink, pub, last)  # the one before it was refused when its own time came
-        else:
-            raw_id = pub.id.encode()
-            dedup_hash = xxh3_64_intdigest(raw_id, publisher.dedup_seed)
-            self._take(publisher, pub, payload, sink, raw_id, dedup_hash, orphan)
-        for other, repeat, its_payload in again:  # what was sent again while it waited is a duplicate now
-            self.publish(publisher, repeat, its_payload, other)
+        for sink, pub, payload in held.waiters:
+            if pub.ephemeral or not topic.policy.durable:
+                self._take_signal(publisher, pub, payload, sink, orphan)
+            elif self._log.failed is not None:
+                self._refuse_read_only(sink, pub)
+            else:
+                self._take_freed(publisher, pub, payload, sink, orphan)
+
+    def _take_freed(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, orphan: bool) -> None:
+        """Sequence a durable message that has waited, unless it is a repeat, or what it waited behind was refused."""
+        topic = publisher.topic
+        raw_id = pub.id.encode()
+        dedup_hash = xxh3_64_intdigest(raw_id, publisher.dedup_seed)
+        seq = self._log.dedup(dedup_hash)
+        if seq and self._answer_duplicate(publisher, pub, seq, sink):  # it was sent again while it waited
+            return
+        last = topic.log.writers.get(publisher.key, 0)
+        if pub.n is not None and pub.n != last + 1 and pub.n != 1:
+            self._refuse_order(sink, pub, last)
+            return
+        self._take(publisher, pub, payload, sink, raw_id, dedup_hash, orphan)
 
     def refuse_held(self) -> None:
         """A batch was lost. What is held back must not go before it, once its publisher sends it again: it goes too."""
