@@ -140,10 +140,13 @@ class Broker:
 
         1. New publishes are refused (`shutting_down`); new connections are turned away (1013).
         2. Every client gets a `goaway` with a time to come back of its own, so that they don't all come at once.
-        3. What is pending is committed, delivered and answered.
+        3. What is pending is committed, delivered and answered. Consumers give nothing more out.
         4. Every socket is closed (4001) and, for at most `shutdown_grace`, waited for.
+        5. What was acked meanwhile is written, too.
         """
         self.sessions.draining = True
+        for consumers in self.consumers:
+            consumers.stop()
         spread = self.settings.reconnect_spread
         for session in list(self.sessions.open):
             session.go_away("shutdown", round(random.uniform(0, spread), 3))
@@ -158,6 +161,7 @@ class Broker:
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.shutdown_grace):
                 await self.sessions.all_gone()
+        await asyncio.gather(*(consumers.flush() for consumers in self.consumers))
 
     async def close(self) -> None:
         """Stop everything and let go of the directory. Idempotent. `drain` comes before it, unless in a hurry."""

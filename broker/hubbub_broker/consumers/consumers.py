@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, islice
 from time import time
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from hubbub_broker.metrics import Metrics
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import RETRY_SECONDS, TOPICS_PAGE, Follower, Shard, Sink, Start, Topic, answers
 from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.frames import Err
 from hubbub_protocol.names import is_hidden, is_pattern, literal_prefix, matcher
 
 from .burials import Burials
@@ -34,7 +36,7 @@ from .lease import Lease, Wait
 from .member import Member
 from .metrics import ConsumerFigures
 from .place import Place
-from .position import Failure, decode_position, encode_position
+from .position import Failure, Position, decode_position, encode_position
 from .receipts import Receipts, Tell
 from .settled import Settled
 from .terms import Terms, consumer_key, decode_terms, encode_terms, start_fields
@@ -102,10 +104,12 @@ class Consumers:
         self._deadlines: list[tuple[float, int, Member]] = []
         self._waits: list[tuple[float, int, Place, int, Wait]] = []
         self._count = count()
-        self._scans: set[asyncio.Task[None]] = set()
+        self.stopping = False
         for _, body in shard.log.states(StateKind.CONSUMER):
             try:
-                self._add(decode_terms(body))
+                terms = decode_terms(body)
+                self._add(terms)
+                shard.batch.never_before(terms.created)  # else what comes now could count as older than the consumer
             except _UNREADABLE as error:
                 log.warning("consumer unreadable", shard=shard.number, reason=str(error))
         shard.readers.followers_of = self._followers_of
@@ -149,7 +153,21 @@ class Consumers:
             for pattern, named in self._patterns.items():
                 if self._matchers[pattern](topic):
                     found.extend(each for each in named.values() if each.pool.members)
-        return tuple(self.place(each, topic) for each in found)
+        return tuple(place for each in found if (place := self._try_place(each, topic)) is not None)
+
+    def _try_place(self, consumer: Consumer, topic: str) -> Place | None:
+        """A place, for who can't wait: if it can't be read now, that is tried again."""
+        try:
+            return self.place(consumer, topic)
+        except LogError as error:
+            log.warning("log unreadable", consumer=consumer.terms.name, topic=topic, reason=str(error))
+            self._loop.call_later(RETRY_SECONDS, self._place_again, consumer, topic)
+            return None
+
+    def _place_again(self, consumer: Consumer, topic: str) -> None:
+        place = self._try_place(consumer, topic) if consumer.pool.members else None
+        if place is not None:
+            consumer.stir(place)
 
     # Joining and leaving --------------------------------------------------------------------------------------------
 
@@ -171,32 +189,45 @@ class Consumers:
             Refusal: another consumer is in the way, or has other terms.
         """
         consumer = self.get(wish.topic, wish.name)
-        made = consumer is None
         if consumer is None:
             consumer = self._make(wish)
+            consumer.joining = []
+            self.confirm(Confirm(partial(self._stored, consumer)))
         else:
             self._agree(consumer, wish)
         member = Member(sink, agent, session, consumer, wish.ack_wait, wish.max_unacked, time())
 
         def begin() -> None:
-            head, next = self._stand(consumer)
+            head, next = self._stand(member.consumer)
             then(member, head, next)
-            self._begin(member)
+            if not member.gone:  # it may have gone while the consumer was being stored
+                self._begin(member)
 
-        if not made:
-            begin()
-            return member
-
-        def confirmed(error: object) -> None:
-            if error is None:
-                if not member.gone:
-                    begin()
+        def stored(refusal: Refusal | None) -> None:
+            if refusal is not None:
+                refused(refusal)
                 return
-            self._discard(consumer)
-            refused(Refusal(ErrorCode.READ_ONLY, f"the consumer could not be stored: {self._log.failed}", 1.0))
+            try:
+                begin()
+            except LogError as error:
+                refused(Refusal(ErrorCode.INTERNAL, f"the log could not be read: {error}", RETRY_SECONDS))
 
-        self.confirm(Confirm(confirmed))
+        if consumer.joining is None:
+            begin()
+        else:
+            consumer.joining.append(stored)
         return member
+
+    def _stored(self, consumer: Consumer, error: Err | None) -> None:
+        """A new consumer is on stable storage, or could not be put there: whoever wants to join is told so."""
+        joining, consumer.joining = consumer.joining or [], None
+        refusal = None
+        if error is not None:
+            self._discard(consumer)
+            why = f"consumer {consumer.terms.name} could not be stored: {error.message}"
+            refusal = Refusal(ErrorCode.READ_ONLY, why, error.retry_after)
+        for tell in joining:
+            tell(refusal)
 
     def _make(self, wish: Wish) -> Consumer:
         if self._log.failed is not None:
@@ -242,7 +273,7 @@ class Consumers:
         """Let the newest member's wishes count, as far as they may."""
         terms = consumer.terms
         if (wish.exclusive, wish.ordered) != (terms.exclusive, terms.ordered):
-            if consumer.pool.members:
+            if consumer.pool.members or consumer.joining:
                 how = "exclusive" if terms.exclusive else f"ordered by {terms.ordered}" if terms.ordered else "shared"
                 raise Refusal(
                     ErrorCode.CONFLICT,
@@ -251,6 +282,7 @@ class Consumers:
                 )
             terms = msgspec.structs.replace(terms, exclusive=wish.exclusive, ordered=wish.ordered)
             consumer.pool.exclusive = wish.exclusive
+            consumer.begin_again()
         if wish.max_deliver is not None:
             terms = msgspec.structs.replace(terms, max_deliver=wish.max_deliver)
         if wish.backoff is not None:
@@ -277,17 +309,34 @@ class Consumers:
         if is_pattern(consumer.terms.topic):
             if first:
                 self.shard.readers.pattern_epoch += 1
-            if not (consumer.listed or consumer.listing):
-                self._scan(consumer)
+            if not consumer.listed and consumer.scan is None:
+                consumer.scan = self._loop.create_task(self._list(consumer), name=f"consumer {consumer.terms.name}")
         else:
-            place = self.place(consumer, consumer.terms.topic)
-            self.shard.readers.follow(place.topic, place)
-            consumer.stir(place)
+            consumer.stir(self.place(consumer, consumer.terms.topic))
 
     def drop(self, member: Member, reason: str) -> None:
         """A member is no more. What it has out comes again."""
         member.gone = True
-        member.consumer.leave(member, reason)
+        if self.stopping:
+            member.consumer.abandon(member)
+        else:
+            member.consumer.leave(member, reason)
+
+    def deserted(self, consumer: Consumer) -> None:
+        """A consumer's last member has gone."""
+        consumer.listed = False
+        if consumer.scan is not None:
+            consumer.scan.cancel()
+            consumer.scan = None
+        for place in consumer.places.values():
+            consumer.missed_signals(place.drop_ahead())
+
+    def stop(self) -> None:
+        """The broker is leaving: nothing more is given out, and what is out is not counted against its message.
+
+        What is settled from now on still counts: `flush` once more when every member is gone.
+        """
+        self.stopping = True
 
     def _discard(self, consumer: Consumer) -> None:
         terms = consumer.terms
@@ -295,16 +344,11 @@ class Consumers:
         named = table.get(terms.topic, {})
         if named.get(terms.name) is consumer:
             del named[terms.name]
+            self._new_terms.pop(terms.key, None)
             self._size -= 1
             if not named:
                 del table[terms.topic]
                 self._matchers.pop(terms.topic, None)
-
-    def _scan(self, consumer: Consumer) -> None:
-        consumer.listing = True
-        task = self._loop.create_task(self._list(consumer), name=f"consumer {consumer.terms.name}")
-        self._scans.add(task)
-        task.add_done_callback(self._scans.discard)
 
     async def _list(self, consumer: Consumer) -> None:
         """Find the topics of a pattern that have something for its consumer. Later ones join by themselves."""
@@ -312,37 +356,30 @@ class Consumers:
         matches = self._matchers[terms.topic]
         prefix = literal_prefix(terms.topic)
         after = ""
-        try:
-            while consumer.pool.members:
+        while True:
+            try:
                 page = self._log.topics(prefix, after, TOPICS_PAGE)
                 for info in page:
                     if not matches(info.name) or is_hidden(info.name) or info.name in consumer.places:
                         continue
                     if self._has_more(consumer, info.name, info.head, info.last_ts):
-                        place = self.place(consumer, info.name)
-                        self.shard.readers.follow(place.topic, place)
-                        consumer.stir(place)
-                if len(page) < TOPICS_PAGE:
-                    consumer.listed = True
-                    break
-                after = page[-1].name
-                await asyncio.sleep(0)
-        except LogError as error:
-            log.warning("log unreadable", consumer=terms.name, reason=str(error))
-            self._loop.call_later(1.0, self._scan_again, consumer)
-            return
-        consumer.listing = False
+                        consumer.stir(self.place(consumer, info.name))
+            except LogError as error:
+                log.warning("log unreadable", consumer=terms.name, reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if len(page) < TOPICS_PAGE:
+                break
+            after = page[-1].name
+            await asyncio.sleep(0)
+        consumer.listed = True
+        consumer.scan = None
         consumer.stir()
 
-    def _scan_again(self, consumer: Consumer) -> None:
-        consumer.listing = False
-        if consumer.pool.members and not consumer.listed:
-            self._scan(consumer)
-
     def _has_more(self, consumer: Consumer, topic: str, head: int, last_ts: float) -> bool:
-        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic))
-        if body is not None:
-            return decode_position(body).floor < head
+        position = self._position(consumer, topic)
+        if position is not None:
+            return position.floor < head
         return consumer.terms.start != "new" or last_ts >= consumer.terms.created
 
     def place(self, consumer: Consumer, topic: str) -> Place:
@@ -353,16 +390,28 @@ class Consumers:
         return place
 
     def _load(self, consumer: Consumer, topic: Topic) -> Place:
-        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic.name))
+        """A place as it was left. From here on the topic stays in memory as long as the place has something to lose."""
+        position = self._position(consumer, topic.name)
         failures: dict[int, Failure] = {}
-        if body is None:
+        if position is None:
             settled = Settled(max(0, consumer.terms.floor_of(topic)))
         else:
-            position = decode_position(body)
             settled, failures = position.settled(), position.failures
             if settled.top > topic.log.head:  # a loss took the end of the history away
                 settled, failures = Settled(topic.log.head), {}
-        return Place(consumer, topic, settled, failures)
+        place = Place(consumer, topic, settled, failures)
+        self.shard.readers.follow(topic, place)
+        return place
+
+    def _position(self, consumer: Consumer, topic: str) -> Position | None:
+        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic))
+        if body is None:
+            return None
+        try:
+            return decode_position(body)
+        except _UNREADABLE as error:  # better to deliver again than not at all
+            log.exception("position unreadable", consumer=consumer.terms.name, topic=topic, reason=str(error))
+            return None
 
     # Settling -------------------------------------------------------------------------------------------------------
 
@@ -443,7 +492,7 @@ class Consumers:
         name = place.consumer.terms.name  # who asks is told what it no longer has
         return Refusal(
             ErrorCode.CONFLICT,
-            f"message {seq} of {place.topic.name} is not not held here: {name} gave it to another",
+            f"message {seq} of {place.topic.name} is not held here: {name} gave it to another",
         )
 
     # Time -----------------------------------------------------------------------------------------------------------
@@ -474,12 +523,17 @@ class Consumers:
             _, _, place, seq, wait = heappop(self._waits)
             if place.waiting.get(seq) is wait:
                 place.consumer.due(place, seq)
-        if self._dirty and now >= self._position_due:
+        if now >= self._position_due and self._unwritten and self._log.failed is None:
             self._position_due = now + self.settings.position_interval
             self._due = True
             self._want()
 
     # In the log (Ledger) --------------------------------------------------------------------------------------------
+
+    @property
+    def _unwritten(self) -> bool:
+        """Whether there is anything that is not in the log as it is here."""
+        return bool(self._dirty or self._new_terms or self._deleted or self.receipts.pending)
 
     def changed(self, place: Place) -> None:
         """A position has changed: it is written before long."""
@@ -522,7 +576,7 @@ class Consumers:
             self._append_position(place)
         self._urgent.clear()
         if self._due:
-            for place in list(self._dirty)[:_WRITTEN_AT_ONCE]:
+            for place in list(islice(self._dirty, _WRITTEN_AT_ONCE)):
                 self._append_position(place)
             self._due = bool(self._dirty)
         receipts = self.receipts.pending
@@ -545,6 +599,8 @@ class Consumers:
         writing, self._writing = self._writing, []
         self.receipts.written(durable=durable)
         if durable:
+            if self._due or self.receipts.pending:  # there was more than goes with one batch
+                self._want()
             return
         for place, kind, key, body in writing:
             if place is not None:
@@ -556,7 +612,7 @@ class Consumers:
 
     async def flush(self) -> None:
         """Write every position, and wait until that is on stable storage (or can't be)."""
-        while self._dirty or self._new_terms or self._deleted or self.receipts.pending:
+        while self._unwritten:
             if self._log.failed is not None:
                 return
             self._due = True
@@ -566,5 +622,6 @@ class Consumers:
 
     def close(self) -> None:
         """Stop what is under way."""
-        for task in self._scans:
-            task.cancel()
+        for consumer in self:
+            if consumer.scan is not None:
+                consumer.scan.cancel()

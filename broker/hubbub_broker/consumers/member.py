@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from hubbub_broker.shard import Sink
@@ -62,7 +63,7 @@ class Member:
         """Its newest place in the pool's queue."""
         self.timed = False
         """Whether a look at its deadlines is due some time."""
-        self.stalled: list[tuple[Place, int]] = []
+        self.stalled: deque[tuple[Place, int]] = deque()
         """Messages whose key is this member's, for which it had no room."""
         self.id = id(self)
 
