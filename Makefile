@@ -11,10 +11,10 @@ SOURCES := broker sdk tests bench
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run serve test lint soak kill-test bench lock format wheel clean
+.PHONY: help setup run serve test lint soak kill-test bench bench-large lock format wheel clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Set-up: once, and again when the lock or the project file changes. The stamp is written last, so that an interrupted
 # set-up is done again. Nothing is resolved here and nothing unlocked is downloaded: the build backend is in the lock too.
@@ -50,6 +50,9 @@ kill-test: $(READY) ## SIGKILL of the broker under load, again and again
 
 bench: $(READY) ## the figures of the README, on this machine
 	$(BIN)/python bench $(ARGS)
+
+bench-large: $(READY) ## starts on 10,000,000 messages; takes minutes, and 15 GB of disk
+	$(BIN)/python bench $(patsubst %,--scenario %,$(wildcard bench/scenarios/large/*.toml)) $(ARGS)
 
 lock: $(READY) ## resolve the dependencies anew into the two lock files (UPGRADE=1: to the newest)
 	$(LOCK) --output-file requirements.lock

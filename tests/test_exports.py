@@ -14,16 +14,27 @@ import hubbub_protocol
 from hubbub.errors import HubbubError
 
 SURFACE = """
-    Agent Backoff Gap Message OnFull Receipt State Stats Subscription Token Topic __version__
-    BadRequest BudgetExceeded BufferFull Closed Conflict ConnectionLimit Disconnected Expired Forbidden HubbubError
-    InvalidName LoopDetected MessageDecodeError NoVectorClock NotAllowed NotFound Refused Rejected Replaced
-    RequestTimeout SpoolError TooLarge Unauthorized Undelivered Unencodable WrongProtocol
+    Agent Backoff Consumption Delivery Gap MemorySeen Message OnFull Outcome Receipt SeenStore SqliteSeen State Stats
+    Subscription Token Topic Tracked __version__
+    AlreadyDone BadRequest BudgetExceeded BufferFull Closed Conflict ConnectionLimit Disconnected Expired Forbidden
+    HubbubError InvalidName LeaseLost LoopDetected MessageDecodeError NoResponder NoVectorClock NotAllowed NotFound
+    Refused Reject Rejected Replaced RequestTimeout Retry SeenError SpoolError
+    TooLarge Unauthorized Undelivered Unencodable WrongProtocol
+    Bulkhead BulkheadFull CircuitBreaker CircuitOpen RetryPolicy
 """.split()
 """What `import hubbub` gives."""
 
 METHODS = {
-    "Agent": "close flush on on_state open publish request state submit subscribe topic wait_for",
-    "Topic": "name publish submit subscribe",
+    "Agent": """
+        close consume consumption flush on on_outcome on_state open publish publish_tracked request state submit
+        subscribe topic wait_for
+    """,
+    "Topic": "name publish publish_tracked submit subscribe",
+    "Consumption": "caught_up close drain name ready topic unsettled",
+    "Delivery": "ack attempt consumer data extend lost nack reply term",
+    "Tracked": "done is_finished",
+    "Outcome": "by consumer id is_final reason seq state topic ts",
+    "SqliteSeen": "add close run seen transaction",
     "Message": """
         attempt concurrent_with data ephemeral happened_before headers hops id lc orphan parent raw reply reply_to
         sender seq topic ts type vector_clock
@@ -37,9 +48,14 @@ PARAMETERS = {
         name group url token meta on_full buffer_messages buffer_bytes window receive_messages receive_bytes dedup_max
         dedup_ttl vector_clocks connect_timeout
     """,
-    "Agent.request": "topic data timeout",
+    "Agent.request": "topic data timeout mandatory",
     "Agent.subscribe": "topic start",
-    "Agent.on": "topic start",
+    "Agent.consume": "topic consumer start options",
+    "Agent.on": "topic start concurrency consumer options",
+    "Delivery.nack": "delay reason",
+    "Delivery.term": "reason",
+    "Consumption.drain": "seconds",
+    "Tracked.done": "timeout",
     "Topic.publish": "data options",
     "Topic.subscribe": "start",
     "Message.reply": "data",

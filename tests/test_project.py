@@ -111,6 +111,7 @@ def imported() -> Iterator[str]:
 def test_the_dependencies_are_what_is_imported() -> None:
     provided_by = {
         "prometheus_client": "prometheus-client",
+        "jwt": "pyjwt",
         "pydantic_core": "pydantic",
         "starlette": "fastapi",
         "click": "typer",

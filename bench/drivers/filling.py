@@ -8,6 +8,10 @@ from .flow import Flow
 from .load import Load
 
 _WINDOW = 1024
+_IN_FLIGHT = 200_000
+"""Messages of all topics together that wait for their answers: enough to keep any broker busy."""
+_PATIENCE = 60.0
+"""Seconds without an answer after which filling has failed: nothing is measured yet, and the machine may be busy."""
 
 
 async def fill(address: Address, label: str, *, messages: int, payload: int, topics: int = 1, groups: int = 1) -> str:
@@ -17,6 +21,7 @@ async def fill(address: Address, label: str, *, messages: int, payload: int, top
         DriverError: if not all of them were taken.
     """
     load = Load(sending=True)
+    window = max(1, min(_WINDOW, _IN_FLIGHT // topics))
     async with Fleet(address, load, label, groups) as fleet:
         for id, publisher in enumerate(await fleet.connect(topics, "publisher")):
             share = messages // topics + (id < messages % topics)
@@ -27,11 +32,11 @@ async def fill(address: Address, label: str, *, messages: int, payload: int, top
                 payload=payload,
                 durable=True,
                 write=publisher.write,
-                window=_WINDOW,
+                window=window,
                 limit=share,
             )
             publisher.flow.fill()
-        await load.until(0, messages)
+        await load.until(0, messages, _PATIENCE)
         if load.acked < messages:
             raise DriverError(f"only {load.acked} of {messages} messages were taken")
         return fleet.topic(0)

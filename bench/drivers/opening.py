@@ -1,4 +1,6 @@
-"""Opening: how long a broker takes from being started to being ready, by what it finds in its directory."""
+"""Opening: how long a broker takes from being started to being ready, and the memory that it holds then, by what it
+finds in its directory.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -6,6 +8,7 @@ from pathlib import Path
 from bench.measurement import Reading, Run
 from bench.peers import BrokerProcess
 from bench.scenario import Opening
+from bench.usage import Meter
 
 from .filling import fill
 
@@ -38,14 +41,22 @@ async def runs(scenario: Opening, start: Start, directory: Path) -> AsyncIterato
         with start(directory / f"empty-{number}") as empty:
             pass
         with start(full) as clean:
+            clean_memory = _memory(clean)
             clean.kill()
         with start(full) as killed:
-            pass
+            killed_memory = _memory(killed)
         yield Run(
             [
                 Reading("after a clean stop", clean.start_seconds, "s"),
                 Reading("after SIGKILL", killed.start_seconds, "s"),
                 Reading("on an empty directory", empty.start_seconds, "s"),
+                Reading("memory after a clean stop", clean_memory, "MiB"),
+                Reading("memory after SIGKILL", killed_memory, "MiB", shown=False),
                 Reading("directory", size / _MIB, "MiB", shown=False),
             ]
         )
+
+
+def _memory(broker: BrokerProcess) -> float:
+    """What the broker holds now that it is ready, in MiB."""
+    return (Meter(broker.pid).read().broker_rss or 0) / _MIB

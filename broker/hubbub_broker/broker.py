@@ -9,7 +9,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from hubbub_broker.access import Access
+from hubbub_broker.bus import Bus
 from hubbub_broker.config import Settings
+from hubbub_broker.consumers import ConsumerFigures, Consumers, Latency
 from hubbub_broker.guard import EVENTS_TOPIC, Guard
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
@@ -27,6 +30,8 @@ HOLD_TICK = 0.05
 """Seconds between looks at held-back messages: how much later than `hold_seconds` an orphan may go out."""
 CROWD_TICK = 0.05
 """Seconds between looks at shards that hold far too many topics: 20,000 a second of each can go."""
+CONSUMER_TICK = 0.02
+"""Seconds between looks at leases and waits that are over: how much later than their time that is noticed."""
 LOOP_PROBE = 0.1
 """Seconds between measurements of the loop's delay."""
 
@@ -36,6 +41,7 @@ class Broker:
 
     Raises:
         LogError: from `Broker(...)`, if the directory is in use, can't be read, or belongs to another configuration.
+        BadKey: from `Broker(...)`, if a file of keys or tokens can't be used.
     """
 
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
@@ -43,6 +49,7 @@ class Broker:
         self.metrics = Metrics()
         self.started = time.time()
         self._loop = loop
+        self.access = Access(settings, self.metrics)
         self._directory = DataDirectory.open(settings.data_dir, shards=settings.shards)
         self._syncer = Syncer(settings.sync_threads)
         self.catch_up = CatchUp(loop, self.metrics)
@@ -70,7 +77,26 @@ class Broker:
         self.guard = Guard(settings, self.metrics, loop.time, self._announce, loop.call_soon)
         for shard in self.shards:
             shard.guard.report = self.guard.events.report
-        self.sessions = Sessions(settings, self.metrics, self.shards, self.shard_of, self.catch_up, self.guard)
+        self.latency = Latency(settings.latency_series)
+        self.consumer_figures = ConsumerFigures()
+        self.sessions = Sessions(
+            settings,
+            self.metrics,
+            self.shards,
+            self.shard_of,
+            self.catch_up,
+            self.guard,
+            self.consumers_of,
+            self.access,
+        )
+        self.consumers = [
+            Consumers(shard, settings, self.metrics, self.consumer_figures, self.latency, self.sessions.tell, loop)
+            for shard in self.shards
+        ]
+        self.sessions.on_agent = self._tell_receipts
+        self.bus = self.sessions.bus = Bus(
+            settings, self.shard_of, self.consumers_of, self.sessions, self._is_here, loop
+        )
         self._tickers: list[Ticker] = []
         self._commits: set[asyncio.Task[None]] = set()
         self._retention: asyncio.Task[None] | None = None
@@ -80,6 +106,14 @@ class Broker:
     def shard_of(self, group: str) -> Shard:
         """The shard that owns a group's topics."""
         return self.shards[shard_of(group, len(self.shards))]
+
+    def consumers_of(self, group: str) -> Consumers:
+        """The consumers of a group's topics."""
+        return self.consumers[self.shard_of(group).number]
+
+    def now(self) -> float:
+        """Seconds since the Unix epoch."""
+        return time.time()
 
     # Life -----------------------------------------------------------------------------------------------------------
 
@@ -91,10 +125,13 @@ class Broker:
             Ticker(self._loop, heartbeat.period, heartbeat.visit),
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
             Ticker(self._loop, CROWD_TICK, self._let_go_of_crowds),
+            Ticker(self._loop, CONSUMER_TICK, self._tick_consumers),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
+            Ticker(self._loop, 1.0, self._refresh_keys),
             Ticker(self._loop, self.settings.budget_interval, self._keep_budgets),
         ]
+        self.bus.mail.resume()
         if self.settings.retention_interval:
             self._retention = self._loop.create_task(self._enforce_retention(), name="retention")
 
@@ -112,6 +149,7 @@ class Broker:
             session.go_away("shutdown", round(random.uniform(0, spread), 3))
         for shard in self.shards:
             shard.sequencer.release_all()
+        await asyncio.gather(*(consumers.flush() for consumers in self.consumers))
         await asyncio.gather(*(shard.batch.settle() for shard in self.shards))
         self._keep_budgets()
         await asyncio.gather(*self._commits)
@@ -132,6 +170,9 @@ class Broker:
             self._retention.cancel()
             with suppress(asyncio.CancelledError):
                 await self._retention
+        await self.bus.close()
+        for consumers in self.consumers:
+            consumers.close()
         await asyncio.gather(*self._commits)
         for shard in self.shards:
             shard.log.close()
@@ -150,12 +191,34 @@ class Broker:
             if shard.crowded:
                 shard.let_go(time.time())
 
+    def _tick_consumers(self) -> None:
+        for consumers in self.consumers:
+            consumers.tick()
+
+    def _is_here(self, agent: str) -> bool:
+        return bool(self.sessions.of(agent))
+
+    def _tell_receipts(self, agent: str) -> None:
+        for consumers in self.consumers:
+            consumers.receipts.greeted(agent)
+
     def _look_after_shards(self) -> None:
         now = time.time()
+        for consumers in self.consumers:
+            consumers.receipts.age(now)
+        self.bus.mail.age(now)
         for shard in self.shards:
             shard.let_go(now)
             if shard.log.failed is not None and shard.log.recheck():
                 log.info("shard writes again", shard=shard.number)
+
+    def _refresh_keys(self) -> None:
+        """Keys may have been changed: what was known by one that is gone ends."""
+        if not self.access.refresh():
+            return
+        for session in list(self.sessions.open):
+            if session.identity is not None and not self.access.in_force(session.identity):
+                session.close(CloseCode.TOKEN_EXPIRED, "the key of the token is not in force any more")
 
     def _keep_budgets(self) -> None:
         for shard in self.shards:

@@ -9,21 +9,24 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from hubbub_protocol import DEFAULT_HOST, DEFAULT_PORT
 from hubbub_protocol.errors import BadName
 from hubbub_protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_SECONDS, INFLIGHT_MAX, TTL_SECONDS_MAX
-from hubbub_protocol.names import check_pattern
+from hubbub_protocol.names import check_group, check_pattern
 
 from .policy import ANY_TOPIC, Policies, TopicPolicy
-from .quantity import format_size
+from .quantity import format_size, parse_duration
 from .setting import Table, setting
 
 KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
 DAY = 86_400.0
+SECRET_CHARS_MIN = 32
+"""Characters of `token_secret`: as many bytes as its hash has."""
 YEARS = 3650 * DAY
 
 
@@ -170,10 +173,43 @@ class Settings(Table):
         False,
         "Listen beyond loopback although authentication is off: whoever reaches the port can read and publish all.",
     )
+    tls_certificate: Path | None = setting(
+        None, "Certificate chain in PEM form, for TLS. Read again when it changes.", unit="a file"
+    )
+    tls_key: Path | None = setting(
+        None, "Private key of the certificate, in PEM form. Read again when it changes.", unit="a file"
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        (),
+        "Whose pages browsers may let speak to the broker, besides those of this machine; `*` is everyone's.",
+        unit="a list of origins such as https://app.example.org, in the environment with spaces between",
+    )
     data_dir: Path = setting(Path("./hubbub-data"), "Directory of the log. Made when missing.", unit="a directory")
     shards: int = setting(
         16, "Number of shards. Fixed when the data directory is made; a group belongs to one shard.", least=1, most=4096
     )
+
+    # Who may do what
+    bus_token: SecretStr = setting(
+        SecretStr(""), "Shared token: whoever shows it is whom it says.", unit="text without spaces", secret=True
+    )
+    bus_token_file: Path | None = setting(
+        None, "File of shared tokens, one a line. Read again when it changes.", unit="a file"
+    )
+    bus_token_admin: bool = setting(False, "Whether whoever shows a shared token is an operator too.")
+    token_keys: Path | None = setting(
+        None,
+        "Keys of signed tokens: a key file (JWK, JWKS, PEM, secret), or a directory of them. Read again on change.",
+        unit="a file or directory",
+    )
+    token_secret: SecretStr = setting(
+        SecretStr(""), "A key of signed tokens as a text (HS256).", unit="32 characters or more", secret=True
+    )
+    token_audience: str = setting("", "What the `aud` of signed tokens has to name; empty: it does not matter.")
+    token_leeway: float = setting(
+        5.0, "How far the clock of whoever signs tokens may differ.", unit="s", least=0.001, most=600, off="not at all"
+    )
+    max_token_bytes: int = setting(8 * KIB, "Longest token that is looked at.", unit="bytes", least=256, most=64 * KIB)
 
     # What it says
     log_format: Literal["auto", "json", "text"] = setting(
@@ -190,6 +226,23 @@ class Settings(Table):
     )
     hello_timeout: float = setting(
         10.0, "How long a new connection may take to say hello.", unit="s", least=0.01, most=300
+    )
+    handshake_seconds: float = setting(
+        10.0,
+        "How long a new connection may take for TLS, and again until its first request is read.",
+        unit="s",
+        least=0.01,
+        most=300,
+    )
+    max_header_bytes: int = setting(
+        32 * KIB, "Largest head of an HTTP request: its address and headers.", unit="bytes", least=1 * KIB, most=MIB
+    )
+    max_connections_per_address: int = setting(
+        10_000,
+        "Connections from one IP address at a time, of HTTP and WebSocket together.",
+        least=1,
+        most=10_000_000,
+        off="no limit",
     )
     max_frame: int = setting(
         FRAME_BYTES_MAX, "Largest frame and HTTP request body.", unit="bytes", least=4 * KIB, most=GIB
@@ -311,13 +364,71 @@ class Settings(Table):
         most=30 * DAY,
     )
     dedup_entries: int = setting(
-        200_000, "Ids that each shard remembers for dedup, about 100 bytes of memory each.", least=1, most=100_000_000
+        200_000, "Ids that each shard remembers for dedup, about 130 bytes of memory each.", least=1, most=100_000_000
     )
     policy: tuple[PolicyRule, ...] = Field(
         default=(),
         description="Rules by pattern: [[policy]] tables, or a JSON list in HUBBUB_POLICY. First match wins.",
         json_schema_extra={"unit": "a list of [[policy]] tables"},
     )
+
+    # Consumers
+    ack_wait: float = setting(
+        30.0,
+        "How long a member of a consumer may take for a message before it says something of it, if it names no time.",
+        unit="s",
+        least=0.01,
+        most=DAY,
+    )
+    max_unacked: int = setting(
+        64, "Messages that a member of a consumer has out at a time, if it names no number.", least=1, most=100_000
+    )
+    max_deliver: int = setting(
+        5,
+        "Deliveries after which a message that fails goes to the dead letters, if the consumer names no number.",
+        least=1,
+        most=1_000_000,
+        off="never",
+    )
+    backoff: str = Field(
+        default="1s 5s 30s 2m 10m",
+        description="Waits before a message that failed is delivered again, if the consumer names none: after the "
+        "first failure, the second, and so on; the last goes on.",
+        json_schema_extra={"unit": "durations in rising order, such as 1s 5s 30s"},
+    )
+    consumer_window: int = setting(
+        10_000,
+        "Messages of a topic that a consumer may have out or waiting; it takes no new ones beyond that.",
+        least=1,
+        most=10_000_000,
+    )
+    max_consumers: int = setting(100_000, "Consumers of each shard.", least=1, most=100_000_000)
+    position_interval: float = setting(
+        0.1,
+        "How often positions of consumers are written: what a crash may bring back although it was acked.",
+        unit="s",
+        least=0.001,
+        most=60,
+    )
+    receipt_window: float = setting(
+        DAY, "How long receipts of tracked messages can be asked for.", unit="s", least=1, most=30 * DAY
+    )
+    receipts_kept: int = setting(10_000, "Receipts that each shard keeps.", least=1, most=100_000_000)
+    latency_series: int = setting(
+        1000, "Consumers and agents whose latencies are told apart in the metrics.", least=1, most=1_000_000
+    )
+
+    # The simple bus
+    default_group: str = Field(
+        default="agents",
+        description="Group of an agent that names none when it is first heard of: where its inbox is.",
+        json_schema_extra={"unit": "a group"},
+    )
+    max_agents: int = setting(100_000, "Agents that may be registered.", least=1, most=100_000_000)
+    max_wait: float = setting(
+        60.0, "How long a request may wait for mail (`wait`).", unit="s", least=0.1, most=3600, off="not at all"
+    )
+    max_streams: int = setting(1000, "Event streams over HTTP at a time.", least=1, most=1_000_000)
 
     # The log
     pending_soft: int = setting(
@@ -396,12 +507,66 @@ class Settings(Table):
             rules.append(last)
         return Policies([*(rule.over(base, self.max_frame) for rule in rules), base])
 
+    @property
+    def authenticates(self) -> bool:
+        """Whether anybody has to show who it is: whether there is any key."""
+        return bool(self.bus_token or self.bus_token_file or self.token_keys or self.token_secret)
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        return value.replace(",", " ").split() if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _each_origin(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != "*" and (not parts.scheme or not parts.netloc or parts.path or parts.query or parts.fragment):
+                raise ValueError("not an origin")
+        return value
+
+    @field_validator("bus_token")
+    @classmethod
+    def _bus_token(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if not text.isprintable() or " " in text or not text.isascii():
+            raise ValueError("not a token")
+        return value
+
+    @field_validator("token_secret")
+    @classmethod
+    def _token_secret(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < SECRET_CHARS_MIN:
+            raise ValueError("too short")
+        return value
+
     @field_validator("host")
     @classmethod
     def _host(cls, value: str) -> str:
         if not value or value != value.strip() or "/" in value:
             raise ValueError("not a host")
         return value
+
+    @field_validator("default_group")
+    @classmethod
+    def _default_group(cls, value: str) -> str:
+        try:
+            return check_group(value)
+        except BadName as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("backoff")
+    @classmethod
+    def _backoff(cls, value: str) -> str:
+        waits = [parse_duration(part) for part in value.split()]
+        if not waits or waits != sorted(waits) or not 0 <= waits[0] <= waits[-1] <= DAY:
+            raise ValueError("not durations in rising order")
+        return value
+
+    def backoff_seconds(self) -> tuple[float, ...]:
+        """`backoff` in seconds."""
+        return tuple(parse_duration(part) for part in self.backoff.split())
 
     @field_validator("data_dir")
     @classmethod
@@ -417,8 +582,12 @@ class Settings(Table):
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         if self.pending_soft > self.pending_hard:
             yield "pending_soft", f"must be at most pending_hard, which is {format_size(self.pending_hard)}"
-        if not self.insecure and not is_loopback(self.host):
+        if not self.insecure and not self.authenticates and not is_loopback(self.host):
             yield "host", _OPEN_HOST
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            names = ("tls_certificate", "tls_key")
+            given, missing = names if self.tls_key is None else names[::-1]
+            yield given, f"takes {missing} with it"
         seen: set[str] = set()
         for number, rule in enumerate(self.policy, 1):
             if {rule.pattern, ANY_TOPIC} & seen:
@@ -431,6 +600,7 @@ class Settings(Table):
 
 _OPEN_HOST = (
     "authentication is off, so the broker listens on loopback only (127.0.0.1, ::1 or localhost); "
+    "set bus_token or token_keys to turn it on, or "
     "insecure = true lets it listen elsewhere, open to whoever reaches it"
 )
 _NEVER_REACHED = "{!r} is never reached: an earlier rule has this pattern, or `**`, and the first match wins"

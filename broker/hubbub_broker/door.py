@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import Sequence
 from time import time
 
+from hubbub_broker.consumers import ConsumerCollector
 from hubbub_broker.guard import Sums
 from hubbub_broker.http.api import (
-    AgentInfo,
     BudgetEntry,
     HistoryPage,
     PublishRequest,
     Refused,
     Route,
+    SessionInfo,
     ShardInfo,
     StoredLine,
     TopicEntry,
@@ -22,8 +23,7 @@ from hubbub_broker.log import LogError, ShardLog, TopicLog
 from hubbub_broker.metrics import Exposition
 from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.session import Refusal
-from hubbub_broker.shard import Cursor, Publisher
-from hubbub_protocol.codec import decode_broker
+from hubbub_broker.shard import Answer, Publisher
 from hubbub_protocol.errors import BadName, ErrorCode
 from hubbub_protocol.frames import Err, Ok
 from hubbub_protocol.names import check_agent, check_topic, group_of
@@ -43,41 +43,15 @@ def _budget(topic: str, used: Sums, policy: TopicPolicy) -> BudgetEntry:
     )
 
 
-class _Answer:
-    """A `Sink` for one publish: its answer settles a future."""
-
-    __slots__ = ("cursors", "future", "writable")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.writable = False
-        self.cursors: dict[str, Cursor] = {}
-        self.future: asyncio.Future[bytes] = loop.create_future()
-
-    def write(self, blob: bytes) -> None:  # noqa: ARG002 - the signature is Sink's
-        raise AssertionError("this sink subscribes to nothing")
-
-    def answer(self, lines: list[bytes]) -> None:
-        self.settle(1, lines)
-
-    def settle(self, count: int, lines: list[bytes]) -> None:  # noqa: ARG002 - the signature is Sink's
-        if not self.future.done():
-            self.future.set_result(lines[0])
-
-    def stop_reading(self) -> None:
-        """An HTTP request is its own backpressure: the client waits for the answer."""
-
-    def resume_reading(self) -> None:
-        """Nothing was stopped."""
-
-
 class Door:
     """Implements `http.api.BrokerApi`."""
 
     def __init__(self, broker: Broker) -> None:
         self.settings = broker.settings
         self.metrics = broker.metrics
+        self.access = broker.access
         self._broker = broker
-        self._exposition = Exposition(broker)
+        self._exposition = Exposition(broker, ConsumerCollector(broker.consumer_figures, broker.latency))
         self._waiting = 0
 
     async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> Sequence[Ok | Err]:
@@ -85,7 +59,7 @@ class Door:
         answers = [self._publish_one(agent, request) for request in requests]
         self._waiting += len(answers)
         try:
-            return [answer if isinstance(answer, Err) else await self._answered(answer) for answer in answers]
+            return [answer if isinstance(answer, Err) else await answer.wait() for answer in answers]
         finally:
             self._waiting -= len(answers)
 
@@ -133,11 +107,13 @@ class Door:
         ]
         return sorted(found, key=lambda entry: entry.topic)[:limit]
 
-    def agents(self) -> Sequence[AgentInfo]:
+    def sessions(self) -> Sequence[SessionInfo]:
         """Who is connected."""
         return sorted(
             (
-                AgentInfo(session.agent, session.id, session.since, session.address, session.subscriptions)
+                SessionInfo(
+                    session.agent, session.id, session.since, session.address, session.subscriptions, session.groups
+                )
                 for session in self._broker.sessions.open
                 if session.agent is not None
             ),
@@ -186,7 +162,7 @@ class Door:
         """The metrics now."""
         return self._exposition.render(accept)
 
-    def _publish_one(self, agent: str, request: PublishRequest) -> Err | _Answer:
+    def _publish_one(self, agent: str, request: PublishRequest) -> Err | Answer:
         pub = request.pub
         try:
             check_agent(agent)
@@ -200,7 +176,7 @@ class Door:
         except Refusal as raised:
             refusal = raised
         else:
-            answer = _Answer(asyncio.get_running_loop())
+            answer = Answer(asyncio.get_running_loop())
             try:
                 shard.publish(Publisher(agent, None, topic), pub, request.payload, answer)
             except LogError as error:
@@ -216,11 +192,6 @@ class Door:
             topic=pub.topic,
             retry_after=refusal.retry_after,
         )
-
-    async def _answered(self, answer: _Answer) -> Ok | Err:
-        frame = decode_broker(await answer.future)
-        assert isinstance(frame, (Ok, Err))
-        return frame
 
     async def _warmed(self, log: ShardLog, place: TopicLog, next: int, upto: int, max_bytes: int) -> None:
         """Wait until what is read next is in memory: the disk must not hold up the loop."""

@@ -26,6 +26,7 @@ SECRET_FIELDS = frozenset(
         "access_token",
         "authorization",
         "body",
+        "bus_token",
         "cookie",
         "data",
         "data_base64",
@@ -38,6 +39,7 @@ SECRET_FIELDS = frozenset(
         "payload",
         "secret",
         "token",
+        "token_secret",
         "x-bus-token",
     }
 )

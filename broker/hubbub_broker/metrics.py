@@ -65,6 +65,7 @@ class Metrics:
     """
 
     __slots__ = (
+        "access_denied",
         "bytes_in",
         "bytes_out",
         "catch_up_chunks",
@@ -94,15 +95,21 @@ class Metrics:
         "publishes_refused",
         "reads_cold",
         "requests_refused",
+        "tokens_refused",
     )
 
-    def __init__(self) -> None:  # noqa: PLR0915 - a line for each thing that is counted
+    def __init__(self) -> None:  # noqa: PLR0915 - one statement a count
         self.connections_opened = 0
         """WebSocket connections that were accepted."""
         self.connections_closed: dict[int, int] = {}
         """Connections that ended, by close code; 1006 where the socket just went."""
         self.connections_refused: dict[str, int] = {}
         """Connections that were turned away in the handshake or at hello, by reason."""
+
+        self.tokens_refused: dict[str, int] = {}
+        """Credentials that were not taken, by reason; `missing` where none was shown."""
+        self.access_denied: dict[str, int] = {}
+        """What was asked for by those who may not, by operation."""
 
         self.publishes_durable = 0
         """Messages that went to the log, orphans included, duplicates not."""
@@ -303,9 +310,11 @@ class MetricsCollector(Collector):
 class Exposition:
     """A registry with a broker's metrics and the process's own, ready to be scraped."""
 
-    def __init__(self, source: MetricsSource) -> None:
+    def __init__(self, source: MetricsSource, *others: Collector) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(MetricsCollector(source))
+        for collector in others:
+            self._registry.register(collector)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -324,6 +333,8 @@ def _connection_families(metrics: Metrics) -> Iterator[Metric]:
     yield _by(
         "hubbub_connections_refused", "Connections turned away, by reason.", "reason", metrics.connections_refused
     )
+    yield _by("hubbub_tokens_refused", "Credentials that were not taken, by reason.", "reason", metrics.tokens_refused)
+    yield _by("hubbub_access_denied", "What was denied to those who asked.", "operation", metrics.access_denied)
     yield _counter("hubbub_received_bytes", "Bytes read from WebSocket connections.", metrics.bytes_in)
     yield _counter("hubbub_sent_bytes", "Bytes of messages handed to subscribers' sockets.", metrics.bytes_out)
     yield _counter("hubbub_received_frames", "WebSocket data frames read.", metrics.frames_in)

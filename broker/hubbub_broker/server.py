@@ -24,12 +24,15 @@ from typing import Any, Self, cast
 
 import uvicorn
 
+from hubbub_broker.addresses import Addresses
 from hubbub_broker.config import Settings
-from hubbub_broker.http import create_app
+from hubbub_broker.http import HttpConnection, create_app
 from hubbub_broker.logs import get_logger
 from hubbub_broker.session import WebSocketConnection
+from hubbub_broker.tls import Certificate
 
 from .broker import Broker
+from .bus_door import BusDoor
 from .door import Door
 from .ticker import Ticker
 
@@ -45,6 +48,7 @@ class Server:
     Raises:
         OSError: from entering, if the address can't be had.
         LogError: from entering, if the data directory can't.
+        BadKey, BadCertificate: from entering, if a file of keys, tokens or for TLS can't be used.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -53,6 +57,7 @@ class Server:
         self.port = settings.port
         self._http: uvicorn.Server
         self._clock: Ticker
+        self._certificate: Certificate | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -63,10 +68,22 @@ class Server:
         except BaseException:
             listener.close()
             raise
-        await self._start_http(listener)
-        self._clock = Ticker(loop, 1.0, self._set_date)
+        try:
+            await self._start_http(loop, listener)
+        except BaseException:
+            listener.close()
+            await self.broker.close()
+            raise
+        self._clock = Ticker(loop, 1.0, self._each_second)
         self.broker.start()
-        log.info("serving", host=self.settings.host, port=self.port, data_dir=str(self.settings.data_dir))
+        log.info(
+            "serving",
+            host=self.settings.host,
+            port=self.port,
+            data_dir=str(self.settings.data_dir),
+            tls=self._certificate is not None,
+            authentication=self.settings.authenticates,
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -81,22 +98,42 @@ class Server:
         await self.broker.close()
         log.info("stopped")
 
-    async def _start_http(self, listener: socket.socket) -> None:
+    async def _start_http(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
         """Uvicorn's start without its loop, which would wake up ten times a second to look whether it is to stop."""
+        settings = self.settings
+        if settings.tls_certificate is not None and settings.tls_key is not None:
+            self._certificate = Certificate(settings.tls_certificate, settings.tls_key)
         config = uvicorn.Config(
-            create_app(Door(self.broker)),
+            create_app(Door(self.broker), BusDoor(self.broker)),
+            http=HttpConnection,
             ws=cast(Any, functools.partial(_connection, self.broker)),
             log_config=None,
             access_log=False,
             lifespan="off",
-            backlog=BACKLOG,
             server_header=False,
         )
         config.load()
         self._http = uvicorn.Server(config)
         self._http.lifespan = config.lifespan_class(config)
         self._set_date()
-        await self._http.startup(sockets=[listener])
+        protocol = functools.partial(
+            HttpConnection,
+            settings,
+            self.broker.metrics,
+            Addresses(settings.max_connections_per_address),
+            config=config,
+            server_state=self._http.server_state,
+            app_state=self._http.lifespan.state,
+        )
+        self._http.servers = [
+            await loop.create_server(
+                protocol,
+                sock=listener,
+                backlog=BACKLOG,
+                ssl=self._certificate.context if self._certificate is not None else None,
+                ssl_handshake_timeout=settings.handshake_seconds if self._certificate is not None else None,
+            )
+        ]
 
     async def _stop_http(self) -> None:
         self._clock.stop()
@@ -107,6 +144,11 @@ class Server:
             _, late = await asyncio.wait(state.tasks, timeout=max(0.1, self.settings.shutdown_grace))
             for task in late:
                 task.cancel()
+
+    def _each_second(self) -> None:
+        self._set_date()
+        if self._certificate is not None:
+            self._certificate.refresh()
 
     def _set_date(self) -> None:
         """The `Date` that every response carries (RFC 9110, section 6.6.1), made once a second."""
@@ -142,6 +184,7 @@ def run(settings: Settings, ready: Callable[[Server], None] | None = None) -> No
     Raises:
         OSError: if the address can't be had.
         LogError: if the data directory can't.
+        BadKey, BadCertificate: if a file of keys, tokens or for TLS can't be used.
     """
     if settings.switch_interval:
         sys.setswitchinterval(settings.switch_interval)

@@ -6,9 +6,10 @@ The bounds stand beside the field once; reading, checking, refusing and document
 import json
 import math
 import types
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from .quantity import format_duration, format_size, parse_duration, parse_size
@@ -22,13 +23,21 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     off: str = "",
+    secret: bool = False,
 ) -> Any:
-    """A field with its bounds. `off` says what 0 means where 0 is allowed besides `least` to `most`."""
+    """A field with its bounds.
+
+    `off` says what 0 means where 0 is allowed besides `least` to `most`. The value of a `secret` one is never shown.
+    """
     return Field(
         default=default,
         description=description,
-        json_schema_extra={"unit": unit, "least": least, "most": most, "off": off},
+        json_schema_extra={"unit": unit, "least": least, "most": most, "off": off, "secret": secret},
     )
+
+
+SECRET_SHOWN = "***"  # noqa: S105 - stands where a secret would
+"""Stands for the value of a secret setting wherever settings are shown."""
 
 
 def extra_of(field: FieldInfo) -> dict[str, Any]:
@@ -47,7 +56,7 @@ def show(field: FieldInfo, value: Any) -> str:
     """A value of `field` as a person would write it in a TOML file."""
     unit = extra_of(field).get("unit")
     if value is None:
-        return ""
+        return '""'
     if unit in ("bytes", "s"):
         text = format_size(int(value)) if unit == "bytes" else format_duration(float(value))
         return text if text.isdigit() else f'"{text}"'
@@ -55,7 +64,9 @@ def show(field: FieldInfo, value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return f"{value:.15g}"
-    return json.dumps(str(value))
+    if isinstance(value, SecretStr):
+        value = SECRET_SHOWN if value else ""
+    return json.dumps(value if isinstance(value, tuple) else str(value))
 
 
 def allowed(field: FieldInfo) -> str:
@@ -87,6 +98,10 @@ class Table(BaseModel):
         if isinstance(value, bool) and kind_of(field) in (int, float):
             raise ValueError("a number is wanted")  # pydantic would take true for 1
         if isinstance(value, str):
+            if not value and kind_of(field) is Path and field.default is None:
+                return None
+            if value == SECRET_SHOWN and extra_of(field).get("secret"):
+                raise ValueError("a placeholder")
             unit = extra_of(field).get("unit")
             if unit == "bytes":
                 return parse_size(value)

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .config import PolicyRule, Settings
-from .setting import Table, allowed
+from .setting import SECRET_SHOWN, Table, allowed, extra_of
 
 ENV_PREFIX = "HUBBUB_"
 CONFIG_VARIABLE = "HUBBUB_CONFIG"
@@ -142,7 +142,7 @@ def _problem(detail: Any, values: Mapping[str, Any], sources: Mapping[str, str])
     if detail["type"] == "together":
         setting = detail["ctx"]["setting"]
         name = setting.partition(" ")[0]
-        given = "" if name == "policy" else _brief(values.get(name, Settings.model_fields[name].default))
+        given = "" if name == "policy" else _shown(name, values.get(name, Settings.model_fields[name].default))
         return Problem(setting, given, sources.get(name, DEFAULT_SOURCE), detail["ctx"]["message"])
     name = str(path[0])
     table: type[Table] = Settings
@@ -151,7 +151,8 @@ def _problem(detail: Any, values: Mapping[str, Any], sources: Mapping[str, str])
         table, setting = PolicyRule, f"policy #{int(path[1]) + 1}"
         if len(path) > 2:
             setting += f" {path[2]}"
-    return Problem(setting, _brief(detail["input"]), sources.get(name, ""), _message(detail, table, str(path[-1])))
+    given = _shown(name, detail["input"])
+    return Problem(setting, given, sources.get(name, ""), _message(detail, table, str(path[-1])))
 
 
 def _message(detail: Any, table: type[Table], name: str) -> str:
@@ -171,6 +172,16 @@ def _message(detail: Any, table: type[Table], name: str) -> str:
     if own.startswith("not a "):  # not a size, not a duration: with the forms that are
         return f"{text} ({own})"
     return text
+
+
+def _shown(name: str, value: Any) -> str:
+    """What was given, unless it is a secret: what is named like one is taken for a secret whose name was misspelt."""
+    field = Settings.model_fields.get(name)
+    if field is None:
+        secret = any(word in name.lower() for word in ("token", "tokn", "secret", "key", "pass"))
+    else:
+        secret = bool(extra_of(field).get("secret"))
+    return SECRET_SHOWN if secret else _brief(value)
 
 
 def _brief(value: Any) -> str:

@@ -9,8 +9,9 @@
             await msg.reply({"text": "hi"})
 
 Read the package in this order: `errors`, `state`, `policy`, `backoff`, `transport`, `link`, `supervisor`; then what is
-received: `message`, `cursor`, `mailbox`, `feed`, `channel`, `switchboard`, `subscription`; then what is sent: `outbox`,
-`sender`, `composer`; and `agent`, which puts them together.
+received: `message`, `cursor`, `mailbox`, `feed`, `channel`, `switchboard`, `subscription`; what is shared out and
+settled: `lease`, `acks`, `delivery`, `consumer`, `seen`, `workers`, `consuming`; what is sent: `outbox`, `sender`,
+`composer`, `outcomes`; and `agent`, which puts them together.
 """
 
 from hubbub_protocol import __version__
@@ -18,7 +19,10 @@ from hubbub_protocol.frames import Gap
 
 from .agent import Agent, Token
 from .backoff import Backoff
+from .consuming import Consumption
+from .delivery import Delivery
 from .errors import (
+    AlreadyDone,
     BadRequest,
     BudgetExceeded,
     BufferFull,
@@ -30,15 +34,20 @@ from .errors import (
     Forbidden,
     HubbubError,
     InvalidName,
+    LeaseLost,
     LoopDetected,
     MessageDecodeError,
+    NoResponder,
     NotAllowed,
     NotFound,
     NoVectorClock,
     Refused,
+    Reject,
     Rejected,
     Replaced,
     RequestTimeout,
+    Retry,
+    SeenError,
     SpoolError,
     TooLarge,
     Unauthorized,
@@ -47,6 +56,10 @@ from .errors import (
     WrongProtocol,
 )
 from .message import Message, Receipt
+from .outcomes import Outcome, Tracked
+from .resilience import Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, RetryPolicy
+from .seen import MemorySeen, SeenStore
+from .seen_file import SqliteSeen
 from .sender import OnFull
 from .state import State
 from .stats import Stats
@@ -55,38 +68,56 @@ from .topic import Topic
 
 __all__ = [
     "Agent",
+    "AlreadyDone",
     "Backoff",
     "BadRequest",
     "BudgetExceeded",
     "BufferFull",
+    "Bulkhead",
+    "BulkheadFull",
+    "CircuitBreaker",
+    "CircuitOpen",
     "Closed",
     "Conflict",
     "ConnectionLimit",
+    "Consumption",
+    "Delivery",
     "Disconnected",
     "Expired",
     "Forbidden",
     "Gap",
     "HubbubError",
     "InvalidName",
+    "LeaseLost",
     "LoopDetected",
+    "MemorySeen",
     "Message",
     "MessageDecodeError",
+    "NoResponder",
     "NoVectorClock",
     "NotAllowed",
     "NotFound",
     "OnFull",
+    "Outcome",
     "Receipt",
     "Refused",
+    "Reject",
     "Rejected",
     "Replaced",
     "RequestTimeout",
+    "Retry",
+    "RetryPolicy",
+    "SeenError",
+    "SeenStore",
     "SpoolError",
+    "SqliteSeen",
     "State",
     "Stats",
     "Subscription",
     "Token",
     "TooLarge",
     "Topic",
+    "Tracked",
     "Unauthorized",
     "Undelivered",
     "Unencodable",

@@ -17,8 +17,10 @@ from hubbub_protocol.frames import Gap
 from hubbub_protocol.limits import INFLIGHT_MAX
 
 from .backoff import Backoff
+from .cancels import Cancels
 from .channel import Channel, Surroundings
 from .composer import Composer, encoded
+from .consuming import ConsumerOptions, Consumption, Consumptions, HandlerOptions, WorkerRegistration, spec_of
 from .cursor import Cursor, PatternCursor, TopicCursor
 from .errors import Closed, HubbubError, Refused, Undelivered, fresh
 from .feed import size_of
@@ -29,6 +31,8 @@ from .mailbox import Mailbox
 from .message import Message, PublishOptions, Receipt
 from .naming import Naming, checked, endpoint_url
 from .outbox import Entry, Outbox, OutboxLimits
+from .outcomes import Listener as OutcomeListener
+from .outcomes import Outcomes, Tracked
 from .recent import Recent
 from .requests import Requests
 from .sender import OnFull, Sender
@@ -163,8 +167,9 @@ class Agent:
         self._random = source or random.Random()
         self._state = StateMachine()
         self._naming = Naming(self.group)
-        self._registrations: list[Registration] = []
+        self._registrations: list[Registration | WorkerRegistration] = []
         self._runners: list[HandlerRunner] = []
+        self._outcomes = Outcomes(self.stats)
         self._open = False
         self._accepting = False
         self._closing: asyncio.Task[int] | None = None
@@ -207,6 +212,8 @@ class Agent:
             saw=self._composer.saw,
         )
         self._requests = Requests(self, self.name, self.session, self._composer.new_id)
+        self._cancels = Cancels(self)
+        self._consumptions = Consumptions(self, self.stats, self._cancels, lambda: self.on_error)
         self._surroundings = Surroundings(
             transport=self._transport,
             backoff=self._backoff,
@@ -214,6 +221,7 @@ class Agent:
             stats=self.stats,
             publisher=self,
             saw=self._composer.saw,
+            outcome=self._outcomes.take,
         )
         try:
             await self._open_spool()
@@ -221,7 +229,10 @@ class Agent:
             self._open = False
             raise
         self._board = Switchboard(self, self._open_side, self.stats)
-        self._board.start(Channel(self._board, self._endpoint(self.session), self._surroundings, self._sender))
+        consumers = self._consumptions.table
+        self._board.start(
+            Channel(self._board, self._endpoint(self.session), self._surroundings, self._sender, consumers)
+        )
         self._accepting = True
         if self._local:
             self._hub = join_hub(self.url, self)
@@ -250,8 +261,10 @@ class Agent:
         confirmed = self.stats.confirmed
         refused = self.state is State.CLOSED
         # 1. Handlers take nothing new; those at work may finish, and publish their answers.
-        await asyncio.gather(*(runner.stop(max(0.0, deadline - loop.time())) for runner in self._runners))
+        #    What a consumer has not begun goes back to the broker, which confirms what was done.
+        await asyncio.gather(*(runner.stop(drain) for runner in self._runners), self._consumptions.drain(drain))
         self._accepting = False
+        await self._cancels.close()
         # 2. What was accepted goes out.
         if not refused:
             try:
@@ -265,6 +278,8 @@ class Agent:
         error = self._ending()
         await self._requests.close(error)
         self._board.end_all(self._state.reason)
+        self._consumptions.table.stop(error)
+        self._outcomes.end(error)
         # 4. The connections end, the spool is closed, then whoever still waits for a receipt is told.
         if not refused:
             self._happen(Event.CLOSED)
@@ -339,6 +354,27 @@ class Agent:
             await kept
         return entry.future
 
+    async def publish_tracked(
+        self, topic: str, data: Any, /, *, consumers: int = 1, **options: Unpack[PublishOptions]
+    ) -> Tracked:
+        """Publish as `publish` does, and hear what becomes of the message in the hands of consumers: see `Tracked`.
+
+        `consumers` of them are waited for. What the broker has to tell while this agent is away, it tells when it is
+        back; whoever wants to hear of messages that a former life has published listens with `on_outcome`.
+        """
+        if consumers < 1:
+            raise ValueError(f"consumers is {consumers}: 1 or more")
+        options["id"] = id = options.get("id") or self._composer.new_id()
+        options["track"] = True
+        tracked = Tracked(self._naming.topic(topic), id, consumers)
+        self._outcomes.track(tracked)  # before it is sent: its first receipt may come before its `ok`
+        tracked.receipt = await self.publish(topic, data, **options)
+        return tracked
+
+    def on_outcome(self, listener: OutcomeListener) -> None:
+        """Call `listener(outcome)`, in the event loop, for every receipt of what became of this agent's messages."""
+        self._outcomes.listen(listener)
+
     async def flush(self) -> None:
         """Wait until everything accepted so far is confirmed (or refused: its future says so).
 
@@ -362,18 +398,28 @@ class Agent:
         type: str | None = None,
         headers: dict[str, Any] | None = None,
         durable: bool = False,
+        mandatory: bool = False,
     ) -> Message:
         """Ask a question and wait for the first answer: whatever someone who reads `topic` gives to `Message.reply`.
 
         The question is durable and expires with the timeout, so whoever answers may be connecting still. `durable`
-        asks for an answer that is stored too, and so survives a disconnect of this agent.
+        asks for an answer that is stored too, and so survives a disconnect of this agent. `mandatory` asks only if
+        someone is there to hear it. Giving up, by the timeout or by cancellation, calls the question off: handlers that
+        are at work on it are cancelled.
 
         Raises:
             RequestTimeout: if no answer came within `timeout` seconds.
+            NoResponder: with `mandatory`, if nobody would hear it.
             Rejected, Refused, Closed: as `publish`.
         """
         return await self._requests.ask(
-            self._naming.topic(topic), data, timeout, type=type, headers=headers, durable=durable
+            self._naming.topic(topic),
+            data,
+            timeout,
+            type=type,
+            headers=headers,
+            durable=durable,
+            mandatory=mandatory,
         )
 
     # Subscribing ------------------------------------------------------------------------------------------------
@@ -425,30 +471,80 @@ class Agent:
         self._board.attach(box)
         return Subscription(box, self._composer.read if self._vector_clocks else None)
 
+    def consume(
+        self,
+        topic: str,
+        /,
+        consumer: str,
+        *,
+        start: StartOption = "new",
+        on_gap: Callable[[Gap], None] | None = None,
+        **options: Unpack[ConsumerOptions],
+    ) -> Consumption:
+        """Share the work of a topic or pattern with whoever names the same consumer: each message goes to one of them,
+        and again to another until it is settled. See `Consumption`; `start` counts for the first who ever names it.
+
+        Raises:
+            InvalidName, ValueError
+            Conflict: this agent is in it already.
+            Closed, Refused
+        """
+        if not self._accepting:
+            raise self._ending()
+        spec = spec_of(self._naming.pattern(topic), consumer, start, options)
+        return self._consumptions.iterate(spec, on_gap)
+
     def on(
-        self, topic: str, *, start: StartOption = "new", concurrency: int = 1, buffer: int | None = None
+        self,
+        topic: str,
+        *,
+        start: StartOption = "new",
+        concurrency: int | None = None,
+        buffer: int | None = None,
+        consumer: str | None = None,
+        **options: Unpack[HandlerOptions],
     ) -> Callable[[H], H]:
         """Decorate a function to be called with each message of a topic or pattern.
 
-            @agent.on("research/tasks")
+            @agent.on("research/news")                                          # everyone sees everything
+            async def read(message): ...
+
+            @agent.on("research/tasks", consumer="workers", max_unacked=16)     # each message is one's to work on
             async def work(message): await message.reply(...)
 
-        May be used before the agent is open. Plain functions run in a thread. With `concurrency` 1, the default, calls
-        come one at a time and in order. What a handler raises is logged, counted and given to `on_error`.
+        May be used before the agent is open. Plain functions run in a thread. What a handler raises is logged, counted
+        and given to `on_error`.
+
+        Without `consumer` the calls come one at a time and in order, unless `concurrency` says otherwise, and the
+        `options` do not apply. With it, as many run at once as the broker gives ahead (`max_unacked`), unless
+        `concurrency` says fewer; returning acks, an exception lets the message come again, `Retry` and `Reject` say
+        more: see `hubbub.workers`. A handler may take as long as it likes: the broker is told that it is at work.
         """
-        if concurrency < 1:
-            raise ValueError(f"concurrency is {concurrency}: 1 or more")
         name = self._naming.pattern(topic)
-        start_of(start)
+        make: Callable[[Handler], Registration | WorkerRegistration]
+        if consumer is None:
+            make = Registration.maker(name, start, concurrency, buffer, options)
+        else:
+            make = WorkerRegistration.maker(spec_of(name, consumer, start, options), concurrency, options)
 
         def register(handler: H) -> H:
-            registration = Registration(name, handler, start, concurrency, buffer)
+            registration = make(handler)
+            if isinstance(registration, WorkerRegistration) and not self._open:
+                registration.check_apart(self._registrations)
             self._registrations.append(registration)
             if self._open:
                 self._run(registration)
             return handler
 
         return register
+
+    def consumption(self, topic: str, /, consumer: str) -> Consumption:
+        """The membership that a handler has, to wait for it or to drain it.
+
+        Raises:
+            KeyError: no handler of this agent is in that consumer.
+        """
+        return self._consumptions.at_work[self._naming.pattern(topic), consumer]
 
     # What the connections tell ------------------------------------------------------------------------------------
 
@@ -479,6 +575,8 @@ class Agent:
         self._happen(Event.CLOSED)
         self._sender.fail(refusal)
         self._board.end_all(refusal)
+        self._consumptions.table.stop(refusal)
+        self._outcomes.end(refusal)
 
     # Local-only mode ---------------------------------------------------------------------------------------------
 
@@ -545,9 +643,13 @@ class Agent:
             return Closed("the agent is not open yet: use `async with Agent(...)`")
         return Closed(f"agent {self.name} is closed")
 
-    def _run(self, registration: Registration) -> None:
+    def _run(self, registration: Registration | WorkerRegistration) -> None:
+        if isinstance(registration, WorkerRegistration):
+            self._consumptions.work(registration)
+            return
         subscription = self.subscribe(registration.topic, registration.start, buffer=registration.buffer)
-        self._runners.append(HandlerRunner(registration, subscription, self.stats, lambda: self.on_error))
+        runner = HandlerRunner(registration, subscription, self.stats, lambda: self.on_error, self._cancels)
+        self._runners.append(runner)
 
     def _open_side(self, board: Switchboard, number: int) -> Channel:
         return Channel(board, self._endpoint(f"{self.session}-{number}"), self._surroundings)

@@ -1,4 +1,4 @@
-"""One connection's worth of work: its subscriptions and, on the main one, the publishes.
+"""One connection's worth of work: its subscriptions and, on the main one, the publishes and the consumers.
 
 An agent has one channel, and more ("side links") only while several of its subscriptions need the same topic at
 different places: see `switchboard`.
@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from hubbub_protocol.frames import BrokerFrame, Err, Gap, Live, Msg, Ok
+from hubbub_protocol.frames import BrokerFrame, Err, Gap, Live, Msg, Ok, Receipt
 
 from .backoff import Backoff
+from .consumers import ConsumerTable
 from .errors import Refused
 from .feed import FeedTable, Reporter, size_of
 from .link import Ending, Endpoint, Link
@@ -37,6 +38,8 @@ class Surroundings:
     publisher: Publisher
     saw: Callable[[int], None]
     """Learns the Lamport timestamps of what comes in."""
+    outcome: Callable[[Receipt], None]
+    """Learns what became of published messages."""
 
 
 class ChannelOwner(Reporter, Protocol):
@@ -62,10 +65,17 @@ class Channel:
     """A supervised connection, its feeds, and perhaps a sender."""
 
     def __init__(
-        self, owner: ChannelOwner, endpoint: Endpoint, surroundings: Surroundings, sender: Sender | None = None
+        self,
+        owner: ChannelOwner,
+        endpoint: Endpoint,
+        surroundings: Surroundings,
+        sender: Sender | None = None,
+        consumers: ConsumerTable | None = None,
     ) -> None:
         self._owner = owner
         self._sender = sender
+        self._consumers = consumers if consumers is not None else ConsumerTable()
+        self._outcome = surroundings.outcome
         self._stats = surroundings.stats
         self._publisher = surroundings.publisher
         self._saw = surroundings.saw
@@ -90,11 +100,13 @@ class Channel:
         link.on_beat = self._beat
         self._owner.channel_up(self)
         self.feeds.link_up(link)
+        self._consumers.link_up(link)
         if self._sender is not None:
             self._sender.link_up(link)
 
     def link_down(self, ending: Ending) -> None:
         self.feeds.link_down()
+        self._consumers.link_down()
         if self._sender is not None:
             self._sender.link_down()
         self._owner.channel_down(self, ending.reason or f"closed with code {ending.code}")
@@ -118,6 +130,11 @@ class Channel:
         lc = received = 0
         for frame in frames:
             if isinstance(frame, Msg):
+                if frame.consumer is not None:
+                    self._consumers.deliver(frame)
+                    received += 1
+                    lc = max(lc, frame.lc)
+                    continue
                 feed = routes.get(frame.topic) or feeds.find(frame.topic)
                 if feed is None:
                     continue
@@ -141,6 +158,11 @@ class Channel:
 
     def receive_binary(self, message: Msg, payload: bytes) -> None:
         """Take a message in whose payload is bytes."""
+        if message.consumer is not None:
+            self._consumers.deliver(message, payload)
+            self._stats.received += 1
+            self._saw(message.lc)
+            return
         feed = self.feeds.find(message.topic)
         if feed is None:
             return
@@ -154,9 +176,13 @@ class Channel:
 
     def _control(self, frame: BrokerFrame) -> None:
         if isinstance(frame, Live):
-            self.feeds.live(frame)
+            (self.feeds if frame.consumer is None else self._consumers).live(frame)
         elif isinstance(frame, Gap):
-            self.feeds.gap(frame)
+            (self.feeds if frame.consumer is None else self._consumers).gap(frame)
+        elif isinstance(frame, Receipt):
+            self._outcome(frame)
+        elif isinstance(frame, Err) and frame.rid is None and frame.consumer is not None:
+            self._consumers.conflict(frame)
         else:
             link = self.supervisor.link
             if link is not None:

@@ -68,6 +68,7 @@ class Composer:
         reply_to: str | None = None,
         ephemeral: bool = False,
         track: bool = False,
+        mandatory: bool = False,
     ) -> Entry:
         """An entry for the outbox. `bytes` data become a binary payload, anything else JSON.
 
@@ -97,6 +98,7 @@ class Composer:
                 ttl=ttl,
                 reply_to=reply_to,
                 track=track,
+                mandatory=mandatory,
             )
         )
         future: Any = self._loop.create_future()

@@ -12,7 +12,12 @@
     ├── Rejected                    the broker refused one request, and sending it again can't cure it
     │   ├── BadRequest              ├── Forbidden       ├── TooLarge
     │   ├── Conflict                ├── NotFound
-    │   ├── LoopDetected            └── BudgetExceeded
+    │   ├── LoopDetected            │   └── NoResponder     a request that nobody would have heard
+    │   └── BudgetExceeded
+    ├── LeaseLost                   a message of a consumer may be another's by now
+    ├── AlreadyDone                 a message whose effect is recorded already
+    ├── Retry                       raised by a handler: let the message come again later
+    ├── Reject                      raised by a handler: to the dead letters with it
     ├── BufferFull                  no room in the outbox, and the agent was told not to wait
     ├── Expired                     the message's time-to-live ended before it was confirmed
     ├── Undelivered                 close() could not deliver everything in the time it had
@@ -21,6 +26,7 @@
     ├── Unencodable                 data that JSON can't hold (also a TypeError)
     ├── MessageDecodeError          a received message whose data can't be read (also a ValueError)
     ├── NoVectorClock               two messages can't be compared: one carries no vector clock (also a ValueError)
+    ├── SeenError                   the store of messages that were done can't be opened, read or written
     └── SpoolError                  the spool file can't be opened, read or written
 
 `Rejected` is definite: the message was not stored. `Expired` and `Undelivered` are indefinite where the message had
@@ -101,12 +107,44 @@ class NotFound(Rejected):
     """What the request names does not exist."""
 
 
+class NoResponder(NotFound):
+    """Nobody who could answer the request is there."""
+
+
 class LoopDetected(Rejected):
     """The message is one too many in a chain of messages that cause one another. Don't publish it again."""
 
 
 class BudgetExceeded(Rejected):
     """The conversation has used what it may use, in messages, bytes or cost."""
+
+
+class LeaseLost(HubbubError):
+    """A message is not this agent's to settle any more: another may be at work on it. The message says why."""
+
+
+class AlreadyDone(HubbubError):
+    """The effect of a message is recorded already: see `SqliteSeen.transaction`. A handler lets it pass."""
+
+
+class Retry(HubbubError):
+    """Raised by a consumer's handler: let the message come again, after `after` seconds.
+
+    Default: the consumer's backoff.
+    """
+
+    def __init__(self, reason: str | None = None, *, after: float | None = None) -> None:
+        super().__init__(reason or "")
+        self.reason = reason
+        self.after = after
+
+
+class Reject(HubbubError):
+    """Raised by a consumer's handler: the message will never succeed, to the dead letters with it."""
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(reason or "")
+        self.reason = reason
 
 
 class BufferFull(HubbubError):
@@ -146,6 +184,10 @@ class MessageDecodeError(HubbubError, ValueError):
 
 class NoVectorClock(HubbubError, ValueError):
     """A comparison of messages needs vector clocks, and one carries none."""
+
+
+class SeenError(HubbubError):
+    """The store of messages that were done can't be used. The message names it and says why."""
 
 
 class SpoolError(HubbubError):

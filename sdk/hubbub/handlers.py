@@ -3,20 +3,22 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .cancels import Cancels
 from .chain import handling
 from .errors import HubbubError
 from .message import Message
 from .stats import Stats
-from .subscription import StartOption, Subscription
+from .subscription import StartOption, Subscription, start_of
 
 logger = logging.getLogger("hubbub")
 
-Handler = Callable[[Message], Any]
-"""A function of a message. A coroutine function runs in the event loop, any other in a thread."""
+Handler = Callable[[Any], Any]
+"""A function of a message (with a consumer, of a `Delivery`). A coroutine function runs in the event loop, any other in
+a thread."""
 
 ErrorHook = Callable[[BaseException, Message], Any]
 
@@ -30,6 +32,28 @@ class Registration:
     start: StartOption
     concurrency: int
     buffer: int | None
+
+    @classmethod
+    def maker(
+        cls,
+        topic: str,
+        start: StartOption,
+        concurrency: int | None,
+        buffer: int | None,
+        of_consumers: Mapping[str, object],
+    ) -> "Callable[[Handler], Registration]":
+        """What makes one of a handler.
+
+        Raises:
+            ValueError: if an option is out of range, or one of consumers.
+        """
+        if of_consumers:
+            raise ValueError(f"{', '.join(of_consumers)}: only with consumer=NAME")
+        number = 1 if concurrency is None else concurrency
+        if number < 1:
+            raise ValueError(f"concurrency is {number}: 1 or more")
+        start_of(start)
+        return lambda handler: cls(topic, handler, start, number, buffer)
 
 
 class HandlerRunner:
@@ -45,11 +69,13 @@ class HandlerRunner:
         subscription: Subscription,
         stats: Stats,
         on_error: Callable[[], ErrorHook | None],
+        cancels: Cancels,
     ) -> None:
         self._handler = registration.handler
         self._subscription = subscription
         self._stats = stats
         self._on_error = on_error
+        self._cancels = cancels
         self._tasks = [
             asyncio.create_task(self._work(), name=f"hubbub-handler-{registration.topic}-{number}")
             for number in range(registration.concurrency)
@@ -67,9 +93,39 @@ class HandlerRunner:
     async def _work(self) -> None:
         try:
             async for message in self._subscription:
-                await self._call(message)
+                if message.reply_to is None:
+                    await self._call(message)
+                else:
+                    await self._answer(message)
         except HubbubError as error:
             logger.warning("! handler of %s ends: %s", self._subscription.topic, error)
+
+    async def _answer(self, message: Message) -> None:
+        """Call the handler with a question, for as long as its asker wants to know."""
+        cancels = self._cancels
+        cancels.came(message)
+        if cancels.is_off(message):
+            self._stats.called_off += 1
+            return
+        task = asyncio.create_task(self._call(message), name=f"hubbub-answer-{message.topic}")
+        called_off = False
+
+        def call_off() -> None:
+            nonlocal called_off
+            called_off = True
+            task.cancel()
+
+        cancels.begin(message, call_off)
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not called_off:
+                raise
+            if (worker := asyncio.current_task()) is not None and worker.cancelling():
+                raise
+        finally:
+            self._stats.called_off += called_off
+            cancels.end(message, call_off)
 
     async def _call(self, message: Message) -> None:
         handling.set(message)  # what is published from here on, until the next call, was caused by it
@@ -79,25 +135,27 @@ class HandlerRunner:
                 return
             result = await asyncio.to_thread(self._handler, message)
             if inspect.isawaitable(result):  # a partial or a callable object around a coroutine function
-                await _awaited(result)
+                await awaited(result)
         except asyncio.CancelledError:
             raise
         except Exception as error:
             self._stats.handler_errors += 1
             logger.exception("! a handler of %s failed at message %s", message.topic, message.id)
-            await self._tell(error, message)
-
-    async def _tell(self, error: BaseException, message: Message) -> None:
-        hook = self._on_error()
-        if hook is None:
-            return
-        try:
-            result = hook(error, message)
-            if inspect.isawaitable(result):
-                await _awaited(result)
-        except Exception:
-            logger.exception("! on_error failed")
+            await tell(self._on_error(), error, message)
 
 
-async def _awaited(result: Awaitable[Any]) -> Any:
+async def tell(hook: ErrorHook | None, error: BaseException, message: Message) -> None:
+    """Call the hook for errors, if there is one."""
+    if hook is None:
+        return
+    try:
+        result = hook(error, message)
+        if inspect.isawaitable(result):
+            await awaited(result)
+    except Exception:
+        logger.exception("! on_error failed")
+
+
+async def awaited(result: Awaitable[Any]) -> Any:
+    """What an awaitable gives, in a coroutine."""
     return await result

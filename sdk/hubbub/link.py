@@ -28,6 +28,7 @@ from hubbub_protocol.limits import FRAME_BYTES_MAX, INFLIGHT_MAX
 
 from . import policy
 from .errors import Refused
+from .renewal import keep_fresh
 from .stats import Stats
 from .transport import ConnectFailed, Connection, ConnectionLost, Transport, is_binary, open_within
 
@@ -45,6 +46,7 @@ SILENT_BEATS_MAX = 2
 the first."""
 
 Answer = Callable[[Ok | Err], None]
+Greeted = Callable[[Welcome | Ok | Err], None]
 Receiver = Callable[[list[BrokerFrame]], None]
 BinaryReceiver = Callable[[Msg, bytes], None]
 
@@ -121,6 +123,10 @@ class Link:
         self._retry_after: float | None = None
         self._given_up: str | None = None
         self._ended = False
+        self._endpoint: Endpoint | None = None
+        self._token: str | None = None
+        self._greeting: tuple[Rid, Greeted] | None = None
+        """The `hello` that has no answer yet, after the first one."""
 
     @classmethod
     async def open(cls, transport: Transport, endpoint: Endpoint, stats: Stats) -> "Link":
@@ -158,7 +164,9 @@ class Link:
         except BaseException:
             connection.abort()
             raise
-        return cls(connection, welcome, early, stats)
+        link = cls(connection, welcome, early, stats)
+        link._endpoint, link._token = endpoint, token
+        return link
 
     def broker_time(self) -> float:
         """The broker's clock, in seconds since the epoch: never ahead of it (by a drifting clock, at most).
@@ -187,9 +195,20 @@ class Link:
         self._answers[rid] = answer
         self.send(codec.encode(request(rid)))
 
+    def greet(self, token: str, answer: Greeted) -> None:
+        """Say hello again with a fresh token. `answer` gets the `welcome` or `err`, unless the link ends first."""
+        assert self._endpoint is not None
+        rid = next(self._rids)
+        self._greeting = (rid, answer)
+        self._answers[rid] = answer
+        self.send(codec.encode(_hello(self._endpoint, token, rid)))
+
     async def run(self, receive: Receiver, receive_binary: BinaryReceiver) -> Ending:
         """Read until the connection ends. Frames go to `receive`, in order; binary ones to `receive_binary`."""
-        writer = asyncio.create_task(self._write(), name="hubbub-writer")
+        tasks = [asyncio.create_task(self._write(), name="hubbub-writer")]
+        if self.welcome.expires is not None and self._endpoint is not None and self._token:
+            renewing = keep_fresh(self, self._endpoint.token, self._token)
+            tasks.append(asyncio.create_task(renewing, name="hubbub-renewal"))
         self._schedule_beat()
         try:
             for frame in self._early:
@@ -208,9 +227,10 @@ class Link:
             self._ended = True
             if self._beat is not None:
                 self._beat.cancel()
-            writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionLost):
-                await writer
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, ConnectionLost):
+                    await task
             self._connection.abort()
 
     def drop(self, reason: str) -> None:
@@ -271,6 +291,8 @@ class Link:
             answer = self._answers.pop(frame.rid, None)
             if answer is not None:
                 answer(frame)
+        elif isinstance(frame, Welcome):
+            self._welcomed_again(frame)
         elif isinstance(frame, Err):
             # Not about any one request: what the broker says before it closes.
             self._retry_after = frame.retry_after
@@ -280,6 +302,14 @@ class Link:
             logger.info("< goaway: %s, come back in %.1f s", frame.reason, frame.reconnect_after)
         elif not isinstance(frame, Pong):
             logger.debug("< ignored %s", type(frame).__name__)
+
+    def _welcomed_again(self, welcome: Welcome) -> None:
+        self.welcome = welcome
+        greeting, self._greeting = self._greeting, None
+        if greeting is not None:
+            rid, answer = greeting
+            self._answers.pop(rid, None)
+            answer(welcome)
 
     def _ending(self, lost: ConnectionLost) -> Ending:
         retry_after = self._retry_after
@@ -356,9 +386,11 @@ def _limit(limits: dict[str, Any], name: str, default: int) -> int:
     return value if isinstance(value, int) and value > 0 else default
 
 
-def _hello(endpoint: Endpoint) -> Hello:
+def _hello(endpoint: Endpoint, token: str | None = None, rid: Rid | None = None) -> Hello:
     return Hello(
         agent=endpoint.agent,
+        token=token,
+        rid=rid,
         session=endpoint.session,
         groups=endpoint.groups or None,
         meta=NO_DATA if endpoint.meta is None else Raw(endpoint.meta),

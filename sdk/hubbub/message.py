@@ -52,7 +52,9 @@ class PublishOptions(TypedDict, total=False):
     """Pass it to whoever listens now, and store nothing. It is sent at most once, and dropped (see `Receipt.dropped`)
     while the broker is away."""
     track: bool
-    """Ask the broker to tell what becomes of it."""
+    """Ask the broker to tell what becomes of it: see `Agent.publish_tracked` and `Agent.on_outcome`."""
+    mandatory: bool
+    """Refuse it (`NotFound`) if nobody would hear it now."""
 
 
 class Publisher(Protocol):

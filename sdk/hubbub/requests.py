@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from hubbub_protocol import names
 
-from .errors import HubbubError, MessageDecodeError, RequestTimeout
+from .cancels import CANCEL
+from .errors import HubbubError, MessageDecodeError, NoResponder, NotFound, RequestTimeout
 from .message import IN_REPLY_TO, REPLY_DURABLY, Message, Publisher
 from .subscription import Subscription
 
@@ -38,6 +39,7 @@ class Requests:
         self._segment = f"@{agent[:NAME_CHARS_MAX]}.{session}"
         self._new_id = new_id
         self._pending: dict[str, asyncio.Future[Message]] = {}
+        self._calling_off: set[asyncio.Task[None]] = set()
         self._lines: dict[str, tuple[Subscription, asyncio.Task[None]]] = {}
 
     async def ask(
@@ -49,18 +51,22 @@ class Requests:
         type: str | None,
         headers: dict[str, Any] | None,
         durable: bool,
+        mandatory: bool,
     ) -> Message:
-        """Ask, and wait for the first answer.
+        """Ask, and wait for the first answer. Who gives up, by timeout or cancellation, calls the question off.
 
         Raises:
             RequestTimeout: if none came in time. The question expires then, too.
+            NoResponder: with `mandatory`, if nobody would hear it.
         """
         id = self._new_id()
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._pending[id] = answer
+        asked = False
         try:
             async with asyncio.timeout(timeout):
                 reply_to = await self._open(names.group_of(topic))
+                asked = True
                 await self._asker.publish(
                     topic,
                     data,
@@ -69,9 +75,20 @@ class Requests:
                     headers={**(headers or {}), REPLY_DURABLY: True} if durable else headers,
                     ttl=timeout,
                     reply_to=reply_to,
+                    mandatory=mandatory,
                 )
                 return await answer
+        except NotFound as error:
+            if not mandatory:
+                raise
+            raise NoResponder(f"nobody is there to answer on {topic}: {error}", error.code) from error
+        except asyncio.CancelledError:
+            if asked:
+                self._call_off(topic, id)
+            raise
         except TimeoutError as error:
+            if asked:
+                self._call_off(topic, id)
             raise RequestTimeout(f"no answer from {topic} within {timeout:g} s") from error
         finally:
             del self._pending[id]
@@ -82,12 +99,28 @@ class Requests:
             if not answer.done():
                 answer.set_exception(error)
                 answer.exception()
+        for calling in tuple(self._calling_off):
+            calling.cancel()
+        if self._calling_off:
+            await asyncio.wait(self._calling_off)
         for subscription, task in self._lines.values():
             await subscription.close()
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         self._lines.clear()
+
+    def _call_off(self, topic: str, id: str) -> None:
+        """Tell whoever is at work on the answer that nobody waits for it. Best effort."""
+        task = asyncio.create_task(self._publish_cancel(topic, id), name=f"hubbub-call-off-{id}")
+        self._calling_off.add(task)
+        task.add_done_callback(self._calling_off.discard)
+
+    async def _publish_cancel(self, topic: str, id: str) -> None:
+        with contextlib.suppress(HubbubError):
+            await self._asker.publish(
+                names.cancels_of(names.group_of(topic)), {"id": id, "topic": topic}, type=CANCEL, ephemeral=True
+            )
 
     async def _open(self, group: str) -> str:
         """The reply topic in a group, once the broker listens there for this agent."""

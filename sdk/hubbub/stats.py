@@ -37,6 +37,28 @@ class Stats:
     """Lines from the broker that could not be read."""
     handler_errors: int = 0
     """Exceptions that left a handler."""
+    acked: int = 0
+    """Messages of consumers whose ack the broker confirmed."""
+    nacked: int = 0
+    """Messages that a handler failed at, or gave back for later."""
+    terminated: int = 0
+    """Messages that a handler sent to the dead letters."""
+    returned: int = 0
+    """Messages that were given back before they were begun."""
+    already_done: int = 0
+    """Messages that came again after they had been done, and were acked without their handler."""
+    extended: int = 0
+    """Times the broker confirmed that a message is still this agent's."""
+    adopted: int = 0
+    """Messages that were delivered again while they were at work here: the work went on."""
+    leases_lost: int = 0
+    """Messages that were another's, or might have been, before they were done here."""
+    conflicts: int = 0
+    """Settlements that the broker refused because the message was another's by then."""
+    called_off: int = 0
+    """Questions that were dropped because whoever asked them gave up."""
+    outcomes: int = 0
+    """Receipts of what became of published messages."""
     spooled: int = 0
     """Messages written to the spool."""
 

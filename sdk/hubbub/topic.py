@@ -7,6 +7,7 @@ from typing import Any, Protocol, Unpack
 from hubbub_protocol.frames import Gap
 
 from .message import Publisher, PublishOptions, Receipt
+from .outcomes import Tracked
 from .subscription import StartOption, Subscription
 
 
@@ -15,6 +16,12 @@ class Conversant(Publisher, Protocol):
 
     async def submit(self, topic: str, data: Any, /, **options: Unpack[PublishOptions]) -> "Future[Receipt]":
         """Publish in pipelined form."""
+        ...
+
+    async def publish_tracked(
+        self, topic: str, data: Any, /, *, consumers: int = 1, **options: Unpack[PublishOptions]
+    ) -> Tracked:
+        """Publish, and hear what becomes of it."""
         ...
 
     def subscribe(
@@ -50,6 +57,10 @@ class Topic:
     async def submit(self, data: Any, **options: Unpack[PublishOptions]) -> "Future[Receipt]":
         """Publish, and wait only until it is accepted: see `Agent.submit`."""
         return await self._agent.submit(self.name, data, **options)
+
+    async def publish_tracked(self, data: Any, *, consumers: int = 1, **options: Unpack[PublishOptions]) -> Tracked:
+        """Publish, wait for the receipt, and hear what becomes of it: see `Agent.publish_tracked`."""
+        return await self._agent.publish_tracked(self.name, data, consumers=consumers, **options)
 
     def subscribe(
         self,

@@ -26,6 +26,18 @@ class Frame(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
 # Client to broker ---------------------------------------------------------------------------------------------------
 
 
+class Will(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What is to be said for an agent whose connection is lost (extension)."""
+
+    topic: str
+    data: Raw = NO_DATA
+    type: str | None = None
+    """Default: `will`."""
+    ephemeral: bool = False
+    delay: float = 10.0
+    """Seconds that it has to come back."""
+
+
 class Hello(Frame, frozen=True, tag="hello"):
     agent: str
     token: str | None = None
@@ -34,6 +46,8 @@ class Hello(Frame, frozen=True, tag="hello"):
     session: str | None = None
     """Extension: names this life of the agent across its connections. A newer connection of the same session replaces
     an older one (4509), and `n` counts per session, so that two processes of one name don't disturb each other."""
+    will: Will | None = None
+    """Extension: said when this connection is lost, unless the agent closed it (1000, 1001) or is back in time."""
     rid: Rid | None = None
 
 
@@ -83,6 +97,8 @@ class Sub(Frame, frozen=True, tag="sub", rename={"start": "from"}):
     ordered: str | None = None
     """Extension, with `consumer`: the header whose value is a message's key. Messages of one key come one after the
     other, each when the one before it is settled."""
+    presence: bool = False
+    """Extension, for a topic without `consumer`: tell who is there that this agent comes, and later that it goes."""
     rid: Rid | None = None
 
 
@@ -156,6 +172,10 @@ class Welcome(Frame, frozen=True, tag="welcome"):
     rid: Rid | None = None
     ts: float = 0.0
     """Extension: the broker's clock, in seconds since the Unix epoch."""
+    inbox: str | None = None
+    """Extension: the topic that is this agent's inbox."""
+    expires: float | None = None
+    """Extension: when the token ends, and the connection with it unless a `hello` brings a fresh one."""
 
 
 class Ok(Frame, frozen=True, tag="ok"):
@@ -221,6 +241,8 @@ class Receipt(Frame, frozen=True, tag="receipt"):
 class Live(Frame, frozen=True, tag="live"):
     topic: str
     seq: int
+    consumer: str | None = None
+    """Extension: the consumer that it is about. None: a plain subscription."""
 
 
 class Gap(Frame, frozen=True, tag="gap"):
@@ -231,6 +253,8 @@ class Gap(Frame, frozen=True, tag="gap"):
     dropped: int = 0
     """Extension, with `slow`: how many ephemeral messages this reader missed. They have no seq, so `first` and `last`
     are both the seq of the last durable message before the gap."""
+    consumer: str | None = None
+    """Extension: the consumer that it is about. None: a plain subscription."""
 
 
 class Goaway(Frame, frozen=True, tag="goaway"):

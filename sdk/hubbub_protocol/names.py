@@ -24,6 +24,12 @@ _is_pattern = re.compile(rf"(?:(?:{_SEGMENT}|\*)/)*(?:{_SEGMENT}|\*|\*\*)").full
 DEAD_LETTERS = "_dead"
 """The conversation of each group that holds its dead letters."""
 
+MAIL_GROUP = "_mail"
+"""Stands for whatever group an agent's inbox is in: `_mail/@NAME` is published to, and never read."""
+
+MAIL_TO_ALL = f"{MAIL_GROUP}/@ALL"
+"""Stands for the inboxes of all agents."""
+
 CANCELS = "_cancel"
 """The conversation of each group on which questions are called off."""
 
@@ -61,6 +67,8 @@ def check_pattern(name: str) -> str:
         return check_topic(name)
     if len(name) > TOPIC_BYTES_MAX:
         raise BadName(f"pattern is longer than {TOPIC_BYTES_MAX} bytes")
+    if name == "*":
+        raise BadName("bad pattern '*': a topic has two segments or more, so it matches none; `**` matches every topic")
     if _is_pattern(name) is None:
         raise BadName(
             f"bad pattern {name[:80]!r}: `*` stands for one whole segment, `**` only as the last one; "
@@ -141,6 +149,22 @@ def overlap(one: str, other: str) -> bool:
         if mine != its and "*" not in (mine, its):
             return False
     return len(ours) == len(theirs)
+
+
+def covers(outer: str, inner: str) -> bool:
+    """Whether every topic that matches `inner` matches `outer` (each may be a topic or a pattern)."""
+    wide, narrow = _at_least_two(outer.split("/")), _at_least_two(inner.split("/"))
+    for ours, theirs in zip(wide, narrow, strict=False):
+        if ours == "**":
+            return True
+        if theirs == "**" or ours not in ("*", theirs):
+            return False
+    return len(wide) == len(narrow)
+
+
+def _at_least_two(segments: list[str]) -> list[str]:
+    """`**` alone as what it means: topics have two segments or more."""
+    return ["*", "**"] if segments == ["**"] else segments
 
 
 def is_reserved(topic: str) -> bool:

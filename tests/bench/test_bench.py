@@ -1,11 +1,15 @@
 """`python bench` from end to end: real brokers, real sockets, a second of load."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,9 +77,44 @@ def test_every_kind_of_scenario_is_measured_and_nothing_is_lost(tmp_path: Path) 
     )
     assert figures["replay"]["replay"] > 1000
     assert figures["opening"]["after SIGKILL"] > 0
+    assert figures["opening"]["memory after a clean stop"] > 10
     assert "memory per connection" in figures["idle"]
     assert all(one["good"] and not one["skipped"] for one in content["scenarios"])
     assert list((tmp_path / "data").iterdir()) == [], "the brokers' directories are removed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ended_in_the_middle_it_leaves_no_broker_and_no_directory(tmp_path: Path, number: signal.Signals) -> None:
+    scenario, data = tmp_path / "closed.toml", tmp_path / "data"
+    scenario.write_text('title = "T"\nhow = "H"\nseconds = 600\n' + LOOPS["closed"])
+    command: list[str | Path] = [
+        sys.executable,
+        ROOT / "bench",
+        "--scenario",
+        scenario,
+        "--json",
+        tmp_path / "j",
+        "--data-dir",
+        data,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    broker = None
+    try:
+        while broker is None or len(broker.net_connections()) <= 4 + 2 * 3:  # it listens, and its agents have come
+            assert process.poll() is None
+            time.sleep(0.05)  # another process's sockets give no sign
+            broker = next(iter(psutil.Process(process.pid).children()), None)
+        process.send_signal(number)
+        assert process.wait(30) != 0
+        assert not broker.is_running()
+    finally:
+        for one in (process, broker):
+            with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if one is not None:
+                    one.kill()
+        process.wait()
+    assert list(data.iterdir()) == []
 
 
 def test_the_list_says_which_there_are() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from bench.peers import Address, BadAddress
-from bench.scenario import FOLDER, BadScenario, ClosedLoop, OpenLoop, load, load_all, parse
+from bench.scenario import FOLDER, BadScenario, ClosedLoop, Opening, OpenLoop, load, load_all, parse
 
 README = FOLDER.parent / "README.md"
 TINY = """
@@ -123,3 +123,11 @@ def test_the_page_shows_only_options_and_scenarios_that_exist() -> None:
     there = {option for parameter in get_command(app).params for option in parameter.opts}
     assert set(re.findall(r"(?<!\w)--[a-z]+", page)) <= there
     assert set(re.findall(r"--only ([a-z0-9-]+)", page)) <= {one.name for one in load_all()}
+
+
+def test_the_large_ones_are_starts_on_ten_million_messages() -> None:
+    large = [load(path) for path in sorted((FOLDER / "large").glob("*.toml"))]
+    assert [one.name for one in large] == ["opening-10gb", "opening-small-messages"]
+    for one in large:
+        assert isinstance(one, Opening)
+        assert one.messages == 10_000_000

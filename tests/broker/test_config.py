@@ -56,11 +56,19 @@ def problems(tmp_path: Path, text: str) -> list[Problem]:
         ("prot = 8091", "prot", "there is no such setting; did you mean port?"),
         ("data-dir = 'x'", "data-dir", "there is no such setting; did you mean data_dir?"),
         ("zzz = 1", "zzz", "there is no such setting; `hubbub config --reference` lists them all"),
+        ('bus_token = "a b"', "bus_token", "must be text without spaces (not a token)"),
+        ('bus_token = "é"', "bus_token", "must be text without spaces (not a token)"),
+        ('token_secret = "short"', "token_secret", "must be 32 characters or more"),
+        ('max_token_bytes = "1MiB"', "max_token_bytes", "must be 256 to 64KiB"),
+        ('allowed_origins = ["app.example.org"]', "allowed_origins", "must be a list of origins"),
+        ('allowed_origins = ["https://app.example.org/"]', "allowed_origins", "must be a list of origins"),
+        ('tls_certificate = "chain.pem"', "tls_certificate", "takes tls_key with it"),
         ("policy = 3", "policy", "must be a list of [[policy]] tables"),
         ("policy = [3]", "policy #1", "must be a [[policy]] table"),
         ("[[policy]]\ndurable = false", "policy #1 pattern", "is missing: every rule needs one"),
         ('[[policy]]\npattern = "a"', "policy #1 pattern", "bad topic 'a': a topic is GROUP/CONVERSATION"),
         ('[[policy]]\npattern = "a/b*"', "policy #1 pattern", "bad pattern 'a/b*'"),
+        ('[[policy]]\npattern = "*"', "policy #1 pattern", "bad pattern '*': a topic has two"),
         ('[[policy]]\npattern = "**"\nmax_age = "x"', "policy #1 max_age", "must be 0 (for ever), or 1s to 3650d"),
         (
             '[[policy]]\npattern = "**"\nmax_agee = 1',
@@ -267,3 +275,30 @@ def test_loopback(host: str) -> None:
 def test_beyond_loopback_takes_a_decision(host: str) -> None:
     assert not is_loopback(host)
     assert Settings(host=host, insecure=True).host == host
+
+
+@pytest.mark.parametrize(
+    "key", [{"bus_token": "t"}, {"bus_token_file": "f"}, {"token_keys": "k"}, {"token_secret": "s" * 32}]
+)
+def test_with_a_key_it_listens_anywhere(key: dict[str, str]) -> None:
+    settings = Settings.model_validate({"host": "0.0.0.0", **key})
+    assert settings.authenticates
+    assert not settings.insecure
+
+
+def test_an_empty_key_is_none() -> None:
+    empty = {"bus_token": "", "bus_token_file": "", "token_keys": "", "token_secret": ""}
+    assert not Settings.model_validate(empty).authenticates
+    with pytest.raises(ValueError, match="authentication is off"):
+        Settings.model_validate({"host": "0.0.0.0", **empty})
+
+
+def test_origins_may_be_a_list_or_a_text() -> None:
+    for given in (["https://a.example", "http://b.example:3000"], "https://a.example, http://b.example:3000"):
+        settings = Settings.model_validate({"allowed_origins": given})
+        assert settings.allowed_origins == ("https://a.example", "http://b.example:3000")
+
+
+def test_a_secret_is_not_shown_with_its_settings() -> None:
+    settings = Settings.model_validate({"bus_token": "must-not-show", "token_secret": "must-not-show" * 3})
+    assert "must-not-show" not in repr(settings) + str(settings)

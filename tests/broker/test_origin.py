@@ -25,3 +25,31 @@ def test_a_page_of_another_host_may_not(origin: str) -> None:
 
 def test_the_refusal_is_short_whatever_was_sent() -> None:
     assert len(why_refused("x" * 100_000, None) or "") < 300
+
+
+APP = "https://app.example.org"
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "allowed", "authenticates", "may"),
+    [
+        ("127.0.0.1", APP, (APP,), False, True),
+        ("127.0.0.1", APP, ("*",), False, True),
+        ("127.0.0.1", APP + ":8443", (APP,), False, False),
+        ("127.0.0.1", APP + ".evil.example", (APP,), False, False),
+        ("bus.example.org", None, (APP,), False, False),
+        ("bus.example.org", None, (), True, True),
+        ("bus.example.org", APP, (APP,), True, True),
+        ("bus.example.org", APP, (), True, False),
+        ("bus.example.org:8091", "https://bus.example.org:8091", (), True, True),
+        ("bus.example.org:8091", "https://bus.example.org", (), True, False),
+        ("bus.example.org:8091", "https://bus.example.org:8091", (), False, False),
+        (None, "null", (), True, False),
+        ("", "null", (), True, False),
+        ("null", "null", (), True, False),
+    ],
+)
+def test_what_is_allowed_besides(
+    host: str | None, origin: str | None, allowed: tuple[str, ...], authenticates: bool, may: bool
+) -> None:
+    assert (why_refused(host, origin, allowed, authenticates=authenticates) is None) is may

@@ -31,3 +31,8 @@ def test_a_rule_for_one_topic_is_for_no_other() -> None:
 def test_a_bad_pattern_is_refused() -> None:
     with pytest.raises(BadName):
         Policies([TopicPolicy(pattern="a/**/b")])
+
+
+def test_a_rule_that_would_hold_for_no_topic_is_refused() -> None:
+    with pytest.raises(BadName, match="matches none"):
+        Policies([TopicPolicy(pattern="*", durable=False)])

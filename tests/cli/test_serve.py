@@ -58,7 +58,9 @@ def test_a_host_beyond_loopback_takes_a_decision(served: list[Settings]) -> None
     assert code == 2
     assert "insecure = true" in complaint
     assert serve("--host", "0.0.0.0", "--set", "insecure=true")[0] == 0
-    assert len(served) == 1
+    assert serve("--host", "0.0.0.0", "--insecure")[0] == 0
+    assert serve("--host", "0.0.0.0", HUBBUB_BUS_TOKEN="t")[0] == 0
+    assert [settings.insecure for settings in served] == [True, True, False]
 
 
 def test_what_was_set_is_logged_with_its_value(served: list[Settings]) -> None:

@@ -4,14 +4,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
 from hubbub_broker.http import (
-    AgentInfo,
     BudgetEntry,
     HistoryPage,
     PublishRequest,
     Refused,
     Route,
+    SessionInfo,
     ShardInfo,
     StoredLine,
     TopicEntry,
@@ -29,10 +30,11 @@ class HttpBroker:
     def __init__(self, **settings: object) -> None:
         self.settings = Settings.model_validate({"data_dir": Path("unused"), **settings})
         self.metrics = Metrics()
+        self.access = Access(self.settings, self.metrics)
         self.published: list[tuple[str, PublishRequest]] = []
         self.lines: dict[str, list[StoredLine]] = {}
         self.refusals: dict[str, Err] = {}
-        self.connected: list[AgentInfo] = []
+        self.connected: list[SessionInfo] = []
         self.not_ready: Err | None = None
         self.history_asked: list[tuple[str, int, int, int]] = []
         self.topics_asked: list[tuple[str, str, int]] = []
@@ -83,7 +85,7 @@ class HttpBroker:
         names = sorted(name for name in self.lines if name.startswith(prefix) and name > after)
         return [TopicEntry(name, len(self.lines[name]), 1, 1.5, 100) for name in names[:limit]]
 
-    def agents(self) -> list[AgentInfo]:
+    def sessions(self) -> list[SessionInfo]:
         return self.connected
 
     def shards(self) -> list[ShardInfo]:

@@ -10,7 +10,8 @@ what the disk would still have if the power went now.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hubbub_protocol.names import matcher
@@ -35,6 +36,8 @@ class Publish:
     answer: Line | None = None
     before: Publish | None = None
     """The numbered one of the same writer that was taken before this one."""
+    unheard: bool = False
+    """It may have been refused after its client had left."""
     gone: bool = False
     """Nobody was told of it before the power went, and it was not there after."""
 
@@ -91,10 +94,18 @@ def content_of(line: Line) -> Any:
 
 
 def _counts(other: Publish) -> bool:
-    """Whether what was sent before makes a publish of the same id a repeat, or a thing that waits behind it."""
-    if other.gone or other.refused:
+    """Whether what was sent before makes a durable publish of the same id a repeat."""
+    if other.gone or other.refused or other.line.get("ephemeral"):
         return False
     return other.answer is None or "seq" in other.answer
+
+
+def _is_uncertain(other: Publish) -> bool:
+    """Whether nobody can tell if a publish of the same id is a repeat of this one.
+
+    It may have been refused unheard; or it may be there, and past its time, so that after a crash nobody hears of it.
+    """
+    return "ttl" in other.line if other.gone else other.unheard
 
 
 class World:
@@ -116,13 +127,17 @@ class World:
         self.lossy: set[str] = set()
         """Topics of which a failed batch may have taken signals along."""
         self.unsure: set[Writer] = set()
-        """Writers who can't know their count: they left before they heard that storage failed."""
+        """Writers who can't know their count: they left before they heard of a refusal."""
         self.expired: list[tuple[str, int, int, float]] = []
         self._by_key: dict[Key, list[Publish]] = defaultdict(list)
         self._heard: dict[str, set[str]] = defaultdict(set)
         """Ids that the witness has heard, also of messages that were never stored."""
         self._last_n: dict[Writer, int] = {}
+        self._counted: dict[Writer, list[Publish]] = {}
+        """What waited in its place for a while, at most until the end of the frame just sent, and was refused then: too
+        large, or behind such a one. What came meanwhile was judged by its `n`."""
         self._replaying = False
+        self._policies = site.settings.policies()
 
     # What clients do ------------------------------------------------------------------------------------------------
 
@@ -138,6 +153,7 @@ class World:
         self.witness = self.listen(self.site.connect("witness"))
         self.subscribe(self.witness, "**", "all")
         self.site.settle()
+        self.site.raise_uncaught()
         self._replaying = False
         for publish in self.publishes.values():
             publish.gone = publish.gone or (publish.answer is None and publish.key not in self.seqs)
@@ -169,29 +185,50 @@ class World:
             self.publishes[rid] = publish
             self._by_key[publish.key].append(publish)
             sent.append(publish)
+        tips = {publish.writer: self.taken.get(publish.writer) for publish in sent}
         peer.send(*(publish.line for publish in sent))
         if self.site.disk.dead:
             return
+        self._note_unheard_refusals()
+        self._counted = {writer: [tip] for writer, tip in tips.items() if tip is not None and tip.refused}
         for publish in sent:
             others = self._by_key[publish.key]
-            if publish.line.get("n") is not None and not any(map(_counts, others[: others.index(publish)])):
+            others = others[: others.index(publish)]
+            if publish.known_seq is None and any(map(_is_uncertain, others)):
+                self.unsure.add(publish.writer)
+            repeat = publish.known_seq is not None or any(map(_counts, others))
+            if publish.line.get("n") is not None and not repeat:
                 self._judge_number(publish)
+
+    def _note_unheard_refusals(self) -> None:
+        """A message that waits is found too large when its time comes, which may be after its client has left."""
+        for publish in self._left_behind():
+            if len(publish.content) > self._max_message(publish.line["topic"]):
+                self._refused_unheard(publish)
+
+    def _refused_unheard(self, publish: Publish) -> None:
+        publish.unheard = True
+        self.unsure.add(publish.writer)
+
+    def _max_message(self, topic: str) -> int:
+        return self._policies.of(topic).max_message
 
     def _judge_number(self, publish: Publish) -> None:
         """The first that is not a repeat: is it in its order?"""
-        n, writer = publish.line["n"], publish.writer
+        n, writer, answer = publish.line["n"], publish.writer, publish.answer
         last = self.taken.get(writer)
-        expected = 1 if last is None else last.line["n"] + 1
-        answer = publish.answer
-        if answer is not None and answer["op"] == "err" and answer["code"] == "order":
-            assert writer in self.unsure or (n not in (1, expected) and answer["expect"] == expected), (
-                answer,
-                expected,
-            )
-        elif not publish.refused:
-            assert writer in self.unsure or n in (1, expected), (publish, expected)
-            publish.before = last
+        places = {1 if each is None else each.line["n"] + 1: each for each in (last, *self._counted.get(writer, []))}
+        if not publish.refused:
+            assert writer in self.unsure or n == 1 or n in places, (publish, places)
+            publish.before = places.get(n, last)
             self.taken[writer] = publish
+            return
+        assert answer is not None
+        if answer["code"] == "order":
+            assert writer in self.unsure or (n not in (1, answer["expect"]) and answer["expect"] in places), (answer, n)
+        if answer["code"] in ("order", "too_large") and n in places:
+            publish.before = places[n]
+            self._counted.setdefault(writer, []).append(publish)
 
     def subscribe(self, ear: Ear, name: str, start: Any) -> None:
         """Subscribe."""
@@ -208,11 +245,13 @@ class World:
         assert not ear.asked or self.site.disk.dead, "a request was not answered at once"
 
     def storage_failed(self) -> None:
-        """A batch could not be made durable: signals may have gone with it, and not everybody was there to hear it."""
-        self.lossy.update(self.heads())
-        for publish in self.publishes.values():
-            if publish.answer is None and not publish.gone and publish.peer not in self.ears:
-                self.unsure.add(publish.writer)
+        """A batch could not be made durable: signals may have gone with it, and not everybody was there to hear it.
+
+        A topic that is not durable has none in a batch.
+        """
+        self.lossy.update(topic for topic in self.heads() if not topic.startswith("quick/"))
+        for publish in self._left_behind():
+            self._refused_unheard(publish)
 
     # What they hear -------------------------------------------------------------------------------------------------
 
@@ -237,11 +276,14 @@ class World:
         topic = line["topic"]
         who = ear.peer.agent
         place = self._place(ear, topic)
+        assert len(raw) <= self._max_message(topic), f"too large: {line}"
         published = [p for p in self._by_key[line["from"], topic, line["id"]] if p.content == content_of(line)]
         assert published, f"nobody published {line}"
         ttl = published[-1].line.get("ttl")
         assert ttl is None or line["ts"] + ttl > self.site.now, f"past its time at {self.site.now}: {line}"
         self._lc_grows(who, place, line)
+        if ear is self.witness and not (self._replaying and line.get("seq") in self.stored[topic]):
+            self._follows_its_parent(line, place)
         if "seq" in line:
             assert "ephemeral" not in line
             assert place.due in (None, line["seq"]), f"{who} was due {topic}#{place.due}, and heard {line}"
@@ -251,7 +293,6 @@ class World:
             assert line["ephemeral"] is True
             place.signals += 1
         if ear is self.witness:
-            self._follows_its_parent(line)
             if "seq" in line:
                 self._follows_its_number(published[-1])
             self._heard[topic].add(line["id"])
@@ -284,25 +325,36 @@ class World:
         first = self.seqs.setdefault(key, seq)
         assert first == seq, f"{key} is at {first}, and at {seq}"
 
-    def _follows_its_parent(self, line: Line) -> None:
+    def _follows_its_parent(self, line: Line, place: Place) -> None:
+        """What is heard for the first time comes after its parent, or is an orphan."""
         topic, parent = line["topic"], line.get("parent")
-        if parent is None or topic in self.lossy or any(gap[0] == topic for gap in self.expired):
+        if parent is None:
             return
         if line.get("orphan"):
-            before = [each for each, _ in self.stored[topic].values() if each["seq"] < line.get("seq", 0)]
-            assert parent not in {each["id"] for each in before}, f"no orphan: {line}"
-        else:
+            known = self.stored[topic]
+            before = [known[seq][0]["id"] for seq in range(1, line.get("seq", place.due or 1)) if seq in known]
+            assert parent not in before, f"no orphan: {line}"
+        elif not self._may_be_unheard(topic, parent):
             assert parent in self._heard[topic], f"its parent was not heard before: {line}"
+
+    def _may_be_unheard(self, topic: str, id: str) -> bool:
+        """Whether the broker may have had a message of which the witness never hears: one whose time was over before it
+        could go out, or an ephemeral one that went with a failed batch, or with the power.
+        """
+        same = [each for key, sent in self._by_key.items() if key[1:] == (topic, id) for each in sent]
+        if self._replaying or topic in self.lossy:
+            return any("ttl" in each.line or each.line.get("ephemeral") for each in same)
+        return any("ttl" in each.line for each in same)
 
     def _follows_its_number(self, publish: Publish) -> None:
         n, writer = publish.line.get("n"), publish.writer
         if n is None:
             return
         last = self._last_n.get(writer, 0)
-        assert n == 1 or n > last, f"{publish.line} of {writer} comes after n {last}"
+        assert n in (1, last + 1), f"{publish.line} of {writer} comes after n {last}"
         self._last_n[writer] = n
-        if self._replaying:
-            publish.before, self.taken[writer] = None, publish
+        if self._replaying:  # it counts as taken, whatever its publisher was told before the power went
+            self.taken[writer] = replace(publish, answer={"op": "ok"}, before=None)
 
     def _gap(self, ear: Ear, line: Line, after_ok: str | None) -> None:
         topic, first, last = line["topic"], line["first"], line["last"]
@@ -353,6 +405,8 @@ class World:
         assert code in ("order", "overloaded", "read_only", "too_large"), line
         if code in ("overloaded", "read_only"):
             assert line["retry_after"] > 0
+        if code == "too_large":
+            assert len(publish.content) > self._max_message(line["topic"]), line
         if code == "read_only":
             assert self.site.shard.log.failed is not None
         last = self.taken.get(publish.writer)
@@ -366,25 +420,27 @@ class World:
         if start is None:
             del ear.names[name]
             for topic in list(ear.places):
-                if not self._wants(ear, topic):
+                if not self._wants(ear, topic):  # else a pattern goes on with it from here
                     del ear.places[topic]
-                elif matcher(name)(topic):  # a pattern goes on with it from here
-                    self._rebase(ear.places[topic], topic)
             return
+        by_pattern = self._wants(ear, name)
         ear.names[name] = False
         if "*" in name:
-            for topic, delivered in self.heads().items():
+            heads = self.heads()
+            for topic in heads.keys() | self.witness.places.keys():
                 if matcher(name)(topic) and topic not in ear.places:
-                    ear.places[topic] = self._rebase(Place(self._first(topic, delivered, start)), topic)
+                    ear.places[topic] = self._rebase(Place(self._first(topic, heads.get(topic, 0), start)), topic)
             return
         delivered = self.heads().get(name, 0)
+        earlier = self._place(ear, name) if by_pattern else None
         assert line["head"] == delivered, line
         wanted = self._first(name, delivered, start)
-        earlier = ear.places.get(name)
-        if wanted is not None and earlier is not None and earlier.due is not None:
-            wanted = min(wanted, earlier.due)  # a pattern of its own may not have had all before that yet
+        if wanted is not None and earlier is not None:  # a pattern of its own may not have had all before that yet
+            wanted = None if earlier.due is None else min(wanted, earlier.due)
         assert wanted in (None, line["next"]), f"from {start} of {delivered} (was due: {earlier}): {line}"
-        ear.places[name] = self._rebase(Place(line["next"]), name)
+        place = ear.places[name] = self._rebase(Place(line["next"]), name)
+        if earlier is not None:
+            place.signals, place.before = earlier.signals, earlier.before
         ear.reset = name
 
     # Places ---------------------------------------------------------------------------------------------------------
@@ -431,6 +487,12 @@ class World:
                 return min((seq for seq, (line, _) in known.items() if line["ts"] >= since), default=delivered + 1)
         raise AssertionError(start)
 
+    def _left_behind(self) -> Iterator[Publish]:
+        """Publishes without an answer whose clients have left."""
+        for publish in self.publishes.values():
+            if publish.answer is None and not publish.gone and publish.peer not in self.ears:
+                yield publish
+
     # At rest ----------------------------------------------------------------------------------------------------------
 
     def unanswered(self) -> list[Publish]:
@@ -476,7 +538,9 @@ class World:
         for key, place in self.seqs.items():
             if (key[1], place) == (topic, seq):
                 sent = [p for p in self._by_key[key] if known is None or p.content == content_of(known[0])]
-                assert any(p.line.get("ttl") is not None and p.sent_at + p.line["ttl"] <= at for p in sent), (key, seq)
+                ends = [p.sent_at + p.line["ttl"] for p in sent if "ttl" in p.line]
+                # The broker's clock counts in whole microseconds.
+                assert any(end <= at + 1e-6 for end in ends), (key, seq)
 
     def check_nothing_is_lost(self) -> None:
         """The broker has been started again: all that anybody was told of is there."""

@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 from hubbub_broker.config import Settings
+from hubbub_broker.consumers import ConsumerFigures, Consumers, Latency
 from hubbub_broker.guard import Guard
 from hubbub_broker.log import LogSettings, ShardLog
 from hubbub_broker.metrics import Metrics
@@ -35,6 +36,10 @@ CLOCKS = (
     "hubbub_broker.shard.batch.time",
     "hubbub_broker.shard.catch_up.time",
     "hubbub_broker.session.session.time",
+    "hubbub_broker.consumers.consumer.time",
+    "hubbub_broker.consumers.consumers.time",
+    "hubbub_broker.consumers.burials.time",
+    "hubbub_broker.consumers.receipts.time",
 )
 START = 1_000_000.0
 
@@ -87,7 +92,7 @@ class Peer:
     def close(self, code: int, reason: str) -> None:
         self.close_code = code
         self.session.lost()
-        self.site.sessions.lost(self.session)
+        self.site.sessions.lost(self.session, 1006)
 
     # The client's side ------------------------------------------------------------------------------------------------
 
@@ -168,8 +173,24 @@ class ShardSite:
         self.shard = Shard(0, log, self.settings, policies, self.metrics, self.catch_up, self.loop)
         guard = Guard(self.settings, self.metrics, self.loop.time, lambda kind, data: None, self.loop.call_soon)
         self.sessions = Sessions(
-            self.settings, self.metrics, [self.shard], lambda group: self.shard, self.catch_up, guard
+            self.settings,
+            self.metrics,
+            [self.shard],
+            lambda group: self.shard,
+            self.catch_up,
+            guard,
+            lambda group: self.consumers,
         )
+        self.consumers = Consumers(
+            self.shard,
+            self.settings,
+            self.metrics,
+            ConsumerFigures(),
+            Latency(100),
+            self.sessions.tell,
+            self.loop,
+        )
+        self.sessions.on_agent = self.consumers.receipts.greeted
         self._hold_due = 0.0
 
     def _open_log(self) -> ShardLog:
@@ -204,6 +225,7 @@ class ShardSite:
     def _look_after(self) -> None:
         if self.shard.sequencer.holding:
             self.shard.sequencer.release_overdue()
+        self.consumers.tick()
         self.shard.let_go(self.now)
         if self.shard.log.failed is not None:
             self.shard.log.recheck()
@@ -231,7 +253,9 @@ class ShardSite:
     def stop(self) -> None:
         """A clean stop: what was accepted is answered and durable."""
         self.loop.do(self.shard.sequencer.release_all)
+        flush = self.loop.create_task(self.consumers.flush())
         self.settle()
+        assert flush.done()
         self.loop.do(self.shard.log.close)
         self._abandon()
 

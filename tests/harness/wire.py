@@ -72,10 +72,20 @@ class WireClient:
         self._count += 1
         fields.setdefault("id", f"m{self._count}-{id(self)}")
         await self.send("pub", topic=topic, data=data, **fields)
+        return await self._answer("id", fields["id"])
+
+    async def ask(self, op: str, **fields: Any) -> Line:
+        """Send a request with a `rid`, and return its answer. What comes before that is kept."""
+        self._count += 1
+        rid = f"{op} {self._count}"
+        await self.send(op, rid=rid, **fields)
+        return await self._answer("rid", rid)
+
+    async def _answer(self, field: str, value: Any) -> Line:
         others: list[Line] = []
         while True:
             line = await self.next()
-            if line["op"] in ("ok", "err") and line.get("id") == fields["id"]:
+            if line["op"] in ("ok", "err") and line.get(field) == value:
                 self._lines.extendleft(reversed(others))
                 return line
             others.append(line)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hubbub_protocol import codec
 from hubbub_protocol.errors import BadFrame
-from hubbub_protocol.frames import BrokerFrame, ClientFrame, Frame, From, Hello, Msg, Ping, Pub
+from hubbub_protocol.frames import BrokerFrame, ClientFrame, Frame, From, Hello, Msg, Ping, Pub, Will
 
 # Strategies ---------------------------------------------------------------------------------------------------------
 
@@ -39,6 +39,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     msgspec.Raw: raw,
     str | From: starts,
+    Will | None: st.none() | st.builds(Will, topic=text, data=raw, type=st.none() | text, delay=seconds),
     str | None: st.none() | text,
     int | None: st.none() | whole,
     float | None: st.none() | seconds,

@@ -33,18 +33,19 @@ BROKER = {
     "pong": ("", ""),
 }
 EXTENSIONS = {
-    "hello": {"session"},
+    "hello": {"session", "will"},
     "pub": {"mandatory"},
-    "sub": {"exclusive", "ordered"},
+    "sub": {"exclusive", "ordered", "presence"},
     "unsub": {"drain"},
     "ack": {"attempt"},
     "nack": {"attempt", "returned"},
     "extend": {"attempt"},
     "term": {"attempt"},
-    "welcome": {"ts"},
+    "welcome": {"expires", "inbox", "ts"},
     "err": {"topic", "expect", "consumer", "seq"},
     "msg": {"consumer", "track"},
-    "gap": {"dropped"},
+    "live": {"consumer"},
+    "gap": {"consumer", "dropped"},
 }
 
 

@@ -82,7 +82,7 @@ async def test_the_first_word_is_hello(broker: MemoryBroker) -> None:
         (b"nonsense", "bad_request"),
         (b'{"op":"sub","topic":"g","rid":1}', "bad_request"),
         (b'{"op":"unsub","topic":"g/c","rid":1}', "not_found"),
-        (b'{"op":"ack","topic":"g/c","consumer":"x","seq":1,"rid":1}', "bad_request"),
+        (b'{"op":"ack","topic":"g/c","consumer":"x","seq":1,"rid":1}', "not_found"),
         (b'{"op":"pub","topic":"nowhere","id":"1","data":1}', "bad_request"),
     ],
 )

@@ -165,6 +165,105 @@ def test_an_expired_message_is_replayed_to_nobody_though_nothing_else_happened_s
     assert [line["op"] for line in ann.take()] == ["welcome", "ok", "gap", "live"]
 
 
+@pytest.mark.parametrize("then", ["by name", "by pattern"])
+def test_signals_that_were_missed_are_told_although_another_subscription_goes_on(open_site: Open, then: str) -> None:
+    site = open_site()
+    joe, ann = site.connect("joe"), site.connect("ann")
+    ann.request("sub", topic="g/*")
+    if then == "by pattern":
+        ann.request("sub", topic="g/a")
+    joe.send(pub("g/a", "heard", ephemeral=True))
+    site.settle()
+    ann.fill()
+    joe.send(pub("g/a", "missed", ephemeral=True))
+    site.settle()
+    ann.request("sub" if then == "by name" else "unsub", topic="g/a")
+    ann.drain()
+    site.settle()
+    joe.send(pub("g/a", "heard too", ephemeral=True))
+    site.settle()
+    told = [line.get("dropped") or line["id"] for line in ann.take() if line["op"] in ("msg", "gap")]
+    assert told == ["heard", 1, "heard too"]
+
+
+def test_a_count_that_begins_again_behind_held_messages_is_not_overtaken(open_site: Open) -> None:
+    site = open_site(hold_seconds=5)
+    joe, ann = site.connect("joe"), site.connect("ann")
+    ann.request("sub", topic="g/a")
+    joe.send(pub("g/a", "one", n=1, parent="never"))
+    site.tick(1.0)
+    joe.send(pub("g/a", "two", n=2, parent="never"), pub("g/a", "one again", n=1))
+    site.tick(4.5)  # the first has waited long enough, the second has not
+    joe.send(pub("g/a", "two again", n=2))
+    site.tick(5.0)
+    site.settle()
+    assert ids(ann) == ["one", "two", "one again", "two again"]
+
+
+def test_what_an_overdue_message_sets_free_goes_out_in_the_order_it_came(open_site: Open) -> None:
+    """`p` and the count that begins again behind it wait for the first only; the last waits for `p` and its turn."""
+    site = open_site(hold_seconds=5)
+    joe, ann = site.connect("joe"), site.connect("ann")
+    ann.request("sub", topic="g/a")
+    joe.send(pub("g/a", "one", n=1, parent="p"), pub("g/a", "p", n=2))
+    joe.send(pub("g/a", "one again", n=1), pub("g/a", "two again", n=2, parent="p"))
+    site.tick(5.0)
+    site.settle()
+    assert ids(ann) == ["one", "p", "one again", "two again"]
+
+
+def test_what_waits_behind_a_message_that_is_refused_after_all_does_not_go_without_it(open_site: Open) -> None:
+    site = open_site(policy=[{"pattern": "g/*", "max_message": 400}])
+    joe, ann = site.connect("joe"), site.connect("ann")
+    ann.request("sub", topic="g/a")
+    joe.send(pub("g/a", "one", n=1))
+    joe.send(pub("g/a", "two", n=2, parent="late", headers={"much": "x" * 400}), pub("g/a", "three", n=3))
+    joe.send(pub("g/a", "one again", n=1), pub("g/a", "late"))
+    site.settle()
+    answered = answers(joe)
+    assert (answered["two"], answered["three"]) == ("too_large", "order")
+    assert ids(ann) == ["one", "late", "one again"]
+
+
+def test_a_held_message_that_is_refused_is_refused_to_every_request_that_it_was_sent_with(open_site: Open) -> None:
+    site = open_site(policy=[{"pattern": "g/*", "max_message": 400}], hold_seconds=5)
+    joe = site.connect("joe")
+    for _ in range(2):
+        joe.send(pub("g/a", "one", n=1, parent="never", headers={"much": "x" * 400}))
+    site.tick(5.0)
+    site.settle()
+    assert [line["code"] for line in joe.take() if line["op"] == "err"] == ["too_large", "too_large"]
+    assert not site.shard.sequencer.holding
+
+
+def test_a_signal_that_is_refused_is_not_remembered(open_site: Open) -> None:
+    site = open_site(policy=[{"pattern": "g/*", "max_message": 400}])
+    joe, ann = site.connect("joe"), site.connect("ann")
+    ann.request("sub", topic="g/a")
+    for _ in range(2):
+        joe.send(pub("g/a", "large", ephemeral=True, headers={"much": "x" * 400}))
+        site.settle()
+        assert answers(joe) == {"large": "too_large"}
+    joe.send(pub("g/a", "child", parent="large"))
+    site.settle()
+    assert answers(joe) == {}  # its parent has not been here
+    joe.send(pub("g/a", "large", ephemeral=True))
+    site.settle()
+    assert ids(ann) == ["large", "child"]
+
+
+def test_a_signal_that_waits_has_no_place_in_its_publisher_s_count(open_site: Open) -> None:
+    site = open_site()
+    joe, ann = site.connect("joe"), site.connect("ann")
+    ann.request("sub", topic="g/a")
+    joe.send(pub("g/a", "signal", ephemeral=True, n=7, parent="late"), pub("g/a", "one", n=1), pub("g/a", "two", n=2))
+    site.settle()
+    assert ids(ann) == ["one", "two"]
+    joe.send(pub("g/a", "late"))
+    site.settle()
+    assert ids(ann) == ["late", "signal"]
+
+
 def test_a_held_message_that_is_sent_again_is_answered_as_each_request_asked(open_site: Open) -> None:
     site = open_site()
     one, two = site.connect("joe"), site.connect("joe")

@@ -143,6 +143,12 @@ class TestPatterns:
             await joe.pub("g/last", "last")
             assert [m["data"] for m in await ann.messages(3)] == ["g/old", "g/new", "last"]
 
+    async def test_one_star_alone_is_refused_because_it_would_hear_nothing(self, connect: Any) -> None:
+        async with connect("ann") as ann:
+            await ann.send("sub", topic="*", rid=1)
+            refused = await ann.expect("err", rid=1, code="bad_request")
+            assert "`**` matches every topic" in refused["message"]
+
     async def test_two_stars_hear_every_group(self, connect: Any) -> None:
         async with connect("joe") as joe, connect("ann") as ann:
             await ann.sub("**")

@@ -15,16 +15,21 @@ from .registry import Command, keep_lines, register
 from .restore import restore
 from .serve import serve
 from .tail import tail
+from .token import token_create, token_inspect, token_key
 from .topics import topics
 
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "A broker": (serve, config, demo),
     "Messages": (pub, tail, topics),
+    "Access": (token_key, token_create, token_inspect),
     "Data": (log_verify, log_stat, log_dump, backup, restore),
 }
 """By heading of `hubbub --help`. The function `log_verify` is the command `hubbub log verify`."""
 
-GROUPS = {"log": "Look into a data directory that no broker has open."}
+GROUPS = {
+    "log": "Look into a data directory that no broker has open.",
+    "token": "Make keys and tokens, and look into them.",
+}
 
 _HELP = """Realtime messages for teams of AI agents: a durable, replayable log for each conversation.
 

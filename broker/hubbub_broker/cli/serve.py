@@ -16,6 +16,9 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(help="Where the log is kept; made when missing.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of HTTP and WebSocket; 0 is any free one.")] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="Listen beyond loopback although nobody shows a token.")
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, json or text.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     sets: Sets = None,
@@ -32,7 +35,14 @@ def serve(
       HUBBUB_LOG_FORMAT=json hubbub serve
     """
     loaded = load_settings(
-        config, sets, data_dir=data_dir, host=host, port=port, log_format=log_format, log_level=log_level
+        config,
+        sets,
+        data_dir=data_dir,
+        host=host,
+        port=port,
+        insecure=insecure,
+        log_format=log_format,
+        log_level=log_level,
     )
     settings = loaded.settings
 
@@ -41,13 +51,17 @@ def serve(
     configure(settings.log_format, settings.log_level)
     get_logger(__name__).info("settings", **{name: _value(settings, name) for name in sorted(loaded.sources)})
 
+    from hubbub_broker.access import BadKey
     from hubbub_broker.log import LogError
     from hubbub_broker.server import run
+    from hubbub_broker.tls import BadCertificate
 
     try:
         run(settings)
     except LogError as error:
         raise Failure(str(error)) from None
+    except (BadKey, BadCertificate) as error:
+        raise Failure(str(error), ExitCode.USAGE) from None
     except ImportError as error:
         if settings.uvloop != "on":
             raise

@@ -7,7 +7,6 @@ budget        what conversations have used, kept in the log
 """
 
 from .bucket import SlidingWindow, TokenBucket
-from .budget import STATE_KIND as BUDGET
 from .budget import Ledger, Sums
 from .conversation import ConversationGuard, Memory
 from .denial import Denial, Rule
@@ -16,7 +15,6 @@ from .events import Events
 from .guard import Guard
 
 __all__ = [
-    "BUDGET",
     "EVENTS_TOPIC",
     "ConversationGuard",
     "Denial",

@@ -9,13 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from math import isfinite
 
+from hubbub_broker.kinds import StateKind
 from hubbub_broker.policy import TopicPolicy
 from hubbub_protocol.errors import ErrorCode
 
 from .denial import Denial, Rule
-
-STATE_KIND = 16
-"""The kind of these states in the log."""
 
 _body = struct.Struct("<BQQd")
 _FORMAT = 1
@@ -110,7 +108,7 @@ class Ledger:
         """Append what has changed since the last time; how many states that were."""
         count = len(self._unwritten)
         for topic in self._unwritten:
-            append(STATE_KIND, topic.encode(), self._sums[topic].encode())
+            append(StateKind.BUDGET, topic.encode(), self._sums[topic].encode())
         self._unwritten.clear()
         return count
 

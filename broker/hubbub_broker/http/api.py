@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.errors import ErrorCode
@@ -67,7 +68,7 @@ class TopicEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentInfo:
+class SessionInfo:
     """One connected session."""
 
     agent: str
@@ -76,6 +77,8 @@ class AgentInfo:
     """When it connected, seconds since the epoch."""
     address: str
     subscriptions: int
+    groups: Sequence[str] = ()
+    """The groups that it works in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,8 @@ class BrokerApi(Protocol):
     settings: Settings
     metrics: Metrics
     """Where requests are counted."""
+    access: Access
+    """Who may do what. The routes ask it before they ask the broker for anything."""
 
     async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> Sequence[Ok | Err]:
         """Publish in the order given, and wait until every message is durable, or refused.
@@ -140,7 +145,7 @@ class BrokerApi(Protocol):
     async def topics(self, prefix: str, after: str, limit: int) -> Sequence[TopicEntry]:
         """Up to `limit` durable topics that begin with `prefix` and whose names come after `after`, sorted by name."""
 
-    def agents(self) -> Sequence[AgentInfo]:
+    def sessions(self) -> Sequence[SessionInfo]:
         """The connected sessions, sorted by agent and session."""
 
     def shards(self) -> Sequence[ShardInfo]:

@@ -4,23 +4,39 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol import __version__
 
-from . import budget, catalogue, history, publish, reference, refusal, status
+from . import budget, catalogue, history, publish, reference, refusal, status, stream
+from . import bus as mail
 from .api import BrokerApi
-from .guard import LocalOnly
+from .bus_api import BusApi
+from .caller import Authenticated
+from .guard import KnownOrigins
 
 _DESCRIPTION = """The HTTP side of the broker: publishing and reading without a socket, what there is, and how it is.
 
 Times are seconds since the Unix epoch, durations seconds, sizes bytes. Every refusal is the protocol's `err`: an object
 with `op`, `code` and `message`; where a retry can help, `retry_after` and the header `Retry-After` say when. Live
 delivery is on the WebSocket at `/v1/ws`.
+
+Where authentication is on, every request but those for health, readiness and this page shows a token:
+`Authorization: Bearer TOKEN`, `X-Bus-Token: TOKEN` or `?access_token=TOKEN`. Without a good one the answer is 401;
+where the token does not allow what is asked for, 403.
 """
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_CROSS_ORIGIN: dict[str, Any] = {
+    "allow_methods": ("GET", "POST", "PUT", "DELETE"),
+    "allow_headers": ("Authorization", "Content-Type", "X-Bus-Token", "X-Hubbub-Agent"),
+    "expose_headers": ("Retry-After",),
+    "max_age": 600,
+}
+"""What pages of `allowed_origins` may do. There are no cookies, so none are allowed."""
+
 UNKNOWN = "(other)"
 """Stands in metrics for routes and methods that there are none of, so that nobody can make labels up."""
 
@@ -42,7 +58,7 @@ class _Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(broker: BrokerApi) -> FastAPI:
+def create_app(broker: BrokerApi, bus: BusApi | None = None) -> FastAPI:
     """The HTTP API of `broker`, with its reference at /docs and /openapi.json."""
     app = _Application(
         title="Hubbub",
@@ -55,9 +71,16 @@ def create_app(broker: BrokerApi) -> FastAPI:
     refusal.install(app)
     for part in (publish, history, budget, catalogue, status):
         app.include_router(part.routes(broker))
+    if bus is not None:
+        for part in (mail, stream):
+            app.include_router(part.routes(bus))
     _add_reference(app)
-    if not broker.settings.insecure:
-        app.add_middleware(LocalOnly)
+    settings = broker.settings
+    app.add_middleware(Authenticated, access=broker.access)
+    if settings.authenticates or not settings.insecure:
+        app.add_middleware(KnownOrigins, allowed=settings.allowed_origins, authenticates=settings.authenticates)
+    if settings.allowed_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.allowed_origins, **_CROSS_ORIGIN)
     app.add_middleware(Counting, metrics=broker.metrics)
     return app
 

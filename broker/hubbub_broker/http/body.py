@@ -1,8 +1,10 @@
 """A request's body, bounded in size and in the time that it may take to arrive."""
 
 import asyncio
+from typing import TypeVar
 
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 
 from hubbub_protocol.errors import ErrorCode
 
@@ -31,6 +33,42 @@ async def read_body(request: Request, max_bytes: int, timeout: float) -> bytes:
         message = f"the body did not arrive within {timeout:g} s (hello_timeout)"
         raise Refused.because(ErrorCode.BAD_REQUEST, message) from None
     return b"".join(parts)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+JSON_TYPE = "application/json"
+
+
+async def read_model(request: Request, model: type[M], max_bytes: int, timeout: float) -> M:
+    """The body as JSON of that form.
+
+    Raises:
+        Refused: as `read_body`; or the body is not of that form, and the message names the field.
+    """
+    check_json(request)
+    body = await read_body(request, max_bytes, timeout)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        message = "; ".join(
+            f"{'.'.join(map(str, detail['loc'])) or 'the body'}: {detail['msg']}" for detail in details[:10]
+        )
+        raise Refused.because(ErrorCode.BAD_REQUEST, message) from None
+
+
+def check_json(request: Request) -> None:
+    """Insist on JSON by name: it is what keeps a browser from posting here on behalf of another site's form.
+
+    Raises:
+        Refused: it is something else.
+    """
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != JSON_TYPE and not given.endswith("+json"):
+        raise Refused.because(
+            ErrorCode.BAD_REQUEST, f"Content-Type is {given[:80] or 'missing'!r}; send {JSON_TYPE} (curl: --json)"
+        )
 
 
 def _too_large(max_bytes: int) -> Refused:

@@ -1,24 +1,28 @@
-"""What there is: topics, connected agents, shards, and where a group lives."""
+"""What there is: topics, connected sessions, shards, and where a group lives."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from hubbub_broker.access import Operation
 from hubbub_broker.policy import ANY_TOPIC
 from hubbub_protocol import PATH
 from hubbub_protocol.limits import TOPIC_BYTES_MAX
-from hubbub_protocol.names import check_group, check_pattern, literal_prefix, matcher
+from hubbub_protocol.names import check_group, check_pattern, inbox_of, literal_prefix, matcher
 
-from .api import BrokerApi, TopicEntry
-from .models import BAD, AgentItem, Agents, RouteItem, ShardItem, Shards, TopicItem, Topics
+from .api import BrokerApi, SessionInfo, TopicEntry
+from .caller import Caller, FromCaller
+from .models import BAD, RouteItem, SessionItem, Sessions, ShardItem, Shards, TopicItem, Topics
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
 """Topics in one answer."""
 SCAN_MAX = 10_000
 """Topics that one request looks at: a pattern that matches almost none is answered in several short pages."""
-AGENTS_DEFAULT = 1000
-AGENTS_MAX = 10_000
+SESSIONS_DEFAULT = 1000
+SESSIONS_MAX = 10_000
 """Sessions in one answer."""
 
 
@@ -28,40 +32,49 @@ def routes(broker: BrokerApi) -> APIRouter:
 
     @router.get("/v1/topics", summary="Topics", responses=BAD)
     async def topics(
+        caller: FromCaller,
         prefix: Annotated[str, Query(max_length=TOPIC_BYTES_MAX, description="Topics that begin with this.")] = "",
         pattern: Annotated[str, Query(description="Topics that match this; `research/*`, say.")] = ANY_TOPIC,
         after: Annotated[str, Query(max_length=TOPIC_BYTES_MAX, description="Topics whose name comes later.")] = "",
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="Topics at most.")] = PAGE_DEFAULT,
     ) -> Topics:
-        """The durable topics, sorted by name. Go on with `after` = `next` until `next` is null.
+        """The durable topics that the caller may read or publish to, sorted by name.
 
-        With a pattern, a page may be short, or even empty, although there is more: only `next` tells.
+        Go on with `after` = `next` until `next` is null. A page may be short, or even empty, although there is more:
+        only `next` tells.
         """
-        found, following = await find(broker, prefix, check_pattern(pattern), after, limit)
+        visible = None if caller.sees_all else partial(caller.may, Operation.SEE_TOPIC)
+        found, following = await find(broker, prefix, check_pattern(pattern), after, limit, visible=visible)
         return Topics(topics=[_topic(entry) for entry in found], next=following)
 
-    @router.get("/v1/agents", summary="Connected agents", responses=BAD)
-    async def agents(
+    @router.get("/v1/sessions", summary="Connected sessions", responses=BAD)
+    async def sessions(
+        caller: FromCaller,
         offset: Annotated[int, Query(ge=0, description="How many to pass over.")] = 0,
-        limit: Annotated[int, Query(ge=1, le=AGENTS_MAX, description="Sessions at most.")] = AGENTS_DEFAULT,
-    ) -> Agents:
-        """The sessions that are connected to this broker by WebSocket, sorted by agent."""
-        sessions = broker.agents()
+        limit: Annotated[int, Query(ge=1, le=SESSIONS_MAX, description="Sessions at most.")] = SESSIONS_DEFAULT,
+    ) -> Sessions:
+        """The sessions that are connected to this broker by WebSocket, sorted by agent.
+
+        Those are shown that the caller may send to, or read the inbox of. The addresses are for operators.
+        """
+        found = [info for info in broker.sessions() if _visible(caller, info)]
+        operator = caller.may(Operation.ADMIN)
         page = [
-            AgentItem(
+            SessionItem(
                 agent=info.agent,
                 session=info.session,
                 since=info.since,
-                address=info.address,
+                address=info.address if operator else "",
                 subscriptions=info.subscriptions,
             )
-            for info in sessions[offset : offset + limit]
+            for info in found[offset : offset + limit]
         ]
-        return Agents(agents=page, total=len(sessions))
+        return Sessions(sessions=page, total=len(found))
 
     @router.get("/v1/shards", summary="Shards")
-    async def shards() -> Shards:
-        """The shards of this broker and how they are."""
+    async def shards(caller: FromCaller) -> Shards:
+        """The shards of this broker and how they are. For whoever may read the metrics."""
+        caller.require(Operation.METRICS)
         return Shards(
             shards=[
                 ShardItem(
@@ -79,19 +92,35 @@ def routes(broker: BrokerApi) -> APIRouter:
     @router.get("/v1/route", summary="Where a group lives", responses=BAD)
     async def route(
         request: Request,
+        caller: FromCaller,
         group: Annotated[str, Query(description="The group: a topic's first segment.", examples=["research"])],
     ) -> RouteItem:
         """The shard of a group, and the address of the broker that owns it."""
-        found = broker.route(check_group(group))
+        caller.require(Operation.ROUTE, check_group(group))
+        found = broker.route(group)
         return RouteItem(group=group, shard=found.shard, url=found.url or _own_url(request))
 
     return router
 
 
+def _visible(caller: Caller, info: SessionInfo) -> bool:
+    if caller.sees_all or caller.identity.name == info.agent:
+        return True
+    return any(caller.may(Operation.SEE_AGENT, inbox_of(group, info.agent)) for group in info.groups)
+
+
 async def find(
-    broker: BrokerApi, prefix: str, pattern: str, after: str, limit: int, scan: int = SCAN_MAX
+    broker: BrokerApi,
+    prefix: str,
+    pattern: str,
+    after: str,
+    limit: int,
+    scan: int = SCAN_MAX,
+    *,
+    visible: Callable[[str], bool] | None = None,
 ) -> tuple[list[TopicEntry], str | None]:
-    """Topics that begin with `prefix` and match `pattern`, and the name to go on after; None if there are no more.
+    """Topics that begin with `prefix`, match `pattern` and are `visible`, and the name to go on after; None if there
+    are no more.
 
     The broker is asked for what the pattern's literal beginning allows; only wildcards take looking at more.
     """
@@ -102,11 +131,11 @@ async def find(
     matches = matcher(pattern)
     found: list[TopicEntry] = []
     while scan > 0:
-        wanted = min(limit - len(found) if pattern == ANY_TOPIC else PAGE_MAX, scan)
+        wanted = min(limit - len(found) if pattern == ANY_TOPIC and visible is None else PAGE_MAX, scan)
         entries = await broker.topics(narrowest, after, wanted)
         for entry in entries:
             after = entry.topic
-            if matches(entry.topic):
+            if matches(entry.topic) and (visible is None or visible(entry.topic)):
                 found.append(entry)
                 if len(found) == limit:
                     return found, after

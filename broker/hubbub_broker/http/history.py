@@ -5,11 +5,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
+from hubbub_broker.access import Operation
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.limits import LAMPORT_MAX
 from hubbub_protocol.names import check_topic
 
 from .api import BrokerApi, HistoryPage, StoredLine
+from .caller import FromCaller
 from .models import BAD, UNAVAILABLE, History
 
 PAGE_DEFAULT = 100
@@ -29,6 +31,7 @@ def routes(broker: BrokerApi) -> APIRouter:
         responses={200: {"model": History}, **BAD, **UNAVAILABLE},
     )
     async def history(
+        caller: FromCaller,
         topic: Annotated[str, Path(description="The topic, its slashes as they are.", examples=["research/conv-42"])],
         after: Annotated[int, Query(ge=0, le=LAMPORT_MAX, description="Messages with a larger seq than this.")] = 0,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="Messages at most.")] = PAGE_DEFAULT,
@@ -39,7 +42,7 @@ def routes(broker: BrokerApi) -> APIRouter:
         passed over. Go on with `after` = `next` until `next` equals `head`. Where `first` is larger than
         `after` + 1, what lies between is no longer kept. A topic that nobody published to yet is an empty one.
         """
-        check_topic(topic)
+        caller.require(Operation.HISTORY, check_topic(topic))
         page = await broker.history(topic, after, limit, max_bytes)
         return Response(render(topic, page), media_type="application/json")
 
@@ -49,11 +52,12 @@ def routes(broker: BrokerApi) -> APIRouter:
 def render(topic: str, page: HistoryPage) -> bytes:
     """The page as JSON. The messages are the stored lines as they are: nothing is decoded."""
     begin = encode_value({"topic": topic, "epoch": page.epoch, "head": page.head, "first": page.first})
-    messages = b",".join(map(_message, page.messages))
+    messages = b",".join(map(render_line, page.messages))
     return b'%s,"messages":[%s],"next":%d}' % (begin[:-1], messages, page.next)
 
 
-def _message(stored: StoredLine) -> bytes:
+def render_line(stored: StoredLine) -> bytes:
+    """A stored message as JSON; a payload of bytes as `data_base64`."""
     if not stored.header_size:
         return stored.line
     header = stored.line[: stored.header_size].rstrip()

@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 TOPIC = "research/conv-42"
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
+    """JSON that has these fields and no others."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class Publication(_Model):
+class Publication(Model):
     """A message to publish."""
 
     topic: str = Field(description="`GROUP/CONVERSATION`, further `/` segments allowed.", examples=[TOPIC])
@@ -32,7 +34,7 @@ class Publication(_Model):
     track: bool = Field(False, description="Ask for receipts.")
 
 
-class PublishOk(_Model):
+class PublishOk(Model):
     """The message is on stable storage; or, if ephemeral, was handed on."""
 
     op: Literal["ok"] = "ok"
@@ -45,7 +47,7 @@ class PublishOk(_Model):
     dup: bool = Field(False, description="This id was published before: `seq` is that message's.")
 
 
-class Refusal(_Model):
+class Refusal(Model):
     """Why a request, or one message of a list, was refused."""
 
     op: Literal["err"] = "err"
@@ -93,7 +95,7 @@ class History(BaseModel):
     next: int = Field(description="The `after` of the next page; equal to `head` when this is the last.", examples=[7])
 
 
-class TopicItem(_Model):
+class TopicItem(Model):
     """A topic."""
 
     topic: str = Field(examples=[TOPIC])
@@ -105,31 +107,53 @@ class TopicItem(_Model):
     bytes: int = Field(description="Size of its history in the log.", examples=[4096])
 
 
-class Topics(_Model):
+class Topics(Model):
     """Some of the topics, sorted by name."""
 
     topics: list[TopicItem]
     next: str | None = Field(description="The `after` of the next page; null when this is the last.", examples=[TOPIC])
 
 
-class AgentItem(_Model):
+class SessionItem(Model):
     """A connected session."""
 
     agent: str = Field(examples=["joe"])
     session: str = Field(description="Names this life of the agent.", examples=["f3a81c"])
     since: float = Field(description="When it connected, in seconds since the Unix epoch.", examples=[1760000000.25])
-    address: str = Field(description="Where it connected from.", examples=["127.0.0.1:50322"])
+    address: str = Field(
+        description="Where it connected from; for operators, else empty.", examples=["127.0.0.1:50322"]
+    )
     subscriptions: int = Field(examples=[3])
 
 
-class Agents(_Model):
+class Sessions(Model):
     """Some of the connected sessions, sorted by agent."""
+
+    sessions: list[SessionItem]
+    total: int = Field(description="How many there are.", examples=[1])
+
+
+class AgentItem(Model):
+    """A registered agent."""
+
+    agent: str = Field(examples=["joe"])
+    group: str = Field(description="Where its inbox is.", examples=["research"])
+    inbox: str = Field(examples=["research/@joe"])
+    capabilities: list[str] = Field(examples=[["search"]])
+    description: str
+    registered: float = Field(description="When it was registered, in seconds since the Unix epoch.")
+    seen: float = Field(description="When it was last heard of, likewise.")
+    online: bool = Field(description="Whether it is connected by WebSocket now.")
+
+
+class Agents(Model):
+    """Some of the registered agents, sorted by name."""
 
     agents: list[AgentItem]
     total: int = Field(description="How many there are.", examples=[1])
 
 
-class ShardItem(_Model):
+class ShardItem(Model):
     """A shard of this broker."""
 
     shard: int = Field(examples=[0])
@@ -140,13 +164,13 @@ class ShardItem(_Model):
     read_only: str | None = Field(description="Why it takes nothing, or null.", examples=[None])
 
 
-class Shards(_Model):
+class Shards(Model):
     """The shards of this broker."""
 
     shards: list[ShardItem]
 
 
-class RouteItem(_Model):
+class RouteItem(Model):
     """Where a group lives."""
 
     group: str = Field(examples=["research"])
@@ -154,7 +178,7 @@ class RouteItem(_Model):
     url: str = Field(description="The WebSocket address to connect to.", examples=["ws://127.0.0.1:8091/v1/ws"])
 
 
-class Budget(_Model):
+class Budget(Model):
     """What a conversation has used, and what it may use."""
 
     topic: str = Field(examples=[TOPIC])
@@ -166,7 +190,7 @@ class Budget(_Model):
     budget_cost: float = Field(description="How much cost; 0 is no budget.", examples=[5.0])
 
 
-class Status(_Model):
+class Status(Model):
     """How the broker is."""
 
     status: Literal["ok", "ready"]
@@ -175,6 +199,8 @@ class Status(_Model):
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "The request is wrong; the message says where."},
+    401: {"model": Refusal, "description": "No token, or none that this broker takes."},
+    403: {"model": Refusal, "description": "The token does not allow it; the message says what."},
     409: {
         "model": Refusal,
         "description": "Not as things stand in the conversation: out of `order`, a `loop`, or its `budget` is used up.",
@@ -185,5 +211,6 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 """What may be answered to a publish, besides success."""
 
-BAD: dict[int | str, dict[str, Any]] = {400: ERRORS[400]}
+DENIED: dict[int | str, dict[str, Any]] = {401: ERRORS[401], 403: ERRORS[403]}
+BAD: dict[int | str, dict[str, Any]] = {400: ERRORS[400], **DENIED}
 UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: ERRORS[503]}

@@ -9,20 +9,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from msgspec.structs import asdict
 
+from hubbub_broker.access import Operation
 from hubbub_protocol.codec import decoder_of, encode
 from hubbub_protocol.errors import BadFrame, ErrorCode
 from hubbub_protocol.frames import NO_DATA, Err, Ok, Pub
-from hubbub_protocol.names import check_agent
+from hubbub_protocol.names import check_agent, is_topic
 
 from .api import BrokerApi, PublishRequest, Refused
-from .body import read_body
+from .body import JSON_TYPE, check_json, read_body
+from .caller import Caller, FromCaller
 from .models import ERRORS, Publication, PublishAnswer, PublishOk
 from .refusal import response_to, retry_after
 
 DEFAULT_AGENT = "http"
 """Who publishes if the request does not say: curl, a webhook, a cron job."""
-
-JSON_TYPE = "application/json"
 
 
 class HttpPub(Pub, frozen=True, kw_only=True, tag="pub"):
@@ -70,7 +70,8 @@ def routes(broker: BrokerApi) -> APIRouter:
     )
     async def publish(
         request: Request,
-        agent: Annotated[str | None, Query(description="Who publishes, while authentication is off.")] = None,
+        caller: FromCaller,
+        agent: Annotated[str | None, Query(description="Who publishes, where the token does not say.")] = None,
         x_hubbub_agent: Annotated[str | None, Header(description="The same, as a header.")] = None,
     ) -> Response:
         """Publish one message, or a list of them, in order. The answer comes when they are on stable storage.
@@ -82,18 +83,35 @@ def routes(broker: BrokerApi) -> APIRouter:
         A list is answered by a list in the same order, with status 207 if any message in it was refused. At most
         `max_inflight` messages, and `max_frame` bytes.
         """
-        _check_type(request)
-        name = check_agent(agent or x_hubbub_agent or DEFAULT_AGENT)
+        check_json(request)
+        name = check_agent(caller.name(agent or x_hubbub_agent or None) or DEFAULT_AGENT)
         found = _decode(await read_body(request, settings.max_frame, settings.hello_timeout))
         several = isinstance(found, list)
         pubs = found if several else [found]
         if len(pubs) > settings.max_inflight:
             message = f"{len(pubs)} messages in a list; the limit here (max_inflight) is {settings.max_inflight}"
             raise Refused.because(ErrorCode.TOO_LARGE, message)
-        answers = await broker.publish(name, [to_request(pub) for pub in pubs])
+        answers = await _publish(broker, caller, name, [to_request(pub) for pub in pubs])
         return _all(answers) if several else _one(answers[0])
 
     return router
+
+
+async def _publish(
+    broker: BrokerApi, caller: Caller, name: str, requests: Sequence[PublishRequest]
+) -> Sequence[Ok | Err]:
+    """Publish what the caller may; what it may not is refused in its place."""
+    refused = {}
+    for place, request in enumerate(requests):
+        pub = request.pub
+        why = caller.why_not(Operation.PUBLISH, pub.topic) if is_topic(pub.topic) else None  # else no topic at all
+        if why is not None:
+            broker.metrics.count_refusal(ErrorCode.FORBIDDEN)
+            refused[place] = Err(code=ErrorCode.FORBIDDEN, message=why, rid=pub.rid, id=pub.id, topic=pub.topic)
+    if not refused:
+        return await broker.publish(name, requests)
+    taken = iter(await broker.publish(name, [one for place, one in enumerate(requests) if place not in refused]))
+    return [refused.get(place) or next(taken) for place in range(len(requests))]
 
 
 def to_request(pub: HttpPub) -> PublishRequest:
@@ -113,15 +131,6 @@ def to_request(pub: HttpPub) -> PublishRequest:
         return PublishRequest(Pub(**fields), base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError) as error:
         raise BadFrame(f"data_base64 is not base64: {error}") from None
-
-
-def _check_type(request: Request) -> None:
-    """Insist on JSON by name: it is what keeps a browser from posting here on behalf of another site's form."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != JSON_TYPE and not given.endswith("+json"):
-        raise Refused.because(
-            ErrorCode.BAD_REQUEST, f"Content-Type is {given[:80] or 'missing'!r}; send {JSON_TYPE} (curl: --json)"
-        )
 
 
 def _one(answer: Ok | Err) -> Response:

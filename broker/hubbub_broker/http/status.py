@@ -2,11 +2,13 @@
 
 from fastapi import APIRouter, Request, Response
 
+from hubbub_broker.access import Operation
 from hubbub_protocol import PATH, __version__
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err
 
 from .api import BrokerApi, Refused
+from .caller import FromCaller
 from .models import UNAVAILABLE, Status
 from .refusal import response_to
 
@@ -36,8 +38,9 @@ def routes(broker: BrokerApi) -> APIRouter:
             200: {"content": {"text/plain": {}}, "description": "Prometheus text, or OpenMetrics if asked for."}
         },
     )
-    async def metrics(request: Request) -> Response:
+    async def metrics(request: Request, caller: FromCaller) -> Response:
         """Every count and state of the broker, for Prometheus."""
+        caller.require(Operation.METRICS)
         content, content_type = broker.render_metrics(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": content_type})
 

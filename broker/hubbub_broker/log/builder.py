@@ -1,16 +1,36 @@
 """A segment's index made from its records: at recovery, and wherever a sidecar is missing or damaged."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from struct import Struct
+from zlib import crc32
 
+from .files import Files
+from .header import HEADER_SIZE
 from .index import STRIPE_MASK, MemoryIndex, TopicIndex
 from .names import topic_key, topic_salt
-from .record import Message, State, Tail, decode
-from .scan import Found
+from .record import (
+    FIRST,
+    LINE_START,
+    MESSAGE,
+    MESSAGE_BODY,
+    MESSAGE_SIZE,
+    PREFIX_SIZE,
+    TOPIC_AT,
+    VERSION,
+    Message,
+    State,
+    Tail,
+    decode,
+)
+from .scan import Found, scan
 from .segment import Segment, Shelf
 from .standing import Standing
 
 HOLE_MAX = 1 << 26
 """Lost seqs in a row that an index makes room for: more than a segment has room for records, so more can't be true."""
+
+
+_unpack = Struct("<II" + MESSAGE_BODY.format[1:]).unpack_from
 
 
 class IndexBuilder:
@@ -19,8 +39,19 @@ class IndexBuilder:
     def __init__(self, segment: int, standing: Callable[[str], Standing | None]) -> None:
         self._segment = segment
         self._standing = standing
-        self._salts: dict[str, int] = {}
+        self._known: dict[bytes, tuple[TopicIndex, int]] = {}
+        """Topics that have a message here, each with its salt."""
         self.index = MemoryIndex()
+        self.last_batch = HEADER_SIZE
+        """Where the last batch begins."""
+
+    def read(self, files: Files, fd: int, mark: int, end: int) -> Found | None:
+        """Note all records of a file up to `end`; returns what can't be read and reaches to the end, if anything."""
+        for found in scan(files, fd, mark, HEADER_SIZE, end, self.take):
+            if found.record is None and found.offset + found.size >= end:
+                return found
+            self.add(found)
+        return None
 
     def add(self, found: Found) -> bool:
         """Note a stretch of the file; False when it is damage."""
@@ -32,9 +63,84 @@ class IndexBuilder:
             else:
                 if self._add(found, decoded):
                     self.index.records += 1
+                    if found.record[14] & FIRST:
+                        self.last_batch = found.offset
                     return True
         self.index.damage.append((found.offset, found.size))
         return False
+
+    def take(self, data: bytes, at: int, offset: int, mark: int) -> int:
+        """Note the whole messages that begin here, as `add` does but in a quarter of the time; stop at anything else.
+
+        After a crash this is what a start waits for. It stops at a topic's first message, at a seq that is not the
+        next, and at whatever fails a check: those go the long way. Returns how many bytes it has taken.
+        """
+        index, known, ids = self.index, self._known, self.index.ids
+        if not index.first_ts:
+            return 0
+        view = memoryview(data)
+        start, end = at, len(data)
+        last = end - MESSAGE_SIZE
+        moved = offset - at
+        add_hash, add_seq = index.dedup_hashes.append, index.dedup_seqs.append
+        records, ts = 0, index.last_ts
+        while at <= last:
+            (
+                its_mark,
+                crc,
+                size,
+                kind,
+                version,
+                flags,
+                topic_size,
+                writer_size,
+                header_size,
+                seq,
+                lc,
+                its_ts,
+                _,
+                id_hash,
+                dedup_hash,
+                n,
+            ) = _unpack(data, at)
+            line = at + MESSAGE_SIZE + writer_size
+            name_at = line + TOPIC_AT
+            stop = at + size
+            entry = known.get(data[name_at : name_at + topic_size])
+            if (
+                entry is None
+                or its_mark != mark
+                or kind != MESSAGE
+                or version != VERSION
+                or not name_at + topic_size <= stop <= end
+                or header_size > stop - line
+                or not data.startswith(LINE_START, line)
+                or crc32(view[at + PREFIX_SIZE : stop]) != crc
+            ):
+                break
+            topic, salt = entry
+            offsets = topic.offsets
+            if seq != topic.first + len(offsets):
+                break
+            offsets.append(at + moved)
+            topic.sizes.append(size)
+            topic.bytes += size
+            topic.lc = lc
+            topic.last_ts = ts = its_ts
+            if n:
+                topic.writers[data[at + MESSAGE_SIZE : line]] = n
+            key = id_hash ^ salt
+            ids[key & STRIPE_MASK].add(key)
+            if dedup_hash:
+                add_hash(dedup_hash)
+                add_seq(seq)
+            if flags & FIRST:
+                self.last_batch = at + moved
+            records += 1
+            at = stop
+        index.records += records
+        index.last_ts = ts
+        return at - start
 
     def _add(self, found: Found, decoded: Message | State | Tail) -> bool:
         if isinstance(decoded, Message):
@@ -67,10 +173,10 @@ class IndexBuilder:
         topic.last_ts = message.ts
         if message.n:
             topic.writers[message.writer] = message.n
-        salt = self._salts.get(message.topic)
-        if salt is None:
-            salt = self._salts[message.topic] = topic_salt(message.topic.encode())
-        key = message.id_hash ^ salt
+        name = message.topic.encode()
+        if name not in self._known:
+            self._known[name] = topic, topic_salt(name)
+        key = message.id_hash ^ self._known[name][1]
         index.ids[key & STRIPE_MASK].add(key)
         if message.dedup_hash:
             index.dedup_hashes.append(message.dedup_hash)
@@ -104,11 +210,12 @@ class IndexBuilder:
         return topic
 
 
-def build_alone(shelf: Shelf, segment: Segment, stretches: Iterable[Found]) -> MemoryIndex:
+def build_alone(shelf: Shelf, segment: Segment, fd: int) -> MemoryIndex:
     """The index of a sealed segment, its way back looked up in the sidecars of the segments before it."""
     builder = IndexBuilder(segment.number, lambda _name: None)
-    for found in stretches:
-        builder.add(found)
+    torn = builder.read(shelf.files, fd, segment.mark, segment.size)
+    if torn is not None:
+        builder.add(torn)
     unlinked = {topic_key(t.name.encode()): t for t in builder.index.topics.values() if t.first > 1}
     for number in sorted((n for n in shelf.segments if n < segment.number), reverse=True):
         if not unlinked:

@@ -21,11 +21,12 @@ from typing import NamedTuple
 from xxhash import xxh3_64_intdigest
 
 from .errors import LogDamaged, LogError, LogFailed
+from .record import STATE_SIZE, TAIL_SIZE
 from .sidecar import Writer
 from .standing import Standing, TopicInfo
 
 NAME = "catalogue.db"
-FORMAT = 1
+FORMAT = 2
 ROWS = 400
 """Rows of one statement: few enough to be bound in well under a millisecond, enough to forget the statement's cost."""
 
@@ -49,8 +50,20 @@ _FLOOR_UPDATE = """WITH floor (name, first, base, floor_sum) AS (VALUES {}) UPDA
     base = floor.base, floor_sum = floor.floor_sum FROM floor WHERE topics.name = floor.name"""
 _WRITER_UPSERT = "INSERT OR REPLACE INTO writers VALUES {}"
 _STATE_UPSERT = "INSERT OR REPLACE INTO states VALUES {}"
+_STATE_SELECT = "SELECT segment, kind, key, body, sum FROM states"
+_STATE_BYTES = "SELECT coalesce(sum(? + length(key) + length(body)), 0) FROM states WHERE segment BETWEEN ? AND ?"
+_TOPIC_BYTES = "SELECT coalesce(sum(? + length(name)), 0) FROM topics WHERE segment BETWEEN ? AND ?"
 
 Value = str | bytes | int | float
+
+
+class StateRow(NamedTuple):
+    """The newest body of a key, and the segment that holds it."""
+
+    segment: int
+    kind: int
+    key: bytes
+    body: bytes
 
 
 class Statement(NamedTuple):
@@ -122,7 +135,7 @@ def writer_statements(rows: Iterable[Writer]) -> Iterator[Statement]:
 def state_statements(segment: int, rows: Iterable[tuple[int, bytes, bytes]]) -> Iterator[Statement]:
     """What brings states up to date."""
     return _statements(
-        _STATE_UPSERT, 5, ((kind, key, body, segment, _blob_sum(kind, key, body)) for kind, key, body in rows)
+        _STATE_UPSERT, 5, ((kind, key, body, segment, _blob_sum(segment, kind, key, body)) for kind, key, body in rows)
     )
 
 
@@ -139,7 +152,11 @@ class Catalogue:
         self._window = window
         self._lock = Lock()
         self._writer = self._connect()
-        self._reader = self._connect()
+        try:
+            self._reader = self._connect()
+        except BaseException:
+            self._writer.close()
+            raise
         self.derived = 0
         """The newest segment that it knows."""
         self.segments: dict[int, tuple[int, int]] = {}
@@ -148,9 +165,13 @@ class Catalogue:
     def _connect(self) -> sqlite3.Connection:
         self._path.touch(mode=0o600)
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, cached_statements=64)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA cell_size_check = ON")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA cell_size_check = ON")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @classmethod
@@ -222,27 +243,40 @@ class Catalogue:
 
     def state(self, kind: int, key: bytes) -> bytes | None:
         """The body of one key; None when there is none."""
-        rows = self._select("SELECT kind, key, body, sum FROM states WHERE kind = ? AND key = ?", (kind, key))
-        return _state(rows[0])[2] if rows else None
+        rows = self._select(f"{_STATE_SELECT} WHERE kind = ? AND key = ?", (kind, key))
+        return _state(rows[0]).body if rows else None
 
     def states(self, kind: int, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """The bodies of the keys of a kind that begin with a prefix."""
-        sql = "SELECT kind, key, body, sum FROM states WHERE kind = ? AND key >= ?"
+        sql = f"{_STATE_SELECT} WHERE kind = ? AND key >= ?"
         values: tuple[Value, ...] = (kind, prefix)
         end = _behind(prefix)
         if end:
             sql += " AND key < ?"
             values = (kind, prefix, end)
         for row in self._select(sql, values):
-            _, key, body = _state(row)
-            yield key, body
+            state = _state(row)
+            yield state.key, state.body
 
-    def states_up_to(self, segment: int) -> list[tuple[int, bytes, bytes]]:
-        """The states whose newest record lies in this segment or before."""
-        return [
-            _state(row)
-            for row in self._select("SELECT kind, key, body, sum FROM states WHERE segment <= ?", (segment,))
-        ]
+    def states_up_to(self, segment: int, after: "StateRow | None", limit: int) -> list["StateRow"]:
+        """States whose newest record lies in this segment or before, by segment and key, from behind a row on."""
+        place = (-1, 0, b"") if after is None else (after.segment, after.kind, after.key)
+        sql = f"""{_STATE_SELECT} WHERE segment <= ? AND (segment, kind, key) > (?, ?, ?)
+            ORDER BY segment, kind, key LIMIT ?"""
+        return [_state(row) for row in self._select(sql, (segment, *place, limit))]
+
+    def bytes_told_by(self, first: int, last: int) -> int:
+        """About how many bytes of records of these segments, the oldest that there are, no later one stands for.
+
+        Reads a row for each topic and each such state, in one statement: for a thread.
+        """
+        with self._lock:
+            try:
+                ((states,),) = self._writer.execute(_STATE_BYTES, (STATE_SIZE, first, last)).fetchall()
+                ((topics,),) = self._writer.execute(_TOPIC_BYTES, (TAIL_SIZE, first, last)).fetchall()
+            except sqlite3.DatabaseError as error:
+                raise _failure(error, "read") from error
+        return int(states) + int(topics)
 
     def _select(self, sql: str, values: tuple[Value, ...]) -> list[tuple[object, ...]]:
         try:
@@ -310,13 +344,13 @@ def _behind(prefix: bytes) -> bytes:
     return rest[:-1] + bytes([rest[-1] + 1]) if rest else b""
 
 
-def _state(row: tuple[object, ...]) -> tuple[int, bytes, bytes]:
-    kind, key, body, its_sum = row
-    if not (isinstance(kind, int) and isinstance(key, bytes) and isinstance(body, bytes)):
+def _state(row: tuple[object, ...]) -> StateRow:
+    segment, kind, key, body, its_sum = row
+    if not (isinstance(segment, int) and isinstance(kind, int) and isinstance(key, bytes) and isinstance(body, bytes)):
         raise LogDamaged("a state in the catalogue is of the wrong type")
-    if its_sum != _blob_sum(kind, key, body):
+    if its_sum != _blob_sum(segment, kind, key, body):
         raise LogDamaged("a state in the catalogue fails its checksum")
-    return kind, key, body
+    return StateRow(segment, kind, key, body)
 
 
 def info(row: Standing) -> TopicInfo:

@@ -8,6 +8,7 @@
 """
 
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +21,7 @@ from .header import HEADER_SIZE, SegmentHeader
 from .index import MemoryIndex
 from .meta import ShardMeta
 from .names import BAD_SUFFIX, SIDECAR_SUFFIX, segment_numbers, segment_path, sidecar_path
-from .record import FIRST
-from .scan import Found, scan
+from .scan import Found
 from .sealing import seal_now
 from .segment import Segment, Shelf
 from .settings import LogSettings
@@ -139,6 +139,8 @@ class Recovery:
                 segment = Segment(self._directory, number, known[number][1], size)
             else:
                 segment = Segment(self._directory, number, 0, size)
+                with suppress(LogDamaged):  # then its sidecar may tell
+                    segment.mark = self._shelf.read_header(segment).mark
                 if number == numbers[-1] and not self._has_sidecar(segment):
                     active = number
                     break
@@ -171,10 +173,7 @@ class Recovery:
         try:
             sidecar = self._shelf.checked_sidecar(segment)
         except (LogDamaged, FileNotFoundError):
-            try:
-                segment.mark = self._shelf.read_header(segment).mark
-            except LogDamaged:
-                segment.mark = self._mark_from_sidecar(segment)
+            segment.mark = segment.mark or self._mark_from_sidecar(segment)
             if not segment.mark:
                 self._set_aside(segment)
                 return False
@@ -214,8 +213,7 @@ class Recovery:
 
     def _reindex(self, segment: Segment) -> MemoryIndex:
         with self._files.reading(segment.path) as fd:
-            stretches = scan(self._files, fd, segment.mark, HEADER_SIZE, segment.size)
-            segment_index = build_alone(self._shelf, segment, stretches)
+            segment_index = build_alone(self._shelf, segment, fd)
         for offset, size in segment_index.damage:
             self._report("record damaged", file=str(segment.path), offset=offset, size=size)
         segment.index = segment_index
@@ -254,7 +252,7 @@ class Recovery:
         segment.fd = fd
         self._shelf.add(segment)
         builder = IndexBuilder(number, standings.find)
-        torn, last_batch = self._read_active(segment, builder)
+        torn = builder.read(self._files, fd, segment.mark, segment.size)
         segment.index = builder.index
         damaged = bool(builder.index.damage)
         for offset, length in builder.index.damage:
@@ -264,7 +262,7 @@ class Recovery:
             if self._meta.clean_segment == number and segment.size < self._meta.clean_size:
                 damaged = True
                 self._report("confirmed records lost", file=str(path), offset=segment.size, size=torn.size)
-        self._make_durable(segment, last_batch)
+        self._make_durable(segment, builder.last_batch)
         if not damaged:
             standings.fresh.append(segment)
             return segment
@@ -290,17 +288,6 @@ class Recovery:
                 return True
             at += len(part)
         return False
-
-    def _read_active(self, segment: Segment, builder: IndexBuilder) -> tuple[Found | None, int]:
-        """Index the segment; returns the torn tail, if any, and where the last batch begins."""
-        last_batch = HEADER_SIZE
-        torn: Found | None = None
-        for found in scan(self._files, segment.fd, segment.mark, HEADER_SIZE, segment.size):
-            if found.record is None and found.offset + found.size >= segment.size:
-                torn = found
-            elif builder.add(found) and found.record is not None and found.record[14] & FIRST:
-                last_batch = found.offset
-        return torn, last_batch
 
     def _cut(self, segment: Segment, torn: Found) -> None:
         """Cut the torn tail off, and keep it for people when it is more than one unfinished write can explain."""

@@ -5,7 +5,7 @@ checksum holds; the mark is random, so nobody can have planted it in a payload. 
 length claims: a record longer than the rest of the file is bad at once.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 from zlib import crc32
 
@@ -13,6 +13,11 @@ from .files import Files
 from .record import COMMON, COMMON_SIZE, PREFIX_SIZE, RECORD_SIZE_MAX
 
 WINDOW = 1 << 20
+
+
+Take = Callable[[bytes, int, int, int], int]
+"""Is offered bytes, where in them to begin, the place in the file, and the mark; takes whole records that it has
+checked itself, and answers how many bytes they are. What it does not take comes as ever."""
 
 
 class Found(NamedTuple):
@@ -45,11 +50,19 @@ class _Window:
         return position
 
 
-def scan(files: Files, fd: int, mark: int, start: int, end: int) -> Generator[Found, None, None]:
-    """All that lies between two places of a segment file, in order, without gaps."""
+def scan(
+    files: Files, fd: int, mark: int, start: int, end: int, take: Take | None = None
+) -> Generator[Found, None, None]:
+    """All that lies between two places of a segment file, in order, without gaps but for what `take` has taken."""
     window = _Window(files, fd, end)
     offset = start
     while offset < end:
+        if take is not None:
+            position = window.at(offset, min(COMMON_SIZE, end - offset))
+            taken = take(window.data, position, offset, mark)
+            if taken:
+                offset += taken
+                continue
         size = _record_size(window, mark, offset)
         if size:
             position = window.at(offset, size)

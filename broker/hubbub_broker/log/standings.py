@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from hubbub_broker.logs import get_logger
 
-from .catalogue import Catalogue, info, state_statements, topic_statements, writer_statements
+from .catalogue import Catalogue, StateRow, info, state_statements, topic_statements, writer_statements
 from .errors import LogDamaged
 from .index import MemoryIndex
 from .segment import Segment, Shelf
@@ -110,11 +110,19 @@ class Standings:
             if body:
                 yield key, body
 
-    def states_only_up_to(self, number: int) -> list[tuple[int, bytes, bytes]]:
-        """The states whose newest record lies in this segment or before it."""
-        fresh = [index.states for index in self._indexes()]
-        rows = self._ask(lambda catalogue: catalogue.states_up_to(number))
-        return [row for row in rows if not any(row[:2] in states for states in fresh)]
+    def states_only_up_to(self, number: int, rows: int) -> Iterator[list[StateRow]]:
+        """The states whose newest record lies in this segment or before it, as it stands when each list is asked for.
+
+        Each list is made of so many rows of the catalogue; the caller may append between two of them.
+        """
+        page: list[StateRow] = []
+        while True:
+            after = page[-1] if page else None
+            page = self._ask(lambda catalogue: catalogue.states_up_to(number, after, rows))  # noqa: B023 - asked at once
+            fresh = [index.states for index in self._indexes()]
+            yield [row for row in page if not any(states.has(row.kind, row.key) for states in fresh)]
+            if len(page) < rows:
+                return
 
     def rebuild(self, why: str) -> None:
         """Make the catalogue again from the sidecars of the sealed segments."""

@@ -1,15 +1,21 @@
-"""Retention: the oldest segment goes when every topic in it allows that.
+"""Retention: the oldest segments go when every topic in them allows that.
 
     1. look   which topics are in it; may each one lose what is there?           (slices on the loop)
+              is at least half of all that would go of no use to anyone?
     2. carry  states and topics' standings that only this segment tells are appended again, and synced
     3. drop   the catalogue is told, the files are removed                       (in a thread)
 
 A crash between them loses nothing: before 3 the segment is still there, and what was carried is there twice.
+
+This is also how states are compacted: no policy keeps a segment that holds nothing but states, and only the newest
+body of each key is carried on. Two bytes go for each that is carried, so compaction writes at most as much again as was
+written, and states take about twice their own size at most, beyond what messages of their segments hold back.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from itertools import takewhile
 from typing import Protocol, TypeVar
 
 from .catalogue import floor_statements
@@ -25,6 +31,12 @@ from .topic import TopicLog
 
 SLICE = 128
 """Topics looked at between two chances for the loop to go on."""
+CARRY_ROWS = 256
+"""States read from the catalogue at a time."""
+CARRY_BYTES = 1 << 18
+"""What is carried over is made durable whenever it is so many bytes: publishers' own batches stay short."""
+WORTH = 2
+"""Segments go when they are so many times as big as what has to be carried over from them."""
 T = TypeVar("T")
 
 
@@ -34,6 +46,10 @@ class Appender(Protocol):
     @property
     def size(self) -> int:
         """Bytes on disk."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that are appended and not durable."""
 
     def append_state(self, kind: int, key: bytes, body: bytes) -> None:
         """Append a state again."""
@@ -93,22 +109,36 @@ class Trimmer:
             return []
         self._running = True
         dropped = []
+        waiting: list[Segment] = []  # these may go, and it does not pay yet
         try:
-            while (segment := self._candidate()) is not None:
+            for segment in self._candidates():
                 if not (self._over_size() or await self._may_go(segment, policy_of, now)):
                     break
-                await self._drop(segment, now)
-                dropped.append(segment.number)
+                waiting.append(segment)
+                if await self._pays(waiting):
+                    for one in waiting:
+                        await self._drop(one, now)
+                        dropped.append(one.number)
+                    waiting = []
         finally:
             self._running = False
         return dropped
 
-    def _candidate(self) -> Segment | None:
-        segment = self._shelf.get(self._shelf.oldest)
-        if segment is None or segment.index is not None or len(self._shelf.segments) < 2:
-            return None
-        newest = next(reversed(self._shelf.segments.values()))
-        return segment if newest.fd >= 0 or len(self._shelf.segments) > 2 else None
+    def _candidates(self) -> list[Segment]:
+        """The sealed segments, the oldest first. One that is begun later waits for the next run, so that a run ends.
+
+        The newest file stays: it says that the shard had one.
+        """
+        *others, newest = self._shelf.segments.values()
+        sealed = list(takewhile(lambda segment: segment.index is None, others))
+        return sealed if newest.fd >= 0 or len(sealed) < len(others) else sealed[:-1]
+
+    async def _pays(self, segments: list[Segment]) -> bool:
+        """Whether enough of these segments, the oldest that there are, is of no use to anyone."""
+        first, last = segments[0].number, segments[-1].number
+        catalogue = self._standings.catalogue
+        carried = await self._in_thread(lambda: catalogue.bytes_told_by(first, last))
+        return sum(segment.size for segment in segments) >= WORTH * carried
 
     def _over_size(self) -> bool:
         return 0 < self._retention_bytes < self._log.size
@@ -179,10 +209,10 @@ class Trimmer:
 
     async def _carry(self, segment: Segment, contents: Contents, now: float) -> list[tuple[str, int, int]]:
         """Append again what only this segment tells; returns what remains of its topics: (name, first, base)."""
-        for done, (kind, key, body) in enumerate(self._standings.states_only_up_to(segment.number), 1):
-            self._log.append_state(kind, key, body)
-            if not done % SLICE:
-                await asyncio.sleep(0)
+        for rows in self._standings.states_only_up_to(segment.number, CARRY_ROWS):
+            for row in rows:
+                self._log.append_state(row.kind, row.key, row.body)
+            await self._pause()
         writers: dict[str, list[Writer]] = {}
         for done, writer in enumerate(contents.writers, 1):
             if writer.ts >= now - self._window:
@@ -194,8 +224,15 @@ class Trimmer:
             floors.append((name, entry.head + 1, entry.total))
             self._carry_topic(segment, name, writers.get(name, []))
             if not done % SLICE:
-                await asyncio.sleep(0)
+                await self._pause()
         return floors
+
+    async def _pause(self) -> None:
+        """Let the loop go on, and what was carried over become durable when it is much."""
+        if self._log.pending_bytes >= CARRY_BYTES:
+            await self._log.flush()
+        else:
+            await asyncio.sleep(0)
 
     def _carry_topic(self, segment: Segment, name: str, writers: list[Writer]) -> None:
         standing = self._standings.find(name)

@@ -1,9 +1,10 @@
 """One connected agent: the socket, the frames, the session that says what it may do. Start reading at `connection`."""
 
+from hubbub_broker.refusal import Refusal
+
 from .admission import check_publish
 from .connection import WebSocketConnection
 from .heartbeat import Heartbeat
-from .refusal import Refusal
 from .session import Session
 from .sessions import Sessions
 

@@ -1,11 +1,10 @@
 """The limits that every publish must pass before it reaches a shard, whichever door it comes by."""
 
+from hubbub_broker.refusal import Refusal
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Pub
 from hubbub_protocol.limits import ID_BYTES_MAX, LAMPORT_MAX, TTL_SECONDS_MAX, TYPE_CHARS_MAX
 from hubbub_protocol.names import check_topic
-
-from .refusal import Refusal
 
 
 def check_publish(pub: Pub) -> None:

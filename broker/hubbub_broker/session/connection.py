@@ -7,12 +7,15 @@ over the transport. So HTTP and WebSocket share a port.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from hubbub_broker.access import Denied, Operation, credential_of
 from hubbub_broker.logs import get_logger
 from hubbub_broker.origin import why_refused
 from hubbub_protocol import PATH, SUBPROTOCOL
@@ -20,7 +23,7 @@ from hubbub_protocol.errors import BadName, CloseCode
 from hubbub_protocol.names import check_agent
 
 from .frame_reader import FrameReader
-from .session import Session
+from .session import REASON_CHARS_MAX, Session
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -43,6 +46,7 @@ class WebSocketConnection(asyncio.Protocol):
         "_session",
         "_sessions",
         "_timer",
+        "on_lost",
         "transport",
     )
 
@@ -52,10 +56,12 @@ class WebSocketConnection(asyncio.Protocol):
         self._handshake: ServerProtocol | None = ServerProtocol(max_size=sessions.settings.max_frame)
         self._reader: FrameReader | None = None
         self._session: Session | None = None
-        self._admission: tuple[list[str], str | None] | None = None
-        """The subprotocols that the client offered and the agent's name in the address, until they are judged."""
+        self._admission: _Admission | None = None
+        """What the client said in its handshake, until it is judged."""
         self._timer: asyncio.TimerHandle | None = None
         self._leaving = False
+        self.on_lost: Callable[[], None] | None = None
+        """Called when the socket is gone, for whoever counts sockets."""
         self.transport: asyncio.Transport
 
     # asyncio.Protocol -----------------------------------------------------------------------------------------------
@@ -94,11 +100,13 @@ class WebSocketConnection(asyncio.Protocol):
         """The socket is gone."""
         if self._timer is not None:
             self._timer.cancel()
+        if self.on_lost is not None:
+            self.on_lost()
         session, self._session = self._session, None
         if session is not None:
             session.lost()
-            self._sessions.lost(session)
             code = self._reader.close_code if self._reader is not None else 1006
+            self._sessions.lost(session, code)
             self._sessions.metrics.count_close(code)
             log.debug("connection closed", session=session.id, agent=session.agent, code=code)
         self._reader = None
@@ -192,41 +200,53 @@ class WebSocketConnection(asyncio.Protocol):
         self._reader = FrameReader(
             self._sessions.settings.max_frame, self._session.receive_text, self._session.receive_binary, self._send
         )
-        names = parse_qs(urlsplit(request.path).query).get("agent", [])
-        self._admission = (offered, names[0] if names else None)
+        query = urlsplit(request.path).query
+        names = parse_qs(query).get("agent", [])
+        headers = request.headers
+        credential = credential_of(headers.get_all("Authorization"), headers.get_all("X-Bus-Token"), query)
+        self._admission = _Admission(offered, names[0] if names else None, credential)
 
     def _page_refused(self, request: Request) -> str | None:
         """Why a page in somebody's browser may not connect; None for anybody else.
 
         Browsers send `Origin` with every WebSocket handshake, so that tells enough (RFC 6455, section 10.2).
         """
-        if self._sessions.settings.insecure:
+        settings = self._sessions.settings
+        if settings.insecure and not settings.authenticates:
             return None
-        return next(filter(None, (why_refused(None, origin) for origin in request.headers.get_all("Origin"))), None)
+        host = next(iter(request.headers.get_all("Host")), None) if settings.authenticates else None
+        for origin in request.headers.get_all("Origin"):
+            why = why_refused(host, origin, settings.allowed_origins, authenticates=settings.authenticates)
+            if why is not None:
+                return why
+        return None
 
     def _admit(self) -> None:
         """Let the connection in, or close it with the code that says why not."""
         assert self._admission is not None
-        offered, agent = self._admission
-        self._admission = None
+        admission, self._admission = self._admission, None
         session = self._session
         assert session is not None
-        refused = self._refusal(offered, agent)
+        refused = self._refusal(admission) or self._identify(session, admission)
         if refused is not None:
             code, reason = refused
             self._sessions.metrics.count_connection_refusal(reason.split(":")[0])
-            self.close(code, reason)
+            self.close(code, reason[:REASON_CHARS_MAX])
             return
-        session.agent = agent
+        if session.agent is not None:
+            self._sessions.named(session, session.agent)
+            self._sessions.arrived(session)
+            self._sessions.on_agent(session.agent)
         self.transport.set_write_buffer_limits(high=self._sessions.settings.write_buffer)
         session.write = self.transport.write
         self._sessions.metrics.connections_opened += 1
         self._sessions.joined(session)
-        if agent is None:
+        if session.agent is None:
             self._timer = self._loop.call_later(self._sessions.settings.hello_timeout, self._no_hello)
         log.debug("connection opened", session=session.id)
 
-    def _refusal(self, offered: list[str], agent: str | None) -> tuple[CloseCode, str] | None:
+    def _refusal(self, admission: _Admission) -> tuple[CloseCode, str] | None:
+        offered = admission.offered
         if offered and SUBPROTOCOL not in offered:
             return CloseCode.NOT_THIS_PROTOCOL, f"subprotocol: this is {SUBPROTOCOL}"
         if self._sessions.draining:
@@ -234,17 +254,48 @@ class WebSocketConnection(asyncio.Protocol):
         limit = self._sessions.settings.max_connections
         if len(self._sessions.open) >= limit:
             return CloseCode.CONNECTION_LIMIT, f"connection limit: {limit} are open (max_connections)"
-        if agent is not None:
+        if admission.agent is not None:
             try:
-                check_agent(agent)
+                check_agent(admission.agent)
             except BadName:
                 return CloseCode.UNAUTHORIZED, "agent name: not one that an agent can have"
+        return None
+
+    def _identify(self, session: Session, admission: _Admission) -> tuple[CloseCode, str] | None:
+        """Find out who it is, as far as the handshake tells; `hello` may tell the rest."""
+        access = self._sessions.access
+        if access.enabled and admission.credential is None:
+            return None
+        try:
+            identity = access.identify(admission.credential)
+        except Denied as denied:
+            code = CloseCode.TOKEN_EXPIRED if denied.expired else CloseCode.UNAUTHORIZED
+            return code, f"token: {denied}"
+        agent = admission.agent or identity.name
+        if agent is not None:
+            why = access.why_not(identity, Operation.SPEAK_AS, agent)
+            if why is not None:
+                return CloseCode.FORBIDDEN, f"agent name: {why}"
+        session.know(identity)
+        session.groups = tuple(sorted(identity.groups))
+        session.agent = agent
         return None
 
     def _no_hello(self) -> None:
         self._timer = None
         if self._session is not None and self._session.agent is None:
             self.close(CloseCode.UNAUTHORIZED, "no hello in time (hello_timeout)")
+
+
+@dataclass(slots=True)
+class _Admission:
+    """What a client said in its handshake."""
+
+    offered: list[str]
+    """Subprotocols."""
+    agent: str | None
+    """The name in the address."""
+    credential: str | None = field(repr=False)
 
 
 def _address(transport: asyncio.Transport) -> str:

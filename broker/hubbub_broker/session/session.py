@@ -7,8 +7,10 @@ from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING, Protocol
 
+from hubbub_broker.access import OPEN, Denied, Identity, Operation
 from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
+from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Cursor, PatternSubscription, Publisher, Shard, Sink, Start
 from hubbub_broker.wire import text_frame
 from hubbub_protocol import __version__
@@ -32,11 +34,13 @@ from hubbub_protocol.frames import (
     Term,
     Unsub,
     Welcome,
+    Will,
 )
 from hubbub_protocol.limits import ID_BYTES_MAX, TOPIC_BYTES_MAX
-from hubbub_protocol.names import check_agent, check_group, check_pattern, group_of, is_pattern
+from hubbub_protocol.names import check_agent, check_group, check_pattern, check_topic, group_of, is_pattern
 
-from .refusal import Refusal
+from .consuming import Consuming
+from .mailing import is_mail, open_mail
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -44,7 +48,13 @@ if TYPE_CHECKING:
 _UNREADABLE_RETRY = 1.0
 """Seconds after which what failed to be read may be asked for again."""
 
+EXPIRY_NAP = 3600.0
+"""Seconds after which the end of a token is looked at again if it is further off: clocks are set, timers are not."""
+
 log = get_logger(__name__)
+
+REASON_CHARS_MAX = 100
+"""Characters of the reason in a closing frame, which holds 123 bytes."""
 
 PUBLISHERS_KEPT = 4096
 """Topics for which a connection keeps what its publishes have in common. Beyond that it is worked out anew."""
@@ -75,9 +85,12 @@ class Session:
 
     __slots__ = (
         "_connection",
+        "_consuming",
+        "_expiry",
         "_in_flight_max",
         "_owed",
         "_owing",
+        "_present",
         "_publishers",
         "_replays",
         "_sessions",
@@ -86,8 +99,10 @@ class Session:
         "agent",
         "closed",
         "cursors",
+        "groups",
         "heard",
         "id",
+        "identity",
         "in_flight",
         "life",
         "meta",
@@ -95,6 +110,7 @@ class Session:
         "paused_since",
         "since",
         "subscribed",
+        "will",
         "writable",
         "write",
     )
@@ -107,6 +123,11 @@ class Session:
         self.cursors: dict[str, Cursor] = {}
         self.address = address
         """Where the client is, for operators."""
+        self.identity: Identity | None = None if sessions.access.enabled else OPEN
+        """What it may do, once it has shown who it is."""
+        self._expiry: asyncio.TimerHandle | None = None
+        self.groups: tuple[str, ...] = ()
+        """The groups that it works in."""
         self.agent: str | None = None
         """Who it is, once known."""
         self.id = sessions.next_id()
@@ -125,11 +146,17 @@ class Session:
         """Topics that it asked for by name."""
         self._publishers: dict[str, tuple[Publisher, Publish]] = {}
         self._replays: set[asyncio.Task[None]] = set()
+        self._consuming: Consuming | None = None
+        """Its memberships in consumers, once it has any: most connections have none."""
         self._stopped_by = 0
         self._owed = 0
         """Bytes of answers that were written while the socket was full."""
         self._owing = False
         self.closed = False
+        self.will: Will | None = None
+        """What is to be said when the connection is lost."""
+        self._present: set[str] = set()
+        """Topics in which it is present."""
 
     # Sink -----------------------------------------------------------------------------------------------------------
 
@@ -215,6 +242,8 @@ class Session:
             self._owing = False
             self.resume_reading()
         self._sessions.catch_up.wake(self)
+        if self._consuming is not None:
+            self._consuming.drained()
 
     def lost(self) -> None:
         """The connection is gone, or about to go. What it has published stays; its cursors cost nothing any more."""
@@ -222,6 +251,8 @@ class Session:
             return
         self.closed = True
         self.writable = False
+        if self._expiry is not None:
+            self._expiry.cancel()
         for task in self._replays:
             task.cancel()
         for parts in self.patterns.values():
@@ -229,6 +260,10 @@ class Session:
                 shard.readers.forget_pattern(part)
         for cursor in list(self.cursors.values()):
             cursor.detach()
+        if self._consuming is not None:
+            self._consuming.lost()
+        for topic in list(self._present):
+            self._leave_topic(topic)
         self._sessions.left(self)
 
     def go_away(self, reason: str, reconnect_after: float) -> None:
@@ -242,7 +277,8 @@ class Session:
     @property
     def subscriptions(self) -> int:
         """How many subscriptions it holds."""
-        return len(self.subscribed) + len(self.patterns)
+        members = len(self._consuming.members) if self._consuming is not None else 0
+        return len(self.subscribed) + len(self.patterns) + members
 
     # Lines ----------------------------------------------------------------------------------------------------------
 
@@ -261,7 +297,7 @@ class Session:
         try:
             self._handle(frame)
         except Refusal as refusal:
-            self._refuse(frame.rid, refusal.code, refusal.message, refusal.retry_after)
+            self.refuse(frame.rid, refusal)
         except ProtocolError as error:
             self._refuse(frame.rid, ErrorCode.BAD_REQUEST, str(error))
         except LogError as error:
@@ -279,20 +315,29 @@ class Session:
             case Unsub():
                 self._unsubscribe(frame)
             case Ack() | Nack() | Extend() | Term():
-                raise Refusal(ErrorCode.BAD_REQUEST, "this broker has no consumers: subscribe without `consumer`")
+                self._known()
+                self._consumes().settle(frame)
 
     def _hello(self, hello: Hello) -> None:
         check_agent(hello.agent)
-        for group in hello.groups or ():
-            check_group(group)
-        if self.agent is not None and self.agent != hello.agent:
-            raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
+        groups = tuple(map(check_group, hello.groups or ()))
         if hello.session is not None and not 1 <= len(hello.session) <= 128:
             raise Refusal(ErrorCode.BAD_REQUEST, "`session` has 1 to 128 characters")
+        identity = self._identify(hello, groups)
+        if identity is None:
+            return
+        if self.agent is not None and self.agent != hello.agent:
+            raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
+        self.know(identity)
+        self.groups = groups or tuple(sorted(identity.groups))
         self.agent = hello.agent
         self.life = hello.session
         self.meta = bytes(hello.meta)
         self._publishers.clear()  # what was worked out for a name that the handshake gave may count differently now
+        self.will = hello.will
+        if hello.will is not None:
+            self._check_will(hello.will)
+        inbox = self._sessions.arrived(self, hello.groups[0] if hello.groups else None)
         self._sessions.greeted(self)
         settings = self._sessions.settings
         self.answer(
@@ -311,10 +356,81 @@ class Session:
                         },
                         rid=hello.rid,
                         ts=time(),
+                        inbox=inbox,
+                        expires=identity.expires,
                     )
                 )
             ]
         )
+        self._sessions.on_agent(self.agent)
+
+    def _check_will(self, will: Will) -> None:
+        self._sessions.open_topic(will.topic)
+        self.require(Operation.PUBLISH, will.topic)
+        if not 0 <= will.delay <= 3600:
+            raise Refusal(ErrorCode.BAD_REQUEST, "`will.delay` is 0 to 3600 seconds")
+
+    def _identify(self, hello: Hello, groups: tuple[str, ...]) -> Identity | None:
+        """Who says hello. None if that was no answer, and the connection is closed.
+
+        Raises:
+            Refusal: if a fresh token is not taken, on a connection that goes on with the one it had.
+        """
+        access = self._sessions.access
+        renews = bool(hello.token) and self.agent is not None and self.identity is not None
+        try:
+            identity = access.identify(hello.token) if hello.token or self.identity is None else self.identity
+        except Denied as denied:
+            refusal = Refusal(ErrorCode.UNAUTHORIZED, str(denied))
+            code = CloseCode.TOKEN_EXPIRED if denied.expired else CloseCode.UNAUTHORIZED
+        else:
+            why = access.why_not(identity, Operation.SPEAK_AS, hello.agent)
+            if why is None and identity.name is not None and not identity.groups.issuperset(groups):
+                why = f"your token is not for all of these groups: {', '.join(groups)[:200]}"
+            if why is None:
+                if self.identity is None or not renews or identity.same_rights(self.identity):
+                    return identity
+                self.close(CloseCode.TOKEN_EXPIRED, "this token allows other things: reconnect with it")
+                return None
+            refusal, code = Refusal(ErrorCode.FORBIDDEN, why), CloseCode.FORBIDDEN
+        if renews:
+            raise refusal
+        if code is not CloseCode.TOKEN_EXPIRED:  # an `err` would be the last word, and a fresh token is welcome
+            self._refuse(hello.rid, refusal.code, refusal.message)
+        self.close(code, refusal.message[:REASON_CHARS_MAX])
+        return None
+
+    def know(self, identity: Identity) -> None:
+        """It has shown who it is. When that ends, the connection does (4005)."""
+        self.identity = identity
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        self._await_expiry()
+
+    def _await_expiry(self) -> None:
+        left = None if self.identity is None else self._sessions.access.ends_in(self.identity)
+        if left is not None:
+            self._expiry = asyncio.get_running_loop().call_later(min(left, EXPIRY_NAP), self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        if self.identity is not None and self._sessions.access.ends_in(self.identity) == 0:
+            self.close(CloseCode.TOKEN_EXPIRED, "the token has expired: reconnect with a new one")
+        elif not self.closed:
+            self._await_expiry()
+
+    def require(self, operation: Operation, target: str = "") -> None:
+        """Insist that whoever this is may do that.
+
+        Raises:
+            Refusal: `forbidden`, or `unauthorized` if it has not shown who it is.
+        """
+        if self.identity is None:
+            raise Refusal(ErrorCode.UNAUTHORIZED, "say who you are first: `hello`")
+        why = self._sessions.access.why_not(self.identity, operation, target)
+        if why is not None:
+            raise Refusal(ErrorCode.FORBIDDEN, why)
 
     def _known(self) -> str:
         if self.agent is None:
@@ -329,6 +445,8 @@ class Session:
         try:
             if known is None or known[0].topic.gone:
                 known = self._open_publisher(pub)
+            if pub.mandatory:
+                self._check_heard(known[0])
             if self.in_flight >= self._in_flight_max:
                 raise Refusal(
                     ErrorCode.OVERLOADED,
@@ -354,21 +472,28 @@ class Session:
 
     def _open_publisher(self, pub: Pub) -> tuple[Publisher, Publish]:
         agent = self._known()
+        if self._sessions.bus is not None and is_mail(pub.topic):
+            return open_mail(self, self._sessions, self._sessions.bus, agent, pub)
+        self.require(Operation.PUBLISH, check_topic(pub.topic))  # once for each topic: the answer is kept with it
         shard, topic = self._sessions.open_topic(pub.topic)
         if len(self._publishers) >= PUBLISHERS_KEPT:
             self._publishers.clear()
         known = self._publishers[pub.topic] = (Publisher(agent, self.life, topic), shard.publish)
         return known
 
+    def _consumes(self) -> Consuming:
+        if self._consuming is None:
+            self._consuming = Consuming(self, self._sessions)
+        return self._consuming
+
     # Subscribe ------------------------------------------------------------------------------------------------------
 
     def _subscribe(self, sub: Sub) -> None:
         self._known()
         name = check_pattern(sub.topic)
-        if sub.consumer is not None:
-            raise Refusal(ErrorCode.BAD_REQUEST, "this broker has no consumers: subscribe without `consumer`")
+        self.require(Operation.SUBSCRIBE, name)
         start = Start.parse(sub.start)
-        if name in self.subscribed or name in self.patterns:
+        if (sub.consumer is None and name in self.subscribed) or name in self.patterns:
             raise Refusal(ErrorCode.CONFLICT, f"this connection is subscribed to {name} already: `unsub` it first")
         limit = self._sessions.settings.max_subscriptions
         if self.subscriptions >= limit:
@@ -377,7 +502,9 @@ class Session:
                 f"this connection has {limit} subscriptions, the limit (max_subscriptions): "
                 "unsubscribe some, or use a pattern",
             )
-        if is_pattern(name):
+        if sub.consumer is not None:
+            self._consumes().subscribe(sub)
+        elif is_pattern(name):
             self._subscribe_pattern(sub, start)
         else:
             self._subscribe_topic(sub, start)
@@ -401,6 +528,9 @@ class Session:
             lines.append(gap)
         self.answer([encode(line) for line in lines])
         shard.readers.begin(cursor)
+        if sub.presence and self._sessions.bus is not None:
+            self._present.add(sub.topic)
+            self._sessions.bus.presence.join(sub.topic, self._known())
 
     def _subscribe_pattern(self, sub: Sub, start: Start) -> None:
         pattern = sub.topic
@@ -415,6 +545,10 @@ class Session:
                 self.answer([b'{"op":"live","topic":"%b","seq":0}' % pattern.encode()])
 
         parts = [(shard, shard.readers.subscribe_pattern(self, pattern, start, on_live)) for shard in shards]
+        readable = self._sessions.access.passes(self.identity, pattern) if self.identity is not None else None
+        if readable is not None:
+            for _, part in parts:
+                part.only(readable)
         self.patterns[pattern] = parts
         self.answer([encode(Ok(rid=sub.rid, topic=pattern, head=0, next=0, epoch=shards[0].log.epoch))])
         if start.is_new:
@@ -435,8 +569,12 @@ class Session:
     def _unsubscribe(self, unsub: Unsub) -> None:
         self._known()
         name = check_pattern(unsub.topic)
+        if unsub.consumer is not None:
+            self._consumes().unsubscribe(unsub)
+            return
         if name in self.subscribed:
             self.subscribed.discard(name)
+            self._leave_topic(name)
             self._sessions.shard_of(group_of(name)).readers.drop(self.cursors[name])
         elif name in self.patterns:
             for shard, part in self.patterns.pop(name):
@@ -445,7 +583,21 @@ class Session:
             raise Refusal(ErrorCode.NOT_FOUND, f"this connection has no subscription to {name}")
         self.answer([encode(Ok(rid=unsub.rid, topic=name))])
 
+    def _check_heard(self, publisher: Publisher) -> None:
+        topic = publisher.topic
+        if not self._sessions.shard_of(group_of(topic.name)).readers.heard_besides(topic, self):
+            raise Refusal(ErrorCode.NOT_FOUND, f"nobody is subscribed to {topic.name} (mandatory)")
+
+    def _leave_topic(self, topic: str) -> None:
+        if topic in self._present and self._sessions.bus is not None and self.agent is not None:
+            self._present.discard(topic)
+            self._sessions.bus.presence.leave(topic, self.agent)
+
     # Refuse ---------------------------------------------------------------------------------------------------------
+
+    def refuse(self, rid: Rid | None, refusal: Refusal) -> None:
+        """Answer a request with why it is not carried out."""
+        self._refuse(rid, refusal.code, refusal.message, refusal.retry_after)
 
     def _refuse(self, rid: Rid | None, code: ErrorCode, message: str, retry_after: float | None = None) -> None:
         self._sessions.metrics.count_request_refusal(code)

@@ -1,18 +1,21 @@
 """All the sessions of a broker, and what they share: the way to the shards, the limits, the register of who is here."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+from hubbub_broker.access import Access
+from hubbub_broker.bus import Bus
 from hubbub_broker.config import Settings
+from hubbub_broker.consumers import Consumers
 from hubbub_broker.guard import Denial, Guard
 from hubbub_broker.metrics import Metrics
+from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import CatchUp, Shard, Topic
 from hubbub_protocol.errors import CloseCode, ErrorCode
 from hubbub_protocol.frames import Pub
-from hubbub_protocol.names import check_topic, group_of, is_reserved
+from hubbub_protocol.names import check_topic, group_of, is_dead_letters, is_reserved
 
 from .admission import check_publish
-from .refusal import Refusal
 from .session import Session
 
 
@@ -27,19 +30,29 @@ class Sessions:
         shard_of: Callable[[str], Shard],
         catch_up: CatchUp,
         guard: Guard,
+        consumers_of: Callable[[str], Consumers],
+        access: Access | None = None,
     ) -> None:
         self.settings = settings
+        self.access = access or Access(settings, metrics)
         self.metrics = metrics
         self.shards = shards
         self.shard_of = shard_of
         self.catch_up = catch_up
+        self.consumers_of = consumers_of
+        """The consumers of the shard that owns a group."""
         self.open: dict[Session, None] = {}
         self.draining = False
         self.guard = guard
         self._limits_rate = guard.limits_publishes
+        self._by_agent: dict[str, dict[Session, None]] = {}
         self._lives: dict[tuple[str, str], Session] = {}
         self._count = 0
         self._gone: asyncio.Event = asyncio.Event()
+        self.bus: Bus | None = None
+        """Registers agents, takes mail, knows who is where. Without one there is none of that."""
+        self.on_agent: Callable[[str], None] = lambda _: None
+        """Called when an agent is there: what it missed can be told."""
 
     def next_id(self) -> str:
         """A name for a new session."""
@@ -52,13 +65,30 @@ class Sessions:
 
     def greeted(self, session: Session) -> None:
         """A session has said who it is. An older connection of the same life is replaced."""
-        if session.life is None or session.agent is None:
+        assert session.agent is not None
+        self.named(session, session.agent)
+        if session.life is None:
             return
         key = (session.agent, session.life)
         older = self._lives.get(key)
         self._lives[key] = session
         if older is not None and older is not session:
             older.close(CloseCode.REPLACED, "replaced by a newer connection of the same session")
+
+    def named(self, session: Session, agent: str) -> None:
+        """It is known whose session this is."""
+        self._by_agent.setdefault(agent, {})[session] = None
+
+    def of(self, agent: str) -> Collection[Session]:
+        """The sessions under an agent's name, oldest first."""
+        return self._by_agent.get(agent, {}).keys()
+
+    def tell(self, agent: str, line: bytes) -> bool:
+        """Send a line to every session under that name. False if there is none."""
+        sessions = self._by_agent.get(agent, ())
+        for session in sessions:
+            session.answer([line])
+        return bool(sessions)
 
     async def all_gone(self) -> None:
         """Wait until no connection is open."""
@@ -71,14 +101,36 @@ class Sessions:
         self.catch_up.forget(session)
         for shard in self.shards:
             shard.batch.forget(session)
+        if session.agent is not None:
+            named = self._by_agent.get(session.agent)
+            if named is not None:
+                named.pop(session, None)
+                if not named:
+                    del self._by_agent[session.agent]
         if session.life is not None and session.agent is not None:
             key = (session.agent, session.life)
             if self._lives.get(key) is session:
                 del self._lives[key]
 
-    def lost(self, session: Session) -> None:
-        """The socket of a session is gone."""
+    def arrived(self, session: Session, group: str | None = None) -> str | None:
+        """An agent is here, and is registered if it was not. Its inbox.
+
+        Raises:
+            Refusal: there are too many agents.
+        """
+        if self.bus is None or session.agent is None:
+            return None
+        self.bus.wills.back(session.agent)
+        return self.bus.agents.seen(session.agent, group).inbox
+
+    def lost(self, session: Session, code: int) -> None:
+        """The socket of a session is gone; `code` says how."""
         self.open.pop(session, None)
+        if self.bus is not None and session.agent is not None and not self.draining:
+            self.bus.agents.seen(session.agent)
+            will = session.will
+            if will is not None and code not in (CloseCode.NORMAL, CloseCode.GOING_AWAY) and not self.of(session.agent):
+                self.bus.wills.dropped(session.agent, will)
         if not self.open:
             self._gone.set()
 
@@ -87,11 +139,12 @@ class Sessions:
 
         Raises:
             BadName: if it is not a topic.
-            Refusal: if its group is the broker's own.
+            Refusal: if only the broker publishes there.
         """
         check_topic(name)
-        if is_reserved(name):
-            raise Refusal(ErrorCode.FORBIDDEN, f"{group_of(name)!r} is the broker's own group: only it publishes there")
+        if is_reserved(name) or is_dead_letters(name):
+            own = f"{group_of(name)!r} is the broker's own group" if is_reserved(name) else f"{name} holds dead letters"
+            raise Refusal(ErrorCode.FORBIDDEN, f"{own}: only the broker publishes there")
         shard = self.shard_of(group_of(name))
         return shard, shard.topic(name)
 

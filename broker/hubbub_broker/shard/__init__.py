@@ -1,12 +1,36 @@
 """Order and fan-out: the topics of a shard, from a publish to its readers. Start reading at `shard`."""
 
-from .catch_up import CatchUp
+from . import answers
+from .answer import Answer
+from .batch import RETRY_SECONDS, Ledger
+from .catch_up import CatchUp, is_durable
 from .cursor import Cursor
 from .pattern import PatternSubscription
 from .publisher import Publisher
+from .readers import TOPICS_PAGE
 from .shard import Shard
 from .sink import Sink
 from .start import Start
-from .topic import Topic
+from .tail import Line, Tail
+from .topic import Follower, Run, Topic
 
-__all__ = ["CatchUp", "Cursor", "PatternSubscription", "Publisher", "Shard", "Sink", "Start", "Topic"]
+__all__ = [
+    "RETRY_SECONDS",
+    "TOPICS_PAGE",
+    "Answer",
+    "CatchUp",
+    "Cursor",
+    "Follower",
+    "Ledger",
+    "Line",
+    "PatternSubscription",
+    "Publisher",
+    "Run",
+    "Shard",
+    "Sink",
+    "Start",
+    "Tail",
+    "Topic",
+    "answers",
+    "is_durable",
+]

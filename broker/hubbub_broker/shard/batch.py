@@ -9,9 +9,10 @@ What is appended while a sync is under way goes with the next: the sync itself i
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from time import time
+from typing import Protocol
 
 from hubbub_broker.config import Settings
-from hubbub_broker.log import LogError, ShardLog
+from hubbub_broker.log import LogError, LogFailed, ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.errors import ErrorCode
 
@@ -21,6 +22,17 @@ from .topic import Run, Topic
 
 RETRY_SECONDS = 1.0
 """What a publisher is told to wait when the shard can take nothing: about as long as a full disk is checked again."""
+
+
+class Ledger(Protocol):
+    """Whoever has records of its own in the shard's log, and lets them go with the batches."""
+
+    def write(self) -> bool:
+        """Append what is to go with the batch that is about to be committed. Whether that is anything."""
+
+    def written(self, *, durable: bool) -> None:
+        """What was appended then is on stable storage, or was taken back."""
+
 
 Acks = dict[Sink, list[bytes]]
 
@@ -60,6 +72,9 @@ class Batch:
         self.on_failure: Callable[[], None] = lambda: None
         """Called when a batch was lost: what waits behind something in it must not go out before that is sent again."""
         self._idle_waiters: list[Future[None]] = []
+        self.ledgers: list[Ledger] = []
+        self._wanted = False
+        """Whether a ledger has something for the next batch."""
 
     def schedule(self) -> None:
         """Flush at the end of this turn of the loop."""
@@ -69,6 +84,13 @@ class Batch:
             self.now = now
             self.wire_now = b"%.6f" % now
         self._loop.call_soon(self._flush)
+
+    def mark_time(self) -> float:
+        """A time that lies behind all that was sequenced, and not behind anything that will be."""
+        now = max(self.now, _clock()) + 1e-6
+        self.now = round(now, 6)
+        self.wire_now = b"%.6f" % self.now
+        return self.now
 
     # What the sequencer puts in -------------------------------------------------------------------------------------
 
@@ -88,6 +110,12 @@ class Batch:
         elif not topic.pending:
             self._signal_topics.append(topic)
         topic.pending.append(line)
+
+    def want(self) -> None:
+        """A ledger has something to write: commit, though there may be no message."""
+        self._wanted = True
+        if not self.scheduled:
+            self.schedule()
 
     def answer_when_durable(self, sink: Sink, line: bytes) -> None:
         """The answer to the durable message that was just added."""
@@ -134,7 +162,7 @@ class Batch:
             for topic in topics:
                 if topic.pending and not topic.queued:  # else it goes with the batch, in its place
                     self._deliver(topic, topic.take(), self.now)
-        if self._dirty and not self._log.busy:
+        if (self._dirty or self._wanted) and not self._log.busy:
             self._commit()
         if self._signal_acks:
             acks, self._signal_acks = self._signal_acks, {}
@@ -144,6 +172,10 @@ class Batch:
             self._wake_idle_waiters()
 
     def _commit(self) -> None:
+        if self._wanted and self._log.failed is not None:  # who waits for the ledger must not take it for durable
+            self._wanted = False
+            self._failed(LogFailed(self._log.failed), [], {})
+            return
         runs = []
         for topic in self._dirty:
             run = topic.take()
@@ -154,13 +186,26 @@ class Batch:
         self._dirty = []
         self._acks_in_flight, self._acks = self._acks, {}
         self._runs_in_flight = runs
+        wrote = self._wanted and self._write_ledger()
         if any(run.durable for _, run in runs):
             self._metrics.observe_flush(sum(len(run.lines) for _, run in runs))
+            self._log.commit(self._committed)
+        elif wrote:
             self._log.commit(self._committed)
         else:  # only signals that waited behind a batch, which is through
             self._committed(None)
 
+    def _write_ledger(self) -> bool:
+        self._wanted = False
+        wrote = False
+        for ledger in self.ledgers:
+            wrote = ledger.write() or wrote
+        return wrote
+
     def _committed(self, error: LogError | None) -> None:
+        if error is None:
+            for ledger in self.ledgers:
+                ledger.written(durable=True)
         runs, self._runs_in_flight = self._runs_in_flight, []
         acks, self._acks_in_flight = self._acks_in_flight, {}
         if error is not None:
@@ -173,7 +218,7 @@ class Batch:
             self._deliver(topic, run, now)
         for sink, lines in acks.items():
             sink.settle(len(lines), lines)
-        if self._dirty:
+        if self._dirty or self._wanted:
             self._commit()
         if self._paused and self._log.pending_bytes <= self._pending_soft:
             self._resume_paused()
@@ -185,6 +230,8 @@ class Batch:
 
         The log has taken back what was appended, here and in the batch that was filling up meanwhile.
         """
+        for ledger in self.ledgers:
+            ledger.written(durable=False)
         lost = [acks, self._acks]
         self._acks = {}
         for topic, _ in runs:
@@ -210,7 +257,7 @@ class Batch:
     @property
     def settled(self) -> bool:
         """Whether nothing waits for the disk or the next turn of the loop."""
-        return not (self.scheduled or self._dirty or self._runs_in_flight)
+        return not (self.scheduled or self._dirty or self._wanted or self._runs_in_flight or self._log.busy)
 
     async def settle(self) -> None:
         """Wait until nothing waits for the disk any more."""

@@ -39,7 +39,8 @@ class Cursor:
         self.announce = True
         """Whether the reader is to be told (`live`) when it has caught up."""
         self.signals_seen = topic.signals
-        """The topic's count of ephemeral messages when the reader was last live: it is told how many it missed."""
+        """The topic's count of ephemeral messages when the reader was last live: it is told how many it missed. The
+        cursor that goes on in this one's place goes on from it, too."""
         self.closed = False
         topic.cursors += 1
         self.warming = False
@@ -51,7 +52,7 @@ class Cursor:
         return 0 if self in self.topic.live else max(0, self.topic.delivered + 1 - self.next)
 
     def detach(self) -> None:
-        """Take the cursor out of its topic and its connection. `next` then says where it was."""
+        """Take the cursor out of its topic and its connection. `next` and `signals_seen` then say where it was."""
         if self.closed:
             return
         self.closed = True
@@ -59,6 +60,7 @@ class Cursor:
         if self in self.topic.live:
             del self.topic.live[self]
             self.next = self.topic.delivered + 1
+            self.signals_seen = self.topic.signals
         if self.sink.cursors.get(self.topic.name) is self:
             del self.sink.cursors[self.topic.name]
         if self.pattern is not None:

@@ -2,7 +2,8 @@
 
 Pure bookkeeping; the shard asks it what to hold, what a new message sets free, and what has waited long enough.
 
-A publisher's numbered messages (`n`) keep their order even when one of them waits: those behind it wait with it.
+A publisher's numbered messages (`n`) keep their order even when one of them waits: those behind it wait with it. An
+ephemeral message has no place in that count, whatever `n` it carries.
 """
 
 from collections import OrderedDict
@@ -17,7 +18,7 @@ from .sink import Sink
 class Held:
     """One message that waits: for `parent`, or only behind an earlier one of its publisher's (`parent` None)."""
 
-    __slots__ = ("deadline", "key", "parent", "pub", "publisher", "size", "waiters")
+    __slots__ = ("deadline", "key", "numbered", "parent", "pub", "publisher", "size", "waiters")
 
     def __init__(
         self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, parent: str | None, deadline: float
@@ -25,6 +26,7 @@ class Held:
         self.publisher = publisher
         self.pub = pub
         self.key = (publisher.name, pub.id, pub.ephemeral)
+        self.numbered = pub.n is not None and not pub.ephemeral
         self.waiters = [(sink, pub, payload)]
         """Who is owed an answer, to which request: more than one when the publisher sent it again meanwhile."""
         self.parent = parent
@@ -35,12 +37,14 @@ class Held:
 class HoldBack:
     """The messages of one topic that wait, oldest first."""
 
-    __slots__ = ("_by_key", "_last_n", "_parents", "bytes")
+    __slots__ = ("_by_key", "_last_numbered", "_parents", "bytes")
 
     def __init__(self) -> None:
         self._parents: dict[str, int] = {}
         self._by_key: OrderedDict[tuple[str, str, bool], Held] = OrderedDict()
-        self._last_n: dict[bytes, int] = {}
+        self._last_numbered: dict[bytes, Held] = {}
+        """Each publisher's newest numbered message. Its older ones go before it, whatever their `n`: a count can begin
+        again while messages of the one before still wait."""
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -55,16 +59,17 @@ class HoldBack:
         self.bytes += held.size
         if held.parent is not None:
             self._parents[held.parent] = self._parents.get(held.parent, 0) + 1
-        if held.pub.n is not None:
-            self._last_n[held.publisher.key] = held.pub.n
+        if held.numbered:
+            self._last_numbered[held.publisher.key] = held
 
     def find(self, publisher: Publisher, pub: Pub) -> Held | None:
         """The message that this one repeats, if it waits here. A signal and a durable message are two messages."""
         return self._by_key.get((publisher.name, pub.id, pub.ephemeral))
 
     def last_n(self, key: bytes) -> int | None:
-        """The largest `n` of that publisher that waits here."""
-        return self._last_n.get(key)
+        """The `n` of the newest numbered message of that publisher that waits here."""
+        held = self._last_numbered.get(key)
+        return None if held is None else held.pub.n
 
     def oldest(self) -> Held:
         """The one that has waited longest."""
@@ -99,10 +104,9 @@ class HoldBack:
         blocked: set[bytes] = set()
         free: list[Held] = []
         for held in self._by_key.values():
-            numbered = held.pub.n is not None
-            if held.parent is None and not (numbered and held.publisher.key in blocked):
+            if held.parent is None and not (held.numbered and held.publisher.key in blocked):
                 free.append(held)
-            elif numbered:
+            elif held.numbered:
                 blocked.add(held.publisher.key)
         for held in free:
             self._remove(held)
@@ -118,5 +122,5 @@ class HoldBack:
             else:
                 self._parents.pop(held.parent, None)
         key = held.publisher.key
-        if held.pub.n is not None and self._last_n.get(key) == held.pub.n:
-            del self._last_n[key]
+        if self._last_numbered.get(key) is held:
+            del self._last_numbered[key]

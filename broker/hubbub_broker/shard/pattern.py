@@ -38,6 +38,11 @@ class PatternSubscription:
         self._on_live = on_live
         self._room: asyncio.Future[None] | None = None
 
+    def only(self, readable: Callable[[str], bool]) -> None:
+        """Pass over topics that match and are not `readable`: asked once for each topic, not for each message."""
+        matches = self.matches
+        self.matches = lambda topic: matches(topic) and readable(topic)
+
     def start_in(self, topic: Topic) -> int:
         """The seq at which this subscription begins in `topic`."""
         return topic.delivered + 1 if self.live else self.start.in_pattern(topic)

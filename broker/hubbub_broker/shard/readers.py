@@ -15,7 +15,7 @@ from .cursor import Cursor
 from .pattern import PatternSubscription
 from .sink import Sink
 from .start import Start
-from .topic import Run, Topic
+from .topic import Follower, Run, Topic
 
 TOPICS_PAGE = 200
 """Topics looked at in one go when a pattern asks for the past."""
@@ -28,6 +28,8 @@ class Readers:
         self.patterns: dict[PatternSubscription, None] = {}
         self.pattern_epoch = 0
         """Counts the changes of `patterns`: a topic whose own count is behind has to look for new ones."""
+        self.followers_of: Callable[[str], tuple[Follower, ...]] = lambda _: ()
+        """Asked, at the same occasions, who else follows a topic."""
         self._log = log
         self._metrics = metrics
         self._catch_up = catch_up
@@ -41,6 +43,9 @@ class Readers:
         topic.delivered += run.durable
         signals = len(run.lines) - run.durable
         topic.signals += signals
+        if topic.followers:
+            for follower in topic.followers:
+                follower.follow(run)
         live = topic.live
         if not live or not run.lines:
             return
@@ -85,7 +90,7 @@ class Readers:
         if earlier is not None:
             earlier.detach()
             cursor.next = min(next, earlier.next)
-            cursor.signals_seen = earlier.signals_seen if earlier.next <= topic.delivered else topic.signals
+            cursor.signals_seen = earlier.signals_seen
             if earlier.pattern is not None:
                 earlier.pattern.settle()
         sink.cursors[name] = cursor
@@ -124,7 +129,7 @@ class Readers:
         cursor.detach()
         for subscription in self.patterns:
             if subscription.sink is cursor.sink and subscription.matches(cursor.topic.name):
-                self._attach_at(subscription, cursor.topic, cursor.next)
+                self._attach_at(subscription, cursor.topic, cursor.next, cursor.signals_seen)
                 return
 
     # Patterns -------------------------------------------------------------------------------------------------------
@@ -141,10 +146,11 @@ class Readers:
     def attach(self, subscription: PatternSubscription, topic: Topic) -> None:
         """Let a pattern join one topic that it matches, unless its connection reads that topic already."""
         if not subscription.closed and topic.name not in subscription.sink.cursors:
-            self._attach_at(subscription, topic, subscription.start_in(topic))
+            self._attach_at(subscription, topic, subscription.start_in(topic), topic.signals)
 
-    def _attach_at(self, subscription: PatternSubscription, topic: Topic, next: int) -> None:
+    def _attach_at(self, subscription: PatternSubscription, topic: Topic, next: int, signals_seen: int) -> None:
         cursor = Cursor(subscription.sink, topic, next, self.join, subscription)
+        cursor.signals_seen = signals_seen
         subscription.sink.cursors[topic.name] = cursor
         if subscription.listing and next <= topic.delivered:
             subscription.unfinished.add(cursor)
@@ -182,8 +188,23 @@ class Readers:
         subscription.closed = True
         self.patterns.pop(subscription, None)
 
+    def follow(self, topic: Topic, follower: Follower) -> None:
+        """Let somebody follow a topic from here on."""
+        if follower not in topic.followers:
+            topic.followers = (*topic.followers, follower)
+
+    def heard_besides(self, topic: Topic, sink: Sink) -> bool:
+        """Whether anybody on another connection than `sink` would get what is published to the topic now."""
+        if topic.pattern_epoch != self.pattern_epoch:
+            self._attach_patterns(topic)
+        if topic.cursors > (topic.name in sink.cursors):
+            return True
+        return any(follower.served_besides(sink) for follower in topic.followers)
+
     def _attach_patterns(self, topic: Topic) -> None:
         topic.pattern_epoch = self.pattern_epoch
+        for follower in self.followers_of(topic.name):
+            self.follow(topic, follower)
         for subscription in self.patterns:
             if subscription.matches(topic.name):
                 self.attach(subscription, topic)

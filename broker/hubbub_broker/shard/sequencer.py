@@ -43,7 +43,7 @@ class Sequencer:
         self._loop = loop
         self._guard = guard
         self._holding: dict[Topic, None] = {}
-        self._arrived: deque[tuple[Topic, str]] = deque()
+        self._free: deque[Held] = deque()
         self._releasing = False
         self._pending_soft = settings.pending_soft
         self._pending_hard = settings.pending_hard
@@ -150,17 +150,16 @@ class Sequencer:
         topic = publisher.topic
         lc = (pub.lc if pub.lc > topic.lc else topic.lc) + 1
         wire_id = encode_value(pub.id)
+        line = self._line(publisher, pub, payload, b"", wire_id, lc, orphan)
+        header_size = 0
+        if payload is not None:
+            header_size = len(line)
+            line += payload
+        if len(line) > topic.policy.max_message:
+            self._refuse_large(sink, pub, len(line), topic.policy.max_message)
+            return
         answer = answers.ok_signal(pub, wire_id, topic.wire_name, lc)
         if topic.remember_signal(pub.id, publisher.name):
-            line = self._line(publisher, pub, payload, b"", wire_id, lc, orphan)
-            header_size = 0
-            if payload is not None:
-                header_size = len(line)
-                line += payload
-            if len(line) > topic.policy.max_message:
-                topic.forget_signal(pub.id)
-                self._refuse_large(sink, pub, len(line), topic.policy.max_message)
-                return
             if pub.parent is not None or pub.headers or topic.watched:
                 denial = self._guard.admit(topic, publisher.name, pub, payload, self._batch.now)
                 if denial is not None:
@@ -191,7 +190,7 @@ class Sequencer:
     ) -> bytes:
         """The message as every reader will get it. User data goes through as the text that it came as."""
         extra = b""
-        if pub.parent is not None or pub.type is not None or pub.headers or pub.reply_to is not None or orphan:
+        if pub.parent is not None or pub.type is not None or pub.headers or pub.reply_to or pub.track or orphan:
             extra = _extra_fields(pub, orphan)
         if not wire_seq:
             extra += b',"ephemeral":true'
@@ -237,6 +236,10 @@ class Sequencer:
     def _refuse_large(self, sink: Sink, pub: Pub, size: int, limit: int) -> None:
         message = f"the message takes {size} bytes on the wire; the limit here (max_message) is {limit}"
         self._refuse(sink, pub, ErrorCode.TOO_LARGE, message)
+
+    def _refuse_order(self, sink: Sink, pub: Pub, last: int) -> None:
+        message = f"n is {pub.n}, but {last + 1} comes next from this publisher to {pub.topic}"
+        self._refuse(sink, pub, ErrorCode.ORDER, message, retry_after=0.0, expect=last + 1)
 
     def _refuse_denied(self, sink: Sink, pub: Pub, denial: Denial) -> None:
         self._refuse(sink, pub, denial.code, denial.message, denial.retry_after)
@@ -297,14 +300,7 @@ class Sequencer:
         if last is None:
             last = topic.log.writers.get(publisher.key, 0)
         if pub.n != last + 1 and pub.n != 1:
-            self._refuse(
-                sink,
-                pub,
-                ErrorCode.ORDER,
-                f"n is {pub.n}, but {last + 1} comes next from this publisher to {topic.name}",
-                retry_after=0.0,
-                expect=last + 1,
-            )
+            self._refuse_order(sink, pub, last)
             return False
         if waits:
             parent = pub.parent
@@ -367,53 +363,66 @@ class Sequencer:
         return bool(self._holding)
 
     def _came(self, topic: Topic, id: str) -> None:
-        """A message has got its place: those that waited for it get theirs.
-
-        A loop and not a recursion: a chain of a thousand answers to answers must not exhaust the stack.
-        """
-        self._arrived.append((topic, id))
-        if self._releasing:
-            return
-        self._releasing = True
-        try:
-            while self._arrived:
-                at, came = self._arrived.popleft()
-                if at.hold is not None:
-                    self._take_all(at, at.hold.freed_by(came))
-        finally:
-            self._releasing = False
+        """A message has got its place: those that waited for it get theirs."""
+        if topic.hold is not None:
+            self._release(topic, topic.hold.freed_by(id))
 
     def _let_go(self, topic: Topic, hold: HoldBack, held: Held) -> None:
         """Sequence a message that has waited long enough, and whatever waited behind it only."""
         if not self._batch.scheduled:
             self._batch.schedule()
-        if held.parent is not None:
-            self._metrics.hold_orphaned += 1
-            self._metrics.publishes_orphan += 1
-        self._take_held(held, held.parent is not None)
-        self._take_all(topic, hold.ready())
+        self._release(topic, [held])
+        self._release(topic, hold.ready())
 
-    def _take_all(self, topic: Topic, free: list[Held]) -> None:
-        self._metrics.hold_released += len(free)
-        for held in free:
-            self._take_held(held, False)
+    def _release(self, topic: Topic, free: list[Held]) -> None:
+        """Sequence what waits no more, first come, first served.
+
+        What one of them sets free goes behind all that are free already: a publisher's own would overtake each other
+        otherwise. A loop and not a recursion: a chain of a thousand answers to answers must not exhaust the stack.
+        """
+        self._free.extend(free)
+        if self._releasing:
+            return
+        self._releasing = True
+        try:
+            while self._free:
+                self._take_held(self._free.popleft())
+        finally:
+            self._releasing = False
         if topic.hold is not None and not len(topic.hold):
             topic.hold = None
             self._holding.pop(topic, None)
 
-    def _take_held(self, held: Held, orphan: bool) -> None:
+    def _take_held(self, held: Held) -> None:
         publisher = held.publisher
-        (sink, pub, payload), *again = held.waiters
-        if pub.ephemeral or not publisher.topic.policy.durable:
-            self._take_signal(publisher, pub, payload, sink, orphan)
-        elif self._log.failed is not None:
-            self._refuse_read_only(sink, pub)
+        topic = publisher.topic
+        orphan = held.parent is not None
+        if orphan:
+            self._metrics.hold_orphaned += 1
+            self._metrics.publishes_orphan += 1
         else:
-            raw_id = pub.id.encode()
-            dedup_hash = xxh3_64_intdigest(raw_id, publisher.dedup_seed)
-            self._take(publisher, pub, payload, sink, raw_id, dedup_hash, orphan)
-        for other, repeat, its_payload in again:  # what was sent again while it waited is a duplicate now
-            self.publish(publisher, repeat, its_payload, other)
+            self._metrics.hold_released += 1
+        for sink, pub, payload in held.waiters:
+            if pub.ephemeral or not topic.policy.durable:
+                self._take_signal(publisher, pub, payload, sink, orphan)
+            elif self._log.failed is not None:
+                self._refuse_read_only(sink, pub)
+            else:
+                self._take_freed(publisher, pub, payload, sink, orphan)
+
+    def _take_freed(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, orphan: bool) -> None:
+        """Sequence a durable message that has waited, unless it is a repeat, or what it waited behind was refused."""
+        topic = publisher.topic
+        raw_id = pub.id.encode()
+        dedup_hash = xxh3_64_intdigest(raw_id, publisher.dedup_seed)
+        seq = self._log.dedup(dedup_hash)
+        if seq and self._answer_duplicate(publisher, pub, seq, sink):  # it was sent again while it waited
+            return
+        last = topic.log.writers.get(publisher.key, 0)
+        if pub.n is not None and pub.n != last + 1 and pub.n != 1:
+            self._refuse_order(sink, pub, last)
+            return
+        self._take(publisher, pub, payload, sink, raw_id, dedup_hash, orphan)
 
     def refuse_held(self) -> None:
         """A batch was lost. What is held back must not go before it, once its publisher sends it again: it goes too."""
@@ -436,6 +445,8 @@ def _extra_fields(pub: Pub, orphan: bool) -> bytes:
         parts.append(b',"headers":%b' % pub.headers)
     if pub.reply_to is not None:
         parts.append(b',"reply_to":%b' % encode_value(pub.reply_to))
+    if pub.track:
+        parts.append(b',"track":true')
     if orphan:
         parts.append(b',"orphan":true')
     return b"".join(parts)

@@ -9,6 +9,7 @@ The path of a message through this folder:
 """
 
 from asyncio import AbstractEventLoop
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 from uuid import uuid4
@@ -16,12 +17,14 @@ from uuid import uuid4
 from msgspec import Raw
 
 from hubbub_broker.config import Settings
-from hubbub_broker.guard import BUDGET, ConversationGuard
+from hubbub_broker.guard import ConversationGuard
+from hubbub_broker.kinds import StateKind
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
-from hubbub_broker.policy import Policies
+from hubbub_broker.policy import Policies, TopicPolicy
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.frames import Pub
+from hubbub_protocol.names import is_dead_letters
 
 from .batch import Batch
 from .catch_up import CatchUp
@@ -35,6 +38,9 @@ IDLE_SECONDS = 60.0
 """A topic that nobody reads or has published to for this long may be let go from memory."""
 CROWDED_IDLE_SECONDS = 1.0
 """The same, while there are twice as many as there may be: somebody is making topics up."""
+
+LETTER_BYTES = 8192
+"""What a dead letter says of its message beside the message itself, at most."""
 
 BROKER = "hubbub"
 """Who the broker's own messages are from."""
@@ -55,12 +61,13 @@ class Shard:
     ) -> None:
         self.number = number
         self.log = log
+        self.metrics = metrics
         self.topics: dict[str, Topic] = {}
         self._policies = policies
         self._topics_in_memory = settings.topics_in_memory
         self.readers = Readers(log, metrics, catch_up, self.topic)
         self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
-        self.guard = ConversationGuard(settings, metrics, lambda key: log.state(BUDGET, key))
+        self.guard = ConversationGuard(settings, metrics, lambda key: log.state(StateKind.BUDGET, key))
         self.sequencer = Sequencer(log, self.batch, settings, metrics, loop, self.guard)
         self.batch.on_failure = self._batch_lost
         self.publish = self.sequencer.publish
@@ -69,9 +76,15 @@ class Shard:
         """The topic's state, brought into memory if need be. The name must have been checked."""
         found = self.topics.get(name)
         if found is None:
-            found = self.topics[name] = Topic(name, self.log, self._policies.of(name))
+            found = self.topics[name] = Topic(name, self.log, self._policy_of(name))
             found.used = self.batch.now
         return found
+
+    def _policy_of(self, name: str) -> TopicPolicy:
+        policy = self._policies.of(name)
+        if is_dead_letters(name):  # kept whatever holds for other topics, and larger than what it is about
+            return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES)
+        return policy
 
     def announce(self, topic: str, type: str, data: dict[str, Any]) -> None:
         """Publish a durable message of the broker's own. What the shard can't take now is lost, and counted refused."""
@@ -109,6 +122,8 @@ class Shard:
                 topic.gone = True
                 for cursor in list(topic.live):
                     cursor.detach()
+                for follower in topic.followers:
+                    follower.gone()
                 self.log.forget(topic.log)
                 count += 1
             else:

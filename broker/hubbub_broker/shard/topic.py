@@ -1,5 +1,7 @@
 """A topic while it is in memory: its tail, its caught-up readers, and what waits for the next commit."""
 
+from typing import Protocol
+
 from hubbub_broker.guard import Memory
 from hubbub_broker.log import ShardLog, TopicLog
 from hubbub_broker.policy import TopicPolicy
@@ -28,6 +30,23 @@ class Run:
         self.special = special
 
 
+class Follower(Protocol):
+    """Who hears of every run of a topic beside its readers, without a connection of its own."""
+
+    def follow(self, run: Run) -> None:
+        """A run has been delivered to the topic's live readers."""
+
+    def served_besides(self, sink: object) -> bool:
+        """Whether anybody on another connection than `sink` would get what is published now."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether the topic may be let go from memory."""
+
+    def gone(self) -> None:
+        """The topic has been let go from memory."""
+
+
 class Topic:
     """One topic's state in its shard. Only the shard changes it.
 
@@ -41,6 +60,7 @@ class Topic:
         "cursors",
         "delivered",
         "durable_pending",
+        "followers",
         "gone",
         "hold",
         "in_flight",
@@ -79,6 +99,7 @@ class Topic:
         """Readers that have everything up to `delivered`, in the order in which they joined."""
         self.cursors = 0
         """Readers, those that are behind included."""
+        self.followers: tuple[Follower, ...] = ()
         self.pending: list[bytes] = []
         self.special: Special | None = None
         self.durable_pending = 0
@@ -142,5 +163,7 @@ class Topic:
         again, at the head, when the topic is next heard of.
         """
         if self.pending or self.underway or self.hold is not None or self.cursors > len(self.live):
+            return False
+        if not all(follower.idle for follower in self.followers):
             return False
         return all(cursor.pattern is not None and cursor.pattern.live for cursor in self.live)

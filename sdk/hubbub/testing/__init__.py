@@ -8,7 +8,8 @@
         broker.start()      # and joe comes back by itself
 
 Every step runs in the event loop in the order in which it was asked for, so a test with a seeded agent and a loop of
-its own is reproducible. What it leaves out: consumers with acks, authentication beyond a callback, and HTTP.
+its own is reproducible. What it leaves out: authentication beyond a callback, and HTTP. Consumers are there, with all
+that an agent can see of them.
 """
 
 from .broker import MemoryBroker, MemoryTransport

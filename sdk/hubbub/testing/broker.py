@@ -29,6 +29,7 @@ from hubbub_protocol.frames import (
 )
 
 from .connection import ClientEnd, Session
+from .consumers import MemoryConsumers, Settle
 from .topic_log import Arrival, Stored, Subscriber, TopicLog
 from .verdict import SubscriptionVerdict, Verdict
 
@@ -88,6 +89,7 @@ class MemoryBroker:
         self._queue: list[Arrival] = []
         self._commit: asyncio.Handle | None = None
         self._answers: list[tuple[Session, Frame]] | None = None
+        self._consumers = MemoryConsumers(self)
 
     def transport(self) -> MemoryTransport:
         """A transport for agents."""
@@ -142,7 +144,7 @@ class MemoryBroker:
 
     def trim(self, topic: str, first: int) -> None:
         """Retention: drop what is before `first`."""
-        log = self._log(topic)
+        log = self.log(topic)
         while log.first < first and log.messages:
             log.messages.pop(0)
             log.first += 1
@@ -169,6 +171,7 @@ class MemoryBroker:
         """A connection has ended."""
         if session in self.sessions:
             self.sessions.remove(session)
+            self._consumers.gone(session)
 
     def hello(self, session: Session, hello: Hello) -> None:
         """A client introduces itself."""
@@ -194,6 +197,8 @@ class MemoryBroker:
                 ts=self.clock() or 1e-9,  # 0 stands for a broker that does not say
             )
         )
+        for receipt in self._consumers.missed(session.agent):
+            session.send(receipt)
 
     # Publishing ---------------------------------------------------------------------------------------------------
 
@@ -203,7 +208,7 @@ class MemoryBroker:
         if refusal is not None:
             self._answer(session, replace(refusal, id=pub.id, topic=pub.topic))
             return
-        log = self._log(pub.topic)
+        log = self.log(pub.topic)
         writer = f"{session.agent}/{session.session}"
         arrival = Arrival(pub, payload, session.agent, writer, [(session, False)])
         if pub.ephemeral:
@@ -240,7 +245,21 @@ class MemoryBroker:
             return Err(code=ErrorCode.BAD_REQUEST, message="bad topic")
         if session.unanswered >= self.max_inflight:
             return Err(code=ErrorCode.OVERLOADED, message="too many unanswered publishes", retry_after=0.1)
+        if pub.mandatory and not self._would_hear(session, pub.topic):
+            return Err(code=ErrorCode.NOT_FOUND, message=f"nobody is subscribed to {pub.topic} (mandatory)")
         return None
+
+    def _would_hear(self, session: Session, topic: str) -> bool:
+        return self._consumers.would_hear(session, topic) or any(
+            other.agent != session.agent and any(subscriber.matches(topic) for subscriber in other.subs.values())
+            for other in self.sessions
+        )
+
+    def bury(self, pub: Pub, payload: bytes | None, sender: str) -> None:
+        """Store a dead letter, once."""
+        log = self.log(pub.topic)
+        if (sender, pub.id) not in log.ids:
+            self._accept(log, Arrival(pub, payload, sender, "", []))
 
     def _accept(self, log: TopicLog, arrival: Arrival) -> None:
         pub = arrival.pub
@@ -287,7 +306,7 @@ class MemoryBroker:
 
     def _store(self, arrival: Arrival) -> None:
         pub = arrival.pub
-        log = self._log(pub.topic)
+        log = self.log(pub.topic)
         now = self.clock()
         log.lc = max(log.lc, pub.lc) + 1
         frame = Msg(
@@ -304,6 +323,7 @@ class MemoryBroker:
             reply_to=pub.reply_to,
             ephemeral=pub.ephemeral,
             orphan=arrival.orphan,
+            track=pub.track,
         )
         stored = Stored(frame, codec.encode(frame), arrival.payload, None if pub.ttl is None else now + pub.ttl)
         ok = Ok(id=pub.id, topic=pub.topic, seq=frame.seq, lc=frame.lc)
@@ -352,6 +372,9 @@ class MemoryBroker:
         except BadName as error:
             session.send(Err(rid=sub.rid, code=ErrorCode.BAD_REQUEST, message=str(error)))
             return
+        if sub.consumer is not None:
+            self._consumers.join(session, sub)
+            return
         if sub.topic in session.subs:
             session.send(Err(rid=sub.rid, code=ErrorCode.CONFLICT, message="subscribed already"))
             return
@@ -362,22 +385,29 @@ class MemoryBroker:
                 if subscriber.matches(log.name):
                     self._place(subscriber, log)
         else:
-            log = self._log(sub.topic)
+            log = self.log(sub.topic)
             self._place(subscriber, log, sub.rid)
         self._feed(subscriber)
 
     def unsubscribe(self, session: Session, unsub: Unsub) -> None:
         """A subscription ends."""
+        if unsub.consumer is not None:
+            self._consumers.leave(session, unsub)
+            return
         if session.subs.pop(unsub.topic, None) is None:
             session.send(Err(rid=unsub.rid, code=ErrorCode.NOT_FOUND, message="no such subscription"))
         else:
             session.send(Ok(rid=unsub.rid, topic=unsub.topic))
 
+    def settle(self, session: Session, frame: Settle) -> None:
+        """A consumer's member says what became of a message."""
+        self._consumers.settle(session, frame)
+
     def _place(self, subscriber: Subscriber, log: TopicLog, rid: Rid | None = None) -> None:
         """Set a subscription's cursor in a topic; answer, if it is the topic's own; tell of what is missing."""
         start = subscriber.start
         reset = isinstance(start, From) and self._is_reset(start, log)
-        wanted = log.first if reset else self._first_of(start, log)
+        wanted = log.first if reset else self.first_of(start, log)
         next_seq = max(wanted, log.first)
         subscriber.next[log.name] = next_seq
         session = subscriber.session
@@ -398,7 +428,8 @@ class MemoryBroker:
         return (start.epoch is not None and start.epoch != log.epoch) or start.seq > log.head + 1
 
     @staticmethod
-    def _first_of(start: str | From, log: TopicLog) -> int:
+    def first_of(start: str | From, log: TopicLog) -> int:
+        """The first seq that a start stands for."""
         if not isinstance(start, From):
             return log.first if start == "all" else log.head + 1
         if start.seq is not None:
@@ -419,6 +450,7 @@ class MemoryBroker:
                     if log.name not in subscriber.next:
                         subscriber.next[log.name] = 1  # a topic that began after the subscription did
                     self._feed(subscriber)
+        self._consumers.stored(log)
 
     def _feed(self, subscriber: Subscriber) -> None:
         """Send a subscription its next messages; a chunk in each turn of the event loop."""
@@ -435,7 +467,7 @@ class MemoryBroker:
             asyncio.get_running_loop().call_soon(self._feed, subscriber)
         elif not subscriber.live:
             subscriber.live = True
-            head = 0 if names.is_pattern(subscriber.name) else self._log(subscriber.name).head
+            head = 0 if names.is_pattern(subscriber.name) else self.log(subscriber.name).head
             session.send(Live(topic=subscriber.name, seq=head))
 
     def _send_next(self, subscriber: Subscriber, log: TopicLog) -> None:
@@ -457,8 +489,15 @@ class MemoryBroker:
             for subscriber in session.subs.values():
                 if subscriber.matches(log.name) and subscriber.next.get(log.name, 1) > log.head:
                     session.send_stored(stored)
+        self._consumers.pass_on(log, stored)
 
-    def _log(self, topic: str) -> TopicLog:
+    @property
+    def logs(self) -> list[TopicLog]:
+        """All topics."""
+        return list(self._topics.values())
+
+    def log(self, topic: str) -> TopicLog:
+        """A topic, made if need be."""
         log = self._topics.get(topic)
         if log is None:
             log = self._topics[topic] = TopicLog(topic, secrets.token_hex(4))

@@ -9,6 +9,7 @@ from hubbub_protocol import codec
 from hubbub_protocol.errors import BadFrame, CloseCode, ErrorCode
 from hubbub_protocol.frames import Err, Frame, Hello, Ping, Pong, Pub, Sub, Unsub
 
+from .consumers import Settle
 from .topic_log import Stored, Subscriber
 
 
@@ -31,6 +32,9 @@ class Desk(Protocol):
 
     def unsubscribe(self, session: "Session", unsub: Unsub) -> None:
         """A subscription ends."""
+
+    def settle(self, session: "Session", frame: Settle) -> None:
+        """A consumer's member says what became of a message."""
 
 
 class Session:
@@ -113,8 +117,8 @@ class Session:
             self.broker.unsubscribe(self, frame)
         elif isinstance(frame, Ping):
             self.send(Pong(rid=frame.rid))
-        elif frame.rid is not None:
-            self.send(Err(rid=frame.rid, code=ErrorCode.BAD_REQUEST, message="consumers are not kept in memory"))
+        else:
+            self.broker.settle(self, frame)
 
 
 class ClientEnd:

@@ -53,8 +53,11 @@ async def test_http_and_sockets_share_the_same_topics(http: httpx.AsyncClient, s
         await joe.publish(TOPIC, payload)
         page = (await http.get(f"/v1/topics/{TOPIC}/messages")).json()
         assert base64.b64decode(page["messages"][2]["data_base64"]) == payload
+        sessions = (await http.get("/v1/sessions")).json()
+        assert (sessions["total"], sessions["sessions"][0]["agent"]) == (1, "joe")
+        assert sessions["sessions"][0]["subscriptions"] == 1
         agents = (await http.get("/v1/agents")).json()
-        assert (agents["total"], agents["agents"][0]["agent"], agents["agents"][0]["subscriptions"]) == (1, "joe", 1)
+        assert [(agent["agent"], agent["online"]) for agent in agents["agents"]] == [("joe", True)]
 
 
 async def test_a_pretty_printed_message_is_one_line_on_the_wire(http: httpx.AsyncClient, server: Server) -> None:

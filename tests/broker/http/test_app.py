@@ -92,7 +92,7 @@ async def test_the_reference_has_every_route_with_every_field(client: httpx.Asyn
         "/v1/topics/{topic}/messages",
         "/v1/topics/{topic}/budget",
         "/v1/topics",
-        "/v1/agents",
+        "/v1/sessions",
         "/v1/shards",
         "/v1/route",
         "/v1/health",

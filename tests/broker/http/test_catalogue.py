@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from harness.http_broker import HttpBroker
-from hubbub_broker.http import AgentInfo
+from hubbub_broker.http import SessionInfo
 from hubbub_broker.http.catalogue import find
 
 
@@ -79,12 +79,12 @@ async def test_a_bad_pattern_is_refused(client: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
 
 
-async def test_agents(client: httpx.AsyncClient, broker: HttpBroker) -> None:
-    broker.connected = [AgentInfo(f"a{number}", "s", 1.5, "127.0.0.1:9", 2) for number in range(5)]
-    answer = (await client.get("/v1/agents", params={"offset": 1, "limit": 2})).json()
+async def test_sessions(client: httpx.AsyncClient, broker: HttpBroker) -> None:
+    broker.connected = [SessionInfo(f"a{number}", "s", 1.5, "127.0.0.1:9", 2) for number in range(5)]
+    answer = (await client.get("/v1/sessions", params={"offset": 1, "limit": 2})).json()
     assert answer["total"] == 5
-    assert [item["agent"] for item in answer["agents"]] == ["a1", "a2"]
-    assert answer["agents"][0] == {
+    assert [item["agent"] for item in answer["sessions"]] == ["a1", "a2"]
+    assert answer["sessions"][0] == {
         "agent": "a1",
         "session": "s",
         "since": 1.5,

@@ -33,3 +33,15 @@ def test_what_is_taken_back_is_forgotten():
     dedup.discard(1)
     dedup.discard(2)
     assert dedup.find(1) == 0
+
+
+def test_what_is_loaded_is_one_generation_like_any_other():
+    dedup = Dedup(100, 60.0, 0.0)
+    dedup.load([([1, 17], [5, 6]), ([2, 1], [7, 8])])
+    assert [dedup.find(key) for key in (1, 17, 2, 3)] == [8, 6, 7, 0], "the newest counts"
+    dedup.discard(17)
+    assert dedup.find(17) == 0
+    put(dedup, 33, 9)
+    dedup.turn(60.0)
+    assert [dedup.find(key) for key in (1, 33)] == [0, 9]
+    assert len(dedup) == 1

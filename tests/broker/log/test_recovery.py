@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-from harness.disk import InlineSyncer, flip_bit
-from harness.shard_log import append, commit, open_log, read_all
-from hubbub_broker.log import LogSettings
+import pytest
+
+from harness.disk import FaultyDisk, InlineSyncer, flip_bit
+from harness.shard_log import append, commit, hash_of, line_of, open_log, read_all
+from hubbub_broker.log import LogFailed, LogFull, LogSettings, Retention, ShardLog
 from hubbub_broker.log.header import HEADER_SIZE
+from hubbub_broker.log.record import MESSAGE_SIZE
 
 SMALL = LogSettings(segment_bytes=1000)
 
@@ -154,4 +157,165 @@ async def test_a_segment_lost_from_the_middle_is_a_gap_and_told_of_once(tmp_path
     log.close()
     log = open_log(directory, InlineSyncer(), SMALL)
     assert log.epoch == renewed
+    log.close()
+
+
+@pytest.mark.parametrize("catalogue", ["there", "gone"])
+@pytest.mark.parametrize("origin", ["another segment", "another history", "a shorter file"])
+async def test_an_index_of_another_file_is_not_believed(tmp_path, origin, catalogue):
+    """Each one is whole and holds no error: someone has put it where it does not belong."""
+    directory, other = tmp_path / "003", tmp_path / "other" / "003"
+    await written(directory, 30, crashed=False, settings=SMALL)
+    await written(other, 30, crashed=False, settings=SMALL)
+    paths = sorted(directory.glob("*.idx"))
+    lines = [line_of("g/a", b"x" * 50)] * 30
+    if origin == "another segment":
+        paths[1].write_bytes(paths[2].read_bytes())
+    elif origin == "another history":
+        assert paths[1].read_bytes() != (other / paths[1].name).read_bytes()
+        paths[1].write_bytes((other / paths[1].name).read_bytes())
+    else:
+        log = paths[1].with_suffix(".log")
+        whole = log.read_bytes()
+        size = MESSAGE_SIZE + len(b"agent") + len(lines[0])
+        log.write_bytes(whole[:-size])
+        paths[1].unlink()
+        open_log(directory, InlineSyncer(), SMALL).close()  # makes the index of what is there
+        log.write_bytes(whole)
+    if catalogue == "gone":
+        for path in directory.glob("catalogue.db*"):
+            path.unlink()
+    opened = open_log(directory, InlineSyncer(), SMALL)
+    assert list((await read_all(opened, opened.topic("g/a"))).values()) == lines
+    assert opened.has_id(opened.topic("g/a"), hash_of(8))
+    opened.close()
+
+
+class ForgetfulDisk(FaultyDisk):
+    """As most systems are: a sync that failed takes the pages for clean, so no later sync writes them."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.forgotten: set[Path] = set()
+
+    def sync(self, fd: int) -> None:
+        inode, path = self._by_fd[fd]
+        before = inode.durable
+        try:
+            super().sync(fd)
+        except OSError:
+            self.forgotten.add(path)
+            raise
+        if path in self.forgotten:
+            inode.durable = before
+
+    def write(self, fd: int, data: bytes | memoryview, at: int) -> int:
+        inode, path = self._by_fd[fd]
+        if at <= len(inode.durable):  # all that was forgotten is written again
+            self.forgotten.discard(path)
+        return super().write(fd, data, at)
+
+
+def killed(log: ShardLog, disk: FaultyDisk) -> None:
+    """The process is gone; the system, and what is in its page cache, is not."""
+    log._standings.close()
+    log._shelf.close()
+    disk.heal()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_is_found_after_a_kill_survives_the_power_cut_that_follows(tmp_path, seed):
+    """It was written and never synced: once the broker has shown it to anyone, it has to be durable."""
+    directory, disk, syncer = tmp_path / "003", FaultyDisk(seed), InlineSyncer()
+    log = open_log(directory, syncer, files=disk)
+    first = append(log, "g/a")
+    await commit(log)
+    second = append(log, "g/a")
+    syncer.held = True
+    log.commit(lambda _: None)
+    killed(log, disk)
+    log = open_log(directory, InlineSyncer(), files=disk)
+    assert log.topic("g/a").head == 2
+    log._standings.close()
+    disk.crash()
+    log = open_log(directory, InlineSyncer(), files=disk)
+    assert await read_all(log, log.topic("g/a")) == {1: first, 2: second}
+    log.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_a_failed_sync_left_in_the_page_cache_is_written_again(tmp_path, seed):
+    directory, disk = tmp_path / "003", ForgetfulDisk(seed)
+    log = open_log(directory, InlineSyncer(), files=disk)
+    first = append(log, "g/a")
+    await commit(log)
+    second = append(log, "g/a")
+    disk.fail("sync")
+    with pytest.raises(LogFailed):
+        await commit(log)
+    killed(log, disk)
+    log = open_log(directory, InlineSyncer(), files=disk)
+    assert log.topic("g/a").head == 2, "it was never answered, and may be there"
+    log._standings.close()
+    disk.crash()
+    log = open_log(directory, InlineSyncer(), files=disk)
+    assert await read_all(log, log.topic("g/a")) == {1: first, 2: second}
+    log.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_retention_has_dropped_does_not_come_back(tmp_path, seed):
+    directory, disk = tmp_path / "003", FaultyDisk(seed)
+    log = open_log(directory, InlineSyncer(), SMALL, disk)
+    for _ in range(40):
+        append(log, "g/a", b"x" * 100)
+        await commit(log)
+        await log.settled()
+    dropped = await log.enforce_retention(lambda _: Retention(max_count=3), 1000.0)
+    assert len(dropped) > 3
+    log._standings.close()
+    disk.crash()
+    numbers = {int(path.stem) for path in directory.glob("*.log")} | {
+        int(path.stem) for path in directory.glob("*.idx")
+    }
+    assert not numbers & set(dropped)
+
+
+async def test_a_torn_tail_leaves_nothing_behind_in_the_file(tmp_path):
+    """Else the sealed segment would be longer than it says, and its end be taken for damage at the next opening."""
+    directory = tmp_path / "003"
+    epoch = await written(directory, 3)
+    path = newest(directory)
+    with path.open("ab") as file:
+        file.write(b"torn" * 1000)
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert log.stats.truncated_bytes == 4000
+    while log._active.path == path:
+        append(log, "g/a", b"x" * 50)
+        await commit(log)
+    await log.settled()
+    assert path.stat().st_size == log._shelf.segments[1].size
+    log.close()
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert (log.stats.damaged, log.stats.catalogue_rebuilds, log.epoch) == (0, 0, epoch)
+    log.close()
+
+
+async def test_what_a_full_disk_refused_in_a_new_file_does_not_come_back(tmp_path):
+    directory, disk = tmp_path / "003", FaultyDisk()
+    log = open_log(directory, InlineSyncer(), SMALL, disk)
+    first = log._active
+    while log._active is first:
+        append(log, "g/a", b"x" * 50)
+        await commit(log)
+    await log.settled()
+    head = log.topic("g/a").head
+    append(log, "g/a", b"x" * 50)
+    append(log, "g/a", b"y" * 500)
+    disk.write_short(600)  # the header and the first of the two: whole, and refused
+    with pytest.raises(LogFull):
+        await commit(log)
+    killed(log, disk)
+    log = open_log(directory, InlineSyncer(), SMALL, disk)
+    assert log.topic("g/a").head == head
     log.close()

@@ -77,3 +77,15 @@ def test_a_held_message_is_found_by_publisher_and_id() -> None:
     assert hold.find(held("a", "p", who="ann").publisher, message.pub) is None
     signal = Pub(topic="g/c", id="a", data=Raw(b"1"), ephemeral=True)
     assert hold.find(message.publisher, signal) is None
+
+
+def test_a_count_that_begins_again_waits_behind_the_one_before() -> None:
+    hold = HoldBack()
+    for id, n in (("1", 1), ("2", 2), ("1 again", 1)):
+        hold.add(held(id, "p", n=n))
+    assert hold.evict().pub.id == "1"
+    assert hold.last_n(b"joe") == 1
+    assert hold.evict().pub.id == "2"
+    assert hold.last_n(b"joe") == 1
+    assert hold.evict().pub.id == "1 again"
+    assert hold.last_n(b"joe") is None

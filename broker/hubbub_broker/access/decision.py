@@ -1,0 +1,181 @@
+"""The decision: may this identity do that? Pure, and the only place where it is made.
+
+Some conversations are not for everyone in their group, so a wildcard in a token does not stand for them; only a grant
+that names them does:
+
+    GROUP/@NAME...     an inbox: its owner reads it, whoever belongs to the group may send to it
+    GROUP/_dead        dead letters: anybody's messages, from any conversation
+    _GROUP/...         the broker's own groups
+
+So `subscribe: ["research/**"]` is every conversation of research, except the inboxes of others and the dead letters.
+A subscription by a pattern that matches such topics passes them over (`passes`).
+"""
+
+from collections.abc import Callable
+
+from hubbub_protocol.errors import BadName
+from hubbub_protocol.names import (
+    DEAD_LETTERS,
+    MAIL_TO_ALL,
+    check_pattern,
+    covers,
+    is_dead_letters,
+    is_pattern,
+    is_reserved,
+)
+
+from .identity import Identity
+from .operation import TABLE, Operation, Right
+
+_SHOWN_MAX = 80
+"""Characters of a target that are repeated in a refusal."""
+
+
+def why_not(identity: Identity, operation: Operation, target: str = "") -> str | None:
+    """Why `identity` may not do `operation` on `target`, for the one who asks; None if it may.
+
+    A target outside the grammar is nobody's: it is refused to whoever is not allowed everything.
+    """
+    return _CHECKS[TABLE[operation]](identity, operation, target)
+
+
+def passes(identity: Identity, pattern: str) -> Callable[[str], bool] | None:
+    """Which of the topics that match `pattern` may be read, once subscribing to it is allowed; None: all of them."""
+    if identity.trusted or identity.admin:
+        return None
+    group, _, rest = pattern.partition("/")
+    if not is_pattern(group) and rest and not is_pattern(rest.partition("/")[0]):
+        return None  # no wildcard where it could stand for what is not for everyone
+    return lambda topic: _read(identity, topic) is None
+
+
+# Rights -------------------------------------------------------------------------------------------------------------
+
+
+def _known(_identity: Identity, _operation: Operation, _target: str) -> str | None:
+    return None
+
+
+def _name(identity: Identity, _operation: Operation, target: str) -> str | None:
+    if identity.name is None or identity.name == target:
+        return None
+    return f"your token is {identity.name}'s: with it nobody speaks or asks as {_shown(target)}"
+
+
+def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
+    if is_reserved(topic):
+        return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
+    if is_dead_letters(topic):
+        return f"{_shown(topic)} holds dead letters: only the broker publishes there"
+    if identity.trusted or identity.admin:
+        return None
+    if _owner(topic) is not None and topic.partition("/")[0] in identity.groups and _is_name(topic):
+        return None
+    if _is_name(topic) and any(covers(grant, topic) for grant in identity.publish):
+        return None
+    return f"your token does not let you publish to {_shown(topic)}"
+
+
+def _write_to_all(identity: Identity, _operation: Operation, _target: str) -> str | None:
+    if identity.trusted or identity.admin or MAIL_TO_ALL in identity.publish:
+        return None
+    return f"your token does not let you send to ALL: that takes a `pub` pattern {MAIL_TO_ALL}"
+
+
+def _read_right(identity: Identity, _operation: Operation, topic: str) -> str | None:
+    return None if identity.trusted or identity.admin else _read(identity, topic)
+
+
+def _read(identity: Identity, topic: str) -> str | None:
+    """The check of an identity with rights of its own. `topic` may be a pattern."""
+    if not _is_name(topic):
+        return f"{_shown(topic)} is neither a topic nor a pattern"
+    group, _, rest = topic.partition("/")
+    conversation = rest.partition("/")[0]
+    owner = _owner(topic)
+    if owner is not None and owner == identity.name and group in identity.groups:
+        return None
+    for grant in identity.subscribe:
+        if covers(grant, topic) and _names_what_is_not_for_everyone(grant, group, conversation):
+            return None
+    if owner is not None:
+        return f"{_shown(topic)} is {_shown(owner)}'s inbox"
+    if is_pattern(topic):
+        return f"your token does not let you read everything that {_shown(topic)} matches: ask for less"
+    return f"your token does not let you read {_shown(topic)}"
+
+
+def _read_and_write(identity: Identity, operation: Operation, topic: str) -> str | None:
+    return _read_right(identity, operation, topic) or _write(identity, operation, topic)
+
+
+def _read_or_write(identity: Identity, operation: Operation, topic: str) -> str | None:
+    return _read_right(identity, operation, topic) and _write(identity, operation, topic)
+
+
+def _mend(identity: Identity, _operation: Operation, topic: str) -> str | None:
+    if not is_dead_letters(topic) or not _is_name(topic):
+        return f"{_shown(topic)} holds no dead letters"
+    if identity.trusted or identity.admin:
+        return None
+    group, _, conversation = topic.partition("/")
+    for grant in identity.publish:
+        if covers(grant, topic) and _names_what_is_not_for_everyone(grant, group, conversation):
+            return None
+    return f"your token does not let you redrive or drop what is in {_shown(topic)}"
+
+
+def _metrics(identity: Identity, _operation: Operation, _target: str) -> str | None:
+    if identity.trusted or identity.metrics or identity.admin:
+        return None
+    return "your token does not let you read the metrics"
+
+
+def _admin(identity: Identity, operation: Operation, _target: str) -> str | None:
+    return None if identity.admin else f"{operation} is for operators: it takes a token with `admin`"
+
+
+_CHECKS: dict[Right, Callable[[Identity, Operation, str], str | None]] = {
+    Right.KNOWN: _known,
+    Right.NAME: _name,
+    Right.WRITE: _write,
+    Right.WRITE_TO_ALL: _write_to_all,
+    Right.READ: _read_right,
+    Right.READ_AND_WRITE: _read_and_write,
+    Right.READ_OR_WRITE: _read_or_write,
+    Right.MEND: _mend,
+    Right.METRICS: _metrics,
+    Right.ADMIN: _admin,
+}
+
+
+# Conversations that are not for everyone ----------------------------------------------------------------------------
+
+
+def _owner(topic: str) -> str | None:
+    """Whose inbox a topic or pattern is about, if it names one."""
+    conversation = topic.partition("/")[2].partition("/")[0]
+    return conversation[1:] if conversation.startswith("@") else None
+
+
+def _names_what_is_not_for_everyone(grant: str, group: str, conversation: str) -> bool:
+    """Whether a grant that covers a topic names those of its segments that a grant's wildcards don't stand for."""
+    granted_group, _, rest = grant.partition("/")
+    if group.startswith("_") and granted_group != group:
+        return False
+    if conversation == DEAD_LETTERS or conversation.startswith("@"):
+        return rest.partition("/")[0] == conversation
+    return True
+
+
+def _is_name(target: str) -> bool:
+    try:
+        check_pattern(target)
+    except BadName:
+        return False
+    return True
+
+
+def _shown(target: str) -> str:
+    text = target if len(target) <= _SHOWN_MAX else target[: _SHOWN_MAX - 3] + "..."
+    return text if text.isprintable() else repr(text)

@@ -1,0 +1,110 @@
+"""Presence: who is in a topic; and last wills: what is said for an agent that dropped.
+
+Both are the broker's memory only: after its restart the agents come back and say so again.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable, Sequence
+from uuid import uuid4
+
+import msgspec
+
+from hubbub_broker.consumers import Confirm
+from hubbub_broker.logs import get_logger
+from hubbub_broker.shard import Publisher, Shard
+from hubbub_protocol.codec import encode_value
+from hubbub_protocol.frames import Err, Pub, Will
+from hubbub_protocol.names import group_of
+
+PRESENCE = "presence"
+"""The `type` of what tells that somebody came or went."""
+
+log = get_logger(__name__)
+
+
+class Presence:
+    """Who is in which topic: the agents with a subscription that says so (`presence`)."""
+
+    def __init__(self, shard_of: Callable[[str], Shard]) -> None:
+        self._shard_of = shard_of
+        self._here: dict[str, dict[str, int]] = {}
+
+    def join(self, topic: str, agent: str) -> None:
+        """An agent has come. Those who are there are told, by an ephemeral message, unless it was there before."""
+        agents = self._here.setdefault(topic, {})
+        agents[agent] = agents.get(agent, 0) + 1
+        if agents[agent] == 1:
+            self._tell(topic, agent, "join")
+
+    def leave(self, topic: str, agent: str) -> None:
+        """One subscription of an agent has ended. Those who are there are told when it was the last."""
+        agents = self._here.get(topic, {})
+        left = agents.get(agent, 0) - 1
+        if left > 0:
+            agents[agent] = left
+        elif agent in agents:
+            del agents[agent]
+            if not agents:
+                del self._here[topic]
+            self._tell(topic, agent, "leave")
+
+    def present(self, topic: str) -> Sequence[str]:
+        """Who is in a topic, by name."""
+        return sorted(self._here.get(topic, ()))
+
+    def _tell(self, topic: str, agent: str, event: str) -> None:
+        data = msgspec.Raw(encode_value({"event": event, "agent": agent}))
+        say(self._shard_of, agent, Pub(topic=topic, id=uuid4().hex, type=PRESENCE, data=data, ephemeral=True))
+
+
+class Wills:
+    """What agents want said if they drop and don't come back in time."""
+
+    def __init__(self, shard_of: Callable[[str], Shard], here: Callable[[str], bool], loop: AbstractEventLoop) -> None:
+        self._shard_of = shard_of
+        self._here = here
+        self._loop = loop
+        self._due: dict[str, tuple[TimerHandle, Will]] = {}
+
+    def dropped(self, agent: str, will: Will) -> None:
+        """An agent's connection was lost, and it has no other."""
+        self.back(agent)
+        self._due[agent] = (self._loop.call_later(will.delay, self._speak, agent), will)
+
+    def back(self, agent: str) -> None:
+        """It is here again."""
+        found = self._due.pop(agent, None)
+        if found is not None:
+            found[0].cancel()
+
+    def _speak(self, agent: str) -> None:
+        _, will = self._due.pop(agent)
+        if self._here(agent):
+            return
+        pub = Pub(
+            topic=will.topic,
+            id=uuid4().hex,
+            type=will.type or "will",
+            data=will.data or msgspec.Raw(b"null"),
+            ephemeral=will.ephemeral,
+        )
+        say(self._shard_of, agent, pub)
+
+    def close(self) -> None:
+        """Say nothing any more."""
+        for timer, _ in self._due.values():
+            timer.cancel()
+        self._due.clear()
+
+
+def say(shard_of: Callable[[str], Shard], agent: str, pub: Pub) -> None:
+    """Publish what an agent would have said itself. What the shard refuses is logged."""
+
+    def answered(error: Err | None) -> None:
+        if error is not None:
+            log.warning("not published", topic=pub.topic, type=pub.type, reason=error.message)
+
+    shard = shard_of(group_of(pub.topic))
+    shard.publish(Publisher(agent, None, shard.topic(pub.topic)), pub, None, Confirm(answered))

@@ -1,0 +1,455 @@
+"""A consumer: gives each message of its topics to one member, and again to another until it is settled.
+
+stir()   there may be something to give, or someone to give it to
+_pump()  once a turn: messages that come again first, then new ones, topic by topic; each to a member with room
+settle() done with;   fail()  it comes again, or goes to the dead letters
+"""
+
+from __future__ import annotations
+
+import random
+from asyncio import AbstractEventLoop
+from collections import deque
+from time import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hubbub_broker.log import LogError
+from hubbub_broker.wire import frames, text_frame
+from hubbub_protocol.codec import encode
+from hubbub_protocol.frames import Gap, Live
+from hubbub_protocol.names import is_pattern
+
+from .lease import Key, Lease, Tracked, Wait
+from .member import Member
+from .place import Entry, Place
+from .pool import Pool
+from .position import Failure
+from .terms import Terms
+
+if TYPE_CHECKING:
+    from .consumers import Consumers
+
+PUMP_MESSAGES = 256
+"""Messages given out in one go; then everything else gets its turn."""
+
+RECENT = 1024
+"""Settled messages of a place of which it is remembered who settled them."""
+
+JITTER = 0.2
+"""Of a wait by `backoff`, the part that is random: what failed together does not come again together."""
+
+EXPIRED = "expired"
+"""Why a message was given up whose time to live ran out."""
+_OP = len(b'{"op":"msg",')
+
+
+class Facts(msgspec.Struct):
+    """What of a message's line matters to a consumer."""
+
+    id: str
+    sender: str = msgspec.field(name="from")
+    ts: float
+    track: bool = False
+
+
+class _Keyed(msgspec.Struct):
+    headers: dict[str, msgspec.Raw] = {}
+
+
+_facts: msgspec.json.Decoder[Facts] = msgspec.json.Decoder(Facts)
+_keyed: msgspec.json.Decoder[_Keyed] = msgspec.json.Decoder(_Keyed)
+
+
+class Consumer:
+    """One consumer of a shard. All calls are made on the loop."""
+
+    def __init__(self, registry: Consumers, terms: Terms, loop: AbstractEventLoop) -> None:
+        self.terms = terms
+        self.loop = loop
+        self.pool = Pool(exclusive=terms.exclusive)
+        self.places: dict[str, Place] = {}
+        self.listed = False
+        """Whether every topic that has something for it has its place in memory."""
+        self.listing = False
+        self.redelivered = 0
+        self.dead = 0
+        self.acked = 0
+        self._registry = registry
+        self._metrics = registry.metrics
+        self._figures = registry.figures
+        self._prefix = b'{"op":"msg","consumer":"%b",' % terms.name.encode()
+        self._ready: deque[Place] = deque()
+        self._again: deque[tuple[Place, int]] = deque()
+        self._scheduled = False
+
+    # What may set it in motion --------------------------------------------------------------------------------------
+
+    def stir(self, place: Place | None = None) -> None:
+        """There may be something to give out, in `place` or anywhere."""
+        if place is not None and not place.queued:
+            place.queued = True
+            self._ready.append(place)
+        if not self._scheduled and self.pool.members:
+            self._scheduled = True
+            self.loop.call_soon(self._pump)
+
+    def join(self, member: Member) -> None:
+        """A member has come."""
+        self.pool.join(member)
+        for place in self.places.values():
+            self.stir(place)
+        self.stir()
+
+    def leave(self, member: Member, reason: str) -> None:
+        """A member is gone: what it had out comes again."""
+        if member not in self.pool.members:
+            return
+        self.pool.leave(member)
+        for lease in list(member.leases.values()):
+            self.fail(lease, reason, dropped=True)
+        self._again.extend(member.stalled)
+        member.stalled.clear()
+        if not self.pool.members:
+            self.listed = False
+        self.stir()
+
+    def drain(self, member: Member) -> None:
+        """A member wants nothing more, and keeps what it has until that is settled."""
+        self.pool.stop(member)
+        self._again.extend(member.stalled)
+        member.stalled.clear()
+        if not member.leases:
+            self._registry.drop(member, "drained")
+        self.stir()
+
+    def room(self, member: Member) -> None:
+        """A member may have room again."""
+        if member.gone:
+            return
+        self.pool.changed(member)
+        if member.stalled and member.has_room:
+            self._again.append(member.stalled.pop(0))
+        self.stir()
+
+    def due(self, place: Place, seq: int) -> None:
+        """A message has waited long enough."""
+        self._again.append((place, seq))
+        self.stir()
+
+    # Giving out -----------------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        if self.terms.paused:
+            return
+        posted: dict[Member, None] = {}
+        given = 0
+        while given < PUMP_MESSAGES and self.pool.pick() is not None:
+            found = self._next()
+            if found is None:
+                break
+            given += 1
+            member = self._give(*found)
+            if member is not None:
+                posted[member] = None
+        for member in posted:
+            self._post(member)
+        if given == PUMP_MESSAGES:
+            self.stir()
+        elif not (self._again or self._ready or self.listing):
+            self._announce()
+
+    def _next(self) -> tuple[Place, Entry, Wait | None] | None:
+        """What is to be given out next: what comes again first, then what is new, each topic in turn."""
+        for _ in range(len(self._again)):
+            place, seq = self._again.popleft()
+            wait = place.waiting.get(seq)
+            if (wait is None and not self._is_parked_turn(place, seq)) or place.settled.floor >= seq:
+                continue  # settled meanwhile
+            entry = self._load(place, seq)
+            if entry is None:
+                self._again.append((place, seq))
+                continue
+            return place, entry, wait
+        limit = self._registry.settings.consumer_window
+        for _ in range(len(self._ready)):
+            place = self._ready[0]
+            if place.has_more and place.unsettled < limit:
+                try:
+                    entry = place.take()
+                except LogError as error:
+                    place.put_off(error)
+                    entry = None
+                if entry is not None:
+                    self._ready.rotate(-1)
+                    return place, entry, None
+            self._ready.popleft()
+            place.queued = False
+        return None
+
+    def _is_parked_turn(self, place: Place, seq: int) -> bool:
+        return seq not in place.out and seq not in place.settled and seq in place.keys.values()
+
+    def _load(self, place: Place, seq: int) -> Entry | None:
+        if place.warming:
+            return None
+        try:
+            return place.load(seq)
+        except LogError as error:
+            place.put_off(error)
+            return None
+
+    def _give(  # noqa: PLR0911 - a return for each way in which a message can fail to be given
+        self, place: Place, entry: Entry, wait: Wait | None
+    ) -> Member | None:
+        """Give a message to a member, or find out why not. Returns who got something."""
+        if not entry.seq:
+            return self._signal(entry)
+        if not entry.line:
+            self.lost(place, entry.seq, entry.seq, "retention")
+            self._over(place, entry.seq, wait.key if wait is not None else None)
+            return None
+        now = time()
+        key = self._key_of(entry)
+        if key is not None and place.keys.setdefault(key, entry.seq) != entry.seq:
+            place.parked.setdefault(key, deque()).append(entry.seq)
+            return None
+        if entry.expires and entry.expires <= now:
+            self.condemn(place, entry.seq, EXPIRED, key)
+            return None
+        member = self.pool.pick(wait.last_member if wait is not None else None)
+        if key is not None and not self.pool.exclusive:
+            owner = self.pool.owner(key)
+            if owner is not None and not owner.has_room:
+                owner.stalled.append((place, entry.seq))
+                if wait is None:
+                    place.waiting[entry.seq] = Wait(0.0, key, None)
+                return None
+            member = owner
+        if member is None:
+            place.waiting[entry.seq] = wait or Wait(0.0, key, None)
+            self._again.appendleft((place, entry.seq))
+            return None
+        self._lease(place, entry, key, member, now)
+        return member
+
+    def _lease(self, place: Place, entry: Entry, key: Key, member: Member, now: float) -> None:
+        seq = entry.seq
+        place.waiting.pop(seq, None)
+        failure = place.failures.get(seq)
+        attempt = 1 if failure is None else failure.deliveries + 1
+        header = entry.line[: entry.header_size] if entry.header_size else entry.line
+        facts = _facts.decode(header)
+        tracked = Tracked(facts.id, facts.sender) if facts.track else None
+        lease = Lease(place, seq, attempt, member, key, facts.ts, now, self.loop.time() + member.ack_wait, tracked)
+        place.out[seq] = lease
+        member.leases[place, seq] = lease
+        if not member.timed:
+            self._registry.time(member)
+        self.pool.changed(member)
+        prefix = self._prefix if attempt == 1 else b'%b"attempt":%d,' % (self._prefix, attempt)
+        if entry.header_size:
+            member.special[len(member.lines)] = (len(prefix) - _OP + entry.header_size, 0.0)
+        member.lines.append(prefix + entry.line[_OP:])
+        self._figures.deliveries += 1
+        if attempt > 1:
+            self.redelivered += 1
+            self._figures.redeliveries += 1
+        self._registry.latency.sent(self.terms.name, place.topic.name, now - facts.ts)
+        if tracked is not None:
+            self._registry.receipts.note(lease, self.terms.name, "delivered")
+
+    def _signal(self, entry: Entry) -> Member | None:
+        """An ephemeral message: one member gets it, and need not say anything of it."""
+        member = self.pool.pick()
+        if member is None or (entry.expires and entry.expires <= time()):
+            self.missed_signals(1)
+            return None
+        if entry.header_size:
+            member.special[len(member.lines)] = (len(self._prefix) - _OP + entry.header_size, 0.0)
+        member.lines.append(self._prefix + entry.line[_OP:])
+        return member
+
+    def missed_signals(self, count: int) -> None:
+        """Ephemeral messages that nobody had room for."""
+        self._metrics.ephemeral_dropped += count
+
+    def _key_of(self, entry: Entry) -> Key:
+        header = self.terms.ordered
+        if header is None:
+            return None
+        found = _keyed.decode(entry.line[: entry.header_size] if entry.header_size else entry.line).headers.get(header)
+        return None if found is None else bytes(found).decode()
+
+    def _post(self, member: Member) -> None:
+        """Send a member what it was given in this turn, as one blob."""
+        lines, member.lines = member.lines, []
+        special, member.special = member.special, {}
+        if lines and not member.gone:
+            blob = frames(lines, special or None)
+            self._metrics.bytes_out += len(blob)
+            member.sink.write(blob)
+
+    def _announce(self) -> None:
+        for member in self.pool.members:
+            if member.announce:
+                member.announce = False
+                topic = self.terms.topic
+                place = self.places.get(topic)
+                seq = 0 if is_pattern(topic) or place is None else place.topic.delivered
+                member.sink.write(text_frame(encode(Live(topic=topic, seq=seq, consumer=self.terms.name))))
+
+    def lost(self, place: Place, first: int, last: int, reason: str) -> None:
+        """Messages that retention took before they were settled. The members are told."""
+        place.settled.add_range(first, last)
+        self._registry.changed(place)
+        self._metrics.count_gap(reason)
+        self._figures.lost += last - first + 1
+        gap = Gap(topic=place.topic.name, first=first, last=last, reason=reason, consumer=self.terms.name)
+        line = text_frame(encode(gap))
+        for member in self.pool.members:
+            member.sink.write(line)
+
+    # Settling -------------------------------------------------------------------------------------------------------
+
+    def settle(self, lease: Lease) -> None:
+        """The message is done."""
+        place, member = lease.place, lease.member
+        self._end(lease)
+        place.failures.pop(lease.seq, None)
+        place.settled.add(lease.seq)
+        if len(place.recent) >= RECENT:
+            del place.recent[next(iter(place.recent))]
+        place.recent[lease.seq] = (member.session, lease.attempt)
+        self.acked += 1
+        self._figures.acks += 1
+        self._registry.latency.acked(self.terms.name, place.topic.name, member.agent, lease, time())
+        if lease.tracked is not None:
+            self._registry.receipts.note(lease, self.terms.name, "done")
+        self._over(place, lease.seq, lease.key)
+
+    def settle_waiting(self, place: Place, seq: int, session: str) -> None:
+        """The message is done, though it was to come again: the work was in time after all."""
+        wait = place.waiting.pop(seq, None)
+        failure = place.failures.pop(seq, None)
+        place.settled.add(seq)
+        place.recent[seq] = (session, failure.deliveries if failure is not None else 1)
+        self.acked += 1
+        self._figures.acks += 1
+        self._over(place, seq, wait.key if wait is not None else None)
+
+    def extend(self, lease: Lease) -> None:
+        """Its member is still at work."""
+        leases = lease.member.leases
+        del leases[lease.place, lease.seq]
+        leases[lease.place, lease.seq] = lease
+        lease.deadline = self.loop.time() + lease.member.ack_wait
+        self._figures.extends += 1
+        if not lease.extended:
+            lease.extended = True
+            if lease.tracked is not None:
+                self._registry.receipts.note(lease, self.terms.name, "working")
+
+    def give_back(self, lease: Lease) -> None:
+        """It was not begun: as if this delivery had not been."""
+        place = lease.place
+        self._end(lease)
+        place.waiting[lease.seq] = Wait(0.0, lease.key, lease.member)
+        self._again.append((place, lease.seq))
+        self.stir()
+
+    def fail(self, lease: Lease, reason: str, delay: float | None = None, *, dropped: bool = False) -> None:
+        """It went wrong: it comes again after a wait, or goes to the dead letters if it has been given enough chances.
+
+        The first time that a connection is lost it comes again at once, since that is hardly the message's fault.
+        """
+        place, seq = lease.place, lease.seq
+        failure = self._note(lease, reason)
+        self._figures.count_failure("dropped" if dropped else "timeout" if reason == TIMED_OUT else "nack")
+        if 0 < self.terms.max_deliver <= lease.attempt:
+            self.condemn(place, seq, reason, lease.key)
+            return
+        if delay is None:
+            backoff = self.terms.backoff
+            step = failure.failures - (2 if dropped else 1)
+            wait = backoff[min(step, len(backoff) - 1)] if step >= 0 and backoff else 0.0
+            delay = wait * (1 + JITTER * random.random())
+        wait_for = place.waiting[seq] = Wait(self.loop.time() + delay, lease.key, lease.member)
+        if delay > 0:
+            self._registry.wait(place, seq, wait_for)
+        else:
+            self._again.append((place, seq))
+            self.stir()
+
+    def terminate(self, lease: Lease, reason: str) -> None:
+        """Its member says that it will never be done."""
+        self._note(lease, reason)
+        self._figures.count_failure("term")
+        self.condemn(lease.place, lease.seq, reason, lease.key)
+
+    def _note(self, lease: Lease, reason: str) -> Failure:
+        """End a lease that went wrong, and remember that."""
+        place, seq, now = lease.place, lease.seq, time()
+        self._end(lease)
+        failure = place.failures.get(seq)
+        if failure is None:
+            failure = place.failures[seq] = Failure(lease.attempt, 0, now, now, reason)
+        failure.deliveries = lease.attempt
+        failure.failures += 1
+        failure.last = now
+        failure.reason = reason
+        self._registry.changed(place)
+        return failure
+
+    def _end(self, lease: Lease) -> None:
+        """A lease is over, whatever comes of its message."""
+        del lease.place.out[lease.seq]
+        member = lease.member
+        member.leases.pop((lease.place, lease.seq), None)
+        if lease.place.watchers:
+            lease.place.watched()
+        if member.draining and not member.leases and not member.gone:
+            self._registry.drop(member, "drained")
+        else:
+            self.room(member)
+
+    def _over(self, place: Place, seq: int, key: Key) -> None:
+        """A message is settled: the next of its key may go."""
+        self._registry.changed(place)
+        following = place.key_done(key, seq)
+        if following is not None:
+            self._again.append((place, following))
+        if following is not None or place.has_more:
+            self.stir(place)
+
+    # Dead letters ---------------------------------------------------------------------------------------------------
+
+    def condemn(self, place: Place, seq: int, reason: str, key: Key) -> None:
+        """Give a message up."""
+        place.waiting[seq] = Wait(0.0, key, None)
+        place.condemned[seq] = reason
+        self._registry.burials.add(place, seq)
+
+    def buried(self, place: Place, seq: int) -> None:
+        """Its dead letter is on stable storage."""
+        place.condemned.pop(seq, None)
+        wait = place.waiting.pop(seq, None)
+        place.failures.pop(seq, None)
+        place.settled.add(seq)
+        self.dead += 1
+        self._over(place, seq, wait.key if wait is not None else None)
+
+    # Looking after --------------------------------------------------------------------------------------------------
+
+    def forget(self, place: Place) -> None:
+        """A place leaves memory."""
+        if self.places.get(place.topic.name) is place:
+            del self.places[place.topic.name]
+        if place.queued:
+            self._ready.remove(place)
+            place.queued = False
+
+
+TIMED_OUT = "ack_wait ran out"

@@ -1,0 +1,570 @@
+"""The consumers of a shard: who there is, where each stands, and how that gets into the log.
+
+A position changes with every ack and goes to the log lazily: every `position_interval` seconds the places that have
+changed are written, many to a batch. What somebody waits for (`confirm`) goes with the next batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
+from itertools import count
+from time import time
+from typing import NamedTuple
+
+import msgspec
+
+from hubbub_broker.config import Settings
+from hubbub_broker.kinds import StateKind
+from hubbub_broker.log import LogError
+from hubbub_broker.logs import get_logger
+from hubbub_broker.metrics import Metrics
+from hubbub_broker.refusal import Refusal
+from hubbub_broker.shard import RETRY_SECONDS, TOPICS_PAGE, Follower, Shard, Sink, Start, Topic, answers
+from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.names import is_hidden, is_pattern, literal_prefix, matcher
+
+from .burials import Burials
+from .confirm import Confirm
+from .consumer import TIMED_OUT, Consumer
+from .latency import Latency
+from .lease import Lease, Wait
+from .member import Member
+from .metrics import ConsumerFigures
+from .place import Place
+from .position import Failure, decode_position, encode_position
+from .receipts import Receipts, Tell
+from .settled import Settled
+from .terms import Terms, consumer_key, decode_terms, encode_terms, start_fields
+
+_WRITTEN_AT_ONCE = 1000
+"""Positions that go with one batch: about 5 ms of the loop."""
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, ValueError)
+
+log = get_logger(__name__)
+
+
+class Wish(NamedTuple):
+    """What a member asks for. None: what the consumer has, or the setting."""
+
+    topic: str
+    name: str
+    start: Start
+    ack_wait: float
+    max_unacked: int
+    max_deliver: int | None
+    backoff: tuple[float, ...] | None
+    exclusive: bool
+    ordered: str | None
+
+
+class Consumers:
+    """Every consumer of one shard. A `Ledger` of its batches."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        settings: Settings,
+        metrics: Metrics,
+        figures: ConsumerFigures,
+        latency: Latency,
+        tell: Tell,
+        loop: AbstractEventLoop,
+    ) -> None:
+        self.shard = shard
+        self.settings = settings
+        self.metrics = metrics
+        self.figures = figures
+        self.latency = latency
+        self._loop = loop
+        self._log = shard.log
+        self.receipts = Receipts(
+            shard.log, tell, kept=settings.receipts_kept, window=settings.receipt_window, want=self._want
+        )
+        self.burials = Burials(shard, self.receipts, figures, loop)
+        self._by_topic: dict[str, dict[str, Consumer]] = {}
+        """Consumers of one topic, by topic and name."""
+        self._patterns: dict[str, dict[str, Consumer]] = {}
+        """Consumers of a pattern, by pattern and name."""
+        self._matchers: dict[str, Callable[[str], bool]] = {}
+        self._size = 0
+        self._dirty: dict[Place, None] = {}
+        self._urgent: dict[Place, None] = {}
+        self._new_terms: dict[bytes, bytes] = {}
+        self._deleted: list[tuple[StateKind, bytes]] = []
+        self._writing: list[tuple[Place | None, StateKind, bytes, bytes]] = []
+        self._position_due = 0.0
+        self._due = False
+        """Whether the positions that have changed are to go with the next batch."""
+        self._deadlines: list[tuple[float, int, Member]] = []
+        self._waits: list[tuple[float, int, Place, int, Wait]] = []
+        self._count = count()
+        self._scans: set[asyncio.Task[None]] = set()
+        for _, body in shard.log.states(StateKind.CONSUMER):
+            try:
+                self._add(decode_terms(body))
+            except _UNREADABLE as error:
+                log.warning("consumer unreadable", shard=shard.number, reason=str(error))
+        shard.readers.followers_of = self._followers_of
+        shard.batch.ledgers.append(self)
+
+    # Who there is ---------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Consumer]:
+        for table in (self._by_topic, self._patterns):
+            for named in table.values():
+                yield from named.values()
+
+    def get(self, topic: str, name: str) -> Consumer | None:
+        """The consumer of exactly this topic or pattern."""
+        return (self._patterns if is_pattern(topic) else self._by_topic).get(topic, {}).get(name)
+
+    def covering(self, topic: str, name: str) -> Consumer | None:
+        """The consumer of this name that reads a topic."""
+        found = self._by_topic.get(topic, {}).get(name)
+        if found is not None or is_hidden(topic):
+            return found
+        for pattern, named in self._patterns.items():
+            if name in named and self._matchers[pattern](topic):
+                return named[name]
+        return None
+
+    def _add(self, terms: Terms) -> Consumer:
+        consumer = Consumer(self, terms, self._loop)
+        if is_pattern(terms.topic):
+            self._patterns.setdefault(terms.topic, {})[terms.name] = consumer
+            self._matchers[terms.topic] = matcher(terms.topic)
+        else:
+            self._by_topic.setdefault(terms.topic, {})[terms.name] = consumer
+        self._size += 1
+        return consumer
+
+    def _followers_of(self, topic: str) -> tuple[Follower, ...]:
+        """The places that get what is published to a topic: those of its consumers that have members."""
+        found = [each for each in self._by_topic.get(topic, {}).values() if each.pool.members]
+        if self._patterns and not is_hidden(topic):
+            for pattern, named in self._patterns.items():
+                if self._matchers[pattern](topic):
+                    found.extend(each for each in named.values() if each.pool.members)
+        return tuple(self.place(each, topic) for each in found)
+
+    # Joining and leaving --------------------------------------------------------------------------------------------
+
+    def join(
+        self,
+        sink: Sink,
+        agent: str,
+        session: str,
+        wish: Wish,
+        then: Callable[[Member, int, int], None],
+        refused: Callable[[Refusal], None],
+    ) -> Member:
+        """Make a connection a member, and the consumer if there is none yet.
+
+        `then(member, head, next)` is called before anything is delivered: now, or when a new consumer is on stable
+        storage. `refused` is called instead if that fails.
+
+        Raises:
+            Refusal: another consumer is in the way, or has other terms.
+        """
+        consumer = self.get(wish.topic, wish.name)
+        made = consumer is None
+        if consumer is None:
+            consumer = self._make(wish)
+        else:
+            self._agree(consumer, wish)
+        member = Member(sink, agent, session, consumer, wish.ack_wait, wish.max_unacked, time())
+
+        def begin() -> None:
+            head, next = self._stand(consumer)
+            then(member, head, next)
+            self._begin(member)
+
+        if not made:
+            begin()
+            return member
+
+        def confirmed(error: object) -> None:
+            if error is None:
+                if not member.gone:
+                    begin()
+                return
+            self._discard(consumer)
+            refused(Refusal(ErrorCode.READ_ONLY, f"the consumer could not be stored: {self._log.failed}", 1.0))
+
+        self.confirm(Confirm(confirmed))
+        return member
+
+    def _make(self, wish: Wish) -> Consumer:
+        if self._log.failed is not None:
+            raise Refusal(ErrorCode.READ_ONLY, f"this shard is read-only: {self._log.failed}", 1.0)
+        kind, number = start_fields(wish.start)
+        terms = Terms(
+            topic=wish.topic,
+            name=wish.name,
+            created=self.shard.batch.mark_time(),
+            start=kind,
+            number=number,
+            max_deliver=self.settings.max_deliver if wish.max_deliver is None else wish.max_deliver,
+            backoff=self.settings.backoff_seconds() if wish.backoff is None else wish.backoff,
+            exclusive=wish.exclusive,
+            ordered=wish.ordered,
+        )
+        for other in self._rivals(terms):
+            if terms.collides(other.terms):
+                raise Refusal(
+                    ErrorCode.CONFLICT,
+                    f"consumer {terms.name} reads {other.terms.topic} already, which overlaps {terms.topic}: "
+                    "use the same topic, or another name",
+                )
+        limit = self.settings.max_consumers
+        if self._size >= limit:
+            raise Refusal(
+                ErrorCode.OVERLOADED,
+                f"this shard has {limit} consumers, the limit (max_consumers): remove those that nobody uses",
+            )
+        consumer = self._add(terms)
+        self._new_terms[terms.key] = encode_terms(terms)
+        return consumer
+
+    def _rivals(self, terms: Terms) -> Iterator[Consumer]:
+        """The consumers of that name that might read the same topics: two of one topic each can't."""
+        tables = (self._by_topic, self._patterns) if is_pattern(terms.topic) else (self._patterns,)
+        for table in tables:
+            for named in table.values():
+                if terms.name in named:
+                    yield named[terms.name]
+
+    def _agree(self, consumer: Consumer, wish: Wish) -> None:
+        """Let the newest member's wishes count, as far as they may."""
+        terms = consumer.terms
+        if (wish.exclusive, wish.ordered) != (terms.exclusive, terms.ordered):
+            if consumer.pool.members:
+                how = "exclusive" if terms.exclusive else f"ordered by {terms.ordered}" if terms.ordered else "shared"
+                raise Refusal(
+                    ErrorCode.CONFLICT,
+                    f"consumer {terms.name} of {terms.topic} is {how} and has members: they have to leave before that "
+                    "can change",
+                )
+            terms = msgspec.structs.replace(terms, exclusive=wish.exclusive, ordered=wish.ordered)
+            consumer.pool.exclusive = wish.exclusive
+        if wish.max_deliver is not None:
+            terms = msgspec.structs.replace(terms, max_deliver=wish.max_deliver)
+        if wish.backoff is not None:
+            terms = msgspec.structs.replace(terms, backoff=wish.backoff)
+        self._change_terms(consumer, terms)
+
+    def _change_terms(self, consumer: Consumer, terms: Terms) -> None:
+        if terms != consumer.terms:
+            consumer.terms = terms
+            self._new_terms[terms.key] = encode_terms(terms)
+            self._want()
+
+    def _stand(self, consumer: Consumer) -> tuple[int, int]:
+        """Head and first seq to come, for the `ok`; both 0 for a pattern."""
+        if is_pattern(consumer.terms.topic):
+            return 0, 0
+        place = self.place(consumer, consumer.terms.topic)
+        return place.topic.delivered, place.settled.hole(1)[0]
+
+    def _begin(self, member: Member) -> None:
+        consumer = member.consumer
+        first = not consumer.pool.members
+        consumer.join(member)
+        if is_pattern(consumer.terms.topic):
+            if first:
+                self.shard.readers.pattern_epoch += 1
+            if not (consumer.listed or consumer.listing):
+                self._scan(consumer)
+        else:
+            place = self.place(consumer, consumer.terms.topic)
+            self.shard.readers.follow(place.topic, place)
+            consumer.stir(place)
+
+    def drop(self, member: Member, reason: str) -> None:
+        """A member is no more. What it has out comes again."""
+        member.gone = True
+        member.consumer.leave(member, reason)
+
+    def _discard(self, consumer: Consumer) -> None:
+        terms = consumer.terms
+        table = self._patterns if is_pattern(terms.topic) else self._by_topic
+        named = table.get(terms.topic, {})
+        if named.get(terms.name) is consumer:
+            del named[terms.name]
+            self._size -= 1
+            if not named:
+                del table[terms.topic]
+                self._matchers.pop(terms.topic, None)
+
+    def _scan(self, consumer: Consumer) -> None:
+        consumer.listing = True
+        task = self._loop.create_task(self._list(consumer), name=f"consumer {consumer.terms.name}")
+        self._scans.add(task)
+        task.add_done_callback(self._scans.discard)
+
+    async def _list(self, consumer: Consumer) -> None:
+        """Find the topics of a pattern that have something for its consumer. Later ones join by themselves."""
+        terms = consumer.terms
+        matches = self._matchers[terms.topic]
+        prefix = literal_prefix(terms.topic)
+        after = ""
+        try:
+            while consumer.pool.members:
+                page = self._log.topics(prefix, after, TOPICS_PAGE)
+                for info in page:
+                    if not matches(info.name) or is_hidden(info.name) or info.name in consumer.places:
+                        continue
+                    if self._has_more(consumer, info.name, info.head, info.last_ts):
+                        place = self.place(consumer, info.name)
+                        self.shard.readers.follow(place.topic, place)
+                        consumer.stir(place)
+                if len(page) < TOPICS_PAGE:
+                    consumer.listed = True
+                    break
+                after = page[-1].name
+                await asyncio.sleep(0)
+        except LogError as error:
+            log.warning("log unreadable", consumer=terms.name, reason=str(error))
+            self._loop.call_later(1.0, self._scan_again, consumer)
+            return
+        consumer.listing = False
+        consumer.stir()
+
+    def _scan_again(self, consumer: Consumer) -> None:
+        consumer.listing = False
+        if consumer.pool.members and not consumer.listed:
+            self._scan(consumer)
+
+    def _has_more(self, consumer: Consumer, topic: str, head: int, last_ts: float) -> bool:
+        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic))
+        if body is not None:
+            return decode_position(body).floor < head
+        return consumer.terms.start != "new" or last_ts >= consumer.terms.created
+
+    def place(self, consumer: Consumer, topic: str) -> Place:
+        """A consumer's place in one of its topics, brought into memory if need be."""
+        place = consumer.places.get(topic)
+        if place is None or place.topic.gone:
+            place = consumer.places[topic] = self._load(consumer, self.shard.topic(topic))
+        return place
+
+    def _load(self, consumer: Consumer, topic: Topic) -> Place:
+        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic.name))
+        failures: dict[int, Failure] = {}
+        if body is None:
+            settled = Settled(max(0, consumer.terms.floor_of(topic)))
+        else:
+            position = decode_position(body)
+            settled, failures = position.settled(), position.failures
+            if settled.top > topic.log.head:  # a loss took the end of the history away
+                settled, failures = Settled(topic.log.head), {}
+        return Place(consumer, topic, settled, failures)
+
+    # Settling -------------------------------------------------------------------------------------------------------
+
+    def ensure(self, topic: str, name: str) -> Consumer:
+        """The consumer of one topic, made if need be: it then begins with the first message that there is.
+
+        Raises:
+            Refusal: it can't be made.
+        """
+        found = self.get(topic, name)
+        if found is not None:
+            return found
+        consumer = self._make(Wish(topic, name, Start(all=True), 0, 0, None, None, exclusive=False, ordered=None))
+        self._want()
+        return consumer
+
+    def find(self, topic: str, name: str) -> Place:
+        """The place that a request names.
+
+        Raises:
+            Refusal: there is no such consumer.
+        """
+        consumer = self.covering(topic, name)
+        if consumer is None:
+            raise Refusal(ErrorCode.NOT_FOUND, f"there is no consumer {name} of {topic}")
+        return self.place(consumer, topic)
+
+    def held(self, place: Place, seq: int, sink: Sink, attempt: int | None) -> Lease:
+        """The lease that a request is about.
+
+        Raises:
+            Refusal: `conflict` if this connection does not hold it (any more).
+        """
+        self._check_seq(place, seq)
+        lease = place.out.get(seq)
+        if lease is None or lease.member.sink is not sink or attempt not in (None, lease.attempt):
+            raise self._conflict(place, seq)
+        return lease
+
+    def ack(self, place: Place, seq: int, sink: Sink, session: str, attempt: int | None) -> None:
+        """Settle a message.
+
+        Raises:
+            Refusal: `conflict` if it was given to another meanwhile, `bad_request` if there is no such message.
+        """
+        self._check_seq(place, seq)
+        lease = place.out.get(seq)
+        if lease is not None:
+            if lease.member.sink is not sink or attempt not in (None, lease.attempt):
+                raise self._conflict(place, seq)
+            place.consumer.settle(lease)
+            return
+        if seq in place.settled:
+            by = place.recent.get(seq)
+            if by is not None and (by[0] != session or attempt not in (None, by[1])):
+                raise self._conflict(place, seq)
+            return
+        failure = place.failures.get(seq)
+        if attempt is not None and failure is not None and failure.deliveries > attempt:
+            raise self._conflict(place, seq)
+        place.condemned.pop(seq, None)
+        place.consumer.settle_waiting(place, seq, session)
+
+    def ack_upto(self, place: Place, upto: int, sink: Sink) -> None:
+        """Settle what this connection was given up to a seq."""
+        self._check_seq(place, upto)
+        for lease in [each for seq, each in place.out.items() if seq <= upto and each.member.sink is sink]:
+            place.consumer.settle(lease)
+
+    def _check_seq(self, place: Place, seq: int) -> None:
+        if not 1 <= seq <= place.topic.delivered:
+            raise Refusal(
+                ErrorCode.BAD_REQUEST, f"{place.topic.name} has messages 1 to {place.topic.delivered}; {seq} is none"
+            )
+
+    def _conflict(self, place: Place, seq: int) -> Refusal:
+        self.figures.conflicts += 1
+        name = place.consumer.terms.name  # who asks is told what it no longer has
+        return Refusal(
+            ErrorCode.CONFLICT,
+            f"message {seq} of {place.topic.name} is not not held here: {name} gave it to another",
+        )
+
+    # Time -----------------------------------------------------------------------------------------------------------
+
+    def time(self, member: Member) -> None:
+        """Look at a member's deadlines when the first of them is reached."""
+        lease = next(iter(member.leases.values()), None)
+        if lease is not None:
+            member.timed = True
+            heappush(self._deadlines, (lease.deadline, next(self._count), member))
+
+    def wait(self, place: Place, seq: int, wait: Wait) -> None:
+        """A message is due for its next delivery at `wait.due`."""
+        heappush(self._waits, (wait.due, next(self._count), place, seq, wait))
+
+    def tick(self) -> None:
+        """Called some twenty times a second: leases end, waits are over, positions are written."""
+        now = self._loop.time()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, _, member = heappop(self._deadlines)
+            member.timed = False
+            for lease in list(member.leases.values()):
+                if lease.deadline > now:
+                    break
+                lease.place.consumer.fail(lease, TIMED_OUT)
+            self.time(member)
+        while self._waits and self._waits[0][0] <= now:
+            _, _, place, seq, wait = heappop(self._waits)
+            if place.waiting.get(seq) is wait:
+                place.consumer.due(place, seq)
+        if self._dirty and now >= self._position_due:
+            self._position_due = now + self.settings.position_interval
+            self._due = True
+            self._want()
+
+    # In the log (Ledger) --------------------------------------------------------------------------------------------
+
+    def changed(self, place: Place) -> None:
+        """A position has changed: it is written before long."""
+        if not place.dirty:
+            place.dirty = True
+            self._dirty[place] = None
+
+    def confirm(self, sink: Sink, line: bytes = b'{"op":"ok"}', places: Sequence[Place] = ()) -> None:
+        """Send `line` to `sink` when what has been done up to now in `places` is on stable storage.
+
+        If that fails, an `err` goes instead. Counts as one publish in flight.
+        """
+        for place in places:
+            if place.dirty:
+                self._urgent[place] = None
+        if self._log.failed is not None:
+            sink.settle(1, [answers.failed(line, f"this shard is read-only: {self._log.failed}", RETRY_SECONDS)])
+            return
+        self.shard.batch.answer_when_durable(sink, line)
+        self._want()
+
+    def hurry(self, place: Place) -> None:
+        """Write this position with the next batch."""
+        self._urgent[place] = None
+        self._want()
+
+    def _want(self) -> None:
+        self.shard.batch.want()
+
+    def write(self) -> bool:
+        """Append what is to go with the batch that is about to be committed. Whether that is anything."""
+        before = len(self._writing)
+        for kind, key in self._deleted:
+            self._append(None, kind, key, b"")
+        self._deleted.clear()
+        for key, body in self._new_terms.items():
+            self._append(None, StateKind.CONSUMER, key, body)
+        self._new_terms.clear()
+        for place in self._urgent:
+            self._append_position(place)
+        self._urgent.clear()
+        if self._due:
+            for place in list(self._dirty)[:_WRITTEN_AT_ONCE]:
+                self._append_position(place)
+            self._due = bool(self._dirty)
+        receipts = self.receipts.pending
+        self.receipts.write()
+        return receipts or len(self._writing) > before
+
+    def _append_position(self, place: Place) -> None:
+        if place.dirty:
+            body = encode_position(place.settled, place.failures)
+            self._append(place, StateKind.POSITION, consumer_key(place.consumer.terms.name, place.topic.name), body)
+            place.dirty = False
+            self._dirty.pop(place, None)
+
+    def _append(self, place: Place | None, kind: StateKind, key: bytes, body: bytes) -> None:
+        self._log.append_state(kind, key, body)
+        self._writing.append((place, kind, key, body))
+
+    def written(self, *, durable: bool) -> None:
+        """What was appended is on stable storage; or it was taken back, and has to be written again."""
+        writing, self._writing = self._writing, []
+        self.receipts.written(durable=durable)
+        if durable:
+            return
+        for place, kind, key, body in writing:
+            if place is not None:
+                self.changed(place)
+            elif not body:
+                self._deleted.append((kind, key))
+            else:
+                self._new_terms.setdefault(key, body)
+
+    async def flush(self) -> None:
+        """Write every position, and wait until that is on stable storage (or can't be)."""
+        while self._dirty or self._new_terms or self._deleted or self.receipts.pending:
+            if self._log.failed is not None:
+                return
+            self._due = True
+            done: asyncio.Future[None] = self._loop.create_future()
+            self.confirm(Confirm(lambda _, done=done: done.done() or done.set_result(None)))  # type: ignore[misc]
+            await done
+
+    def close(self) -> None:
+        """Stop what is under way."""
+        for task in self._scans:
+            task.cancel()

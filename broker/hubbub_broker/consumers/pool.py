@@ -1,0 +1,94 @@
+"""The members of a consumer: who is the least busy one that has room?"""
+
+from heapq import heapify, heappop, heappush
+from itertools import count
+
+from xxhash import xxh3_64_intdigest
+
+from .member import Member
+
+_KEYS_KEPT = 10_000
+"""Keys whose owner is remembered; it is worked out again for the others."""
+
+
+class Pool:
+    """Members in the order they came, and a queue of those with room by how much they have out.
+
+    The queue may hold what is out of date; a member's newest ticket says which of its places there counts. So joining,
+    leaving, settling and choosing cost the same with two members as with a thousand.
+    """
+
+    __slots__ = ("_count", "_owners", "_queue", "exclusive", "members")
+
+    def __init__(self, *, exclusive: bool) -> None:
+        self.members: dict[Member, None] = {}
+        self.exclusive = exclusive
+        self._queue: list[tuple[int, int, int, Member]] = []
+        self._count = count()
+        self._owners: dict[str, Member] = {}
+
+    def join(self, member: Member) -> None:
+        """One more."""
+        self.members[member] = None
+        self._owners.clear()
+        self.changed(member)
+
+    def leave(self, member: Member) -> None:
+        """One less."""
+        self.members.pop(member, None)
+        member.gone = True
+        self._owners.clear()
+
+    def stop(self, member: Member) -> None:
+        """It is to be given nothing more."""
+        member.draining = True
+        self._owners.clear()
+
+    def changed(self, member: Member) -> None:
+        """It has more room than before, or less."""
+        member.ticket = next(self._count)
+        if member.has_room:
+            heappush(self._queue, (len(member.leases), member.ticket, member.id, member))
+            if len(self._queue) > 8 * len(self.members) + 64:
+                self._queue = [entry for entry in self._queue if entry[1] == entry[3].ticket]
+                heapify(self._queue)
+
+    def pick(self, avoid: Member | None = None) -> Member | None:
+        """The least busy member that has room; `avoid` only if there is no other. None if nobody has room."""
+        if self.exclusive:
+            active = self.active
+            return active if active is not None and active.has_room else None
+        first = self._top()
+        if first is None or first is not avoid:
+            return first
+        entry = heappop(self._queue)
+        second = self._top()
+        heappush(self._queue, entry)
+        return second or first
+
+    def _top(self) -> Member | None:
+        queue = self._queue
+        while queue:
+            _, ticket, _, member = queue[0]
+            if ticket == member.ticket and member.has_room:
+                return member
+            heappop(queue)
+        return None
+
+    @property
+    def active(self) -> Member | None:
+        """Of an exclusive consumer: the one that gets everything, which is the one that came first."""
+        return next((member for member in self.members if not member.draining), None)
+
+    def owner(self, key: str) -> Member | None:
+        """Whose a key is as long as the members stay the same: each member gets about as many keys (rendezvous)."""
+        found = self._owners.get(key)
+        if found is None:
+            raw = key.encode()
+            candidates = [member for member in self.members if not member.draining]
+            found = max(candidates, key=lambda member: xxh3_64_intdigest(raw, member.id), default=None)
+            if found is not None:
+                if len(self._owners) >= _KEYS_KEPT:
+                    self._owners.clear()
+                self._owners[key] = found
+        return found

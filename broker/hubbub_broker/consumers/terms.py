@@ -1,0 +1,94 @@
+"""What was agreed with a consumer when it was made: where it starts, how it is shared, when it gives a message up."""
+
+from typing import Literal
+
+import msgspec
+
+from hubbub_broker.shard import Start, Topic
+from hubbub_protocol.names import is_hidden, is_pattern, matcher, overlap
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A consumer's own settings. Kept in its shard's log."""
+
+    topic: str
+    """A topic, or a pattern within one group."""
+    name: str
+    created: float
+    """When it was made, by its shard's clock: what was sequenced earlier is not `new` to it."""
+    start: Literal["new", "all", "seq", "last", "since"] = "new"
+    number: float = 0.0
+    """The number that goes with `seq`, `last` or `since`."""
+    max_deliver: int = 5
+    """Deliveries after which a message that fails is given up; 0 is never."""
+    backoff: tuple[float, ...] = (1.0, 5.0, 30.0, 120.0, 600.0)
+    """Seconds until a message that failed comes again: after the first failure, the second, …; the last goes on."""
+    exclusive: bool = False
+    ordered: str | None = None
+    paused: bool = False
+
+    @property
+    def key(self) -> bytes:
+        """Its key in the log."""
+        return consumer_key(self.name, self.topic)
+
+    def covers(self, topic: str) -> bool:
+        """Whether it reads this topic."""
+        if not is_pattern(self.topic):
+            return topic == self.topic
+        return not is_hidden(topic) and matcher(self.topic)(topic)
+
+    def collides(self, other: "Terms") -> bool:
+        """Whether two consumers of one name would both read some topic."""
+        return self.name == other.name and self.topic != other.topic and overlap(self.topic, other.topic)
+
+    def floor_of(self, topic: Topic) -> int:
+        """The seq up to which a topic where it has no position yet is none of its business."""
+        log, store = topic.log, topic.store
+        first = store.first_seq(log)
+        if self.start == "all":
+            return first - 1
+        if self.start == "since":
+            return store.seq_at(log, self.number) - 1
+        before = store.seq_at(log, self.created) - 1
+        if self.start == "last":
+            return max(before - int(self.number), first - 1)
+        if self.start == "seq":
+            return min(int(self.number) - 1, before)
+        return before
+
+
+def consumer_key(name: str, topic: str) -> bytes:
+    """The key in the log of what concerns a consumer of that name at a topic or pattern."""
+    return f"{name}\0{topic}".encode()
+
+
+def start_fields(start: Start) -> tuple[Literal["new", "all", "seq", "last", "since"], float]:
+    """A checked `from` as it is kept."""
+    if start.all:
+        return "all", 0.0
+    if start.seq is not None:
+        return "seq", float(start.seq)
+    if start.last is not None:
+        return "last", float(start.last)
+    if start.since is not None:
+        return "since", start.since
+    return "new", 0.0
+
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Terms] = msgspec.json.Decoder(Terms)
+
+
+def encode_terms(terms: Terms) -> bytes:
+    """Terms as they stand in the log."""
+    return _encoder.encode(terms)
+
+
+def decode_terms(body: bytes) -> Terms:
+    """Terms from the log.
+
+    Raises:
+        msgspec.DecodeError: it was written by a newer program, or is damaged.
+    """
+    return _decoder.decode(body)

@@ -1,0 +1,107 @@
+"""What the routes of the simple bus need of a broker."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hubbub_broker.config import Settings
+
+from .api import StoredLine
+
+
+@dataclass(frozen=True, slots=True)
+class MailRequest:
+    """A mail to send."""
+
+    sender: str
+    to: str
+    """An agent's name, or `ALL`."""
+    data: dict[str, Any]
+    id: str
+    create: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MailSent:
+    """What became of it."""
+
+    id: str
+    to: str
+    seq: int | None
+    recipients: int | None
+    dup: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InboxPage:
+    """Some of what is unread."""
+
+    messages: Sequence[tuple[int, StoredLine]]
+    """Each with its seq."""
+    remaining: int
+    """How many more are unread."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredAgent:
+    """An agent as the register has it."""
+
+    agent: str
+    group: str
+    inbox: str
+    capabilities: Sequence[str]
+    description: str
+    registered: float
+    seen: float
+    online: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """Something that a stream tells: a message, a gap; or nothing, as a sign of life."""
+
+    id: str | None
+    """What to come back with as `Last-Event-ID`."""
+    event: str
+    data: bytes
+
+
+class BusApi(Protocol):
+    """The simple bus, as the HTTP routes see it. Each call raises `Refused` for what is not to be had."""
+
+    settings: Settings
+
+    async def send(self, mail: MailRequest, allow: Callable[[str | None], None]) -> MailSent:
+        """Send a mail; returns when it is on stable storage.
+
+        `allow` is asked about the inbox, or about None for ALL, and raises if need be.
+        """
+
+    def inbox_of(self, agent: str) -> str:
+        """The topic that is an agent's inbox, or will be when it is registered."""
+
+    async def inbox(self, agent: str, after: int, limit: int, *, mark: bool, wait: float) -> InboxPage:
+        """Read what is unread; with `mark`, it is marked as read for good when this returns."""
+
+    async def mark(self, agent: str, seqs: Sequence[int], ids: Sequence[str]) -> int:
+        """Mark messages as read, by seq and by id; how many were unread."""
+
+    async def register(
+        self, agent: str, group: str | None, capabilities: Sequence[str] | None, description: str | None
+    ) -> RegisteredAgent:
+        """Register an agent, or change what is said of it."""
+
+    async def unregister(self, agent: str) -> None:
+        """Forget an agent."""
+
+    def registered(self, agent: str) -> RegisteredAgent:
+        """One agent."""
+
+    def find(self, capability: str | None, group: str | None) -> Sequence[RegisteredAgent]:
+        """The registered agents, sorted by name."""
+
+    def present(self, topic: str) -> Sequence[str]:
+        """Who is in a topic."""
+
+    def stream(self, topic: str, after: int | None, epoch: str | None) -> AsyncIterator[StreamEvent]:
+        """The messages of a topic with seq > `after` (None: those that come from now on), for as long as it is read."""

@@ -1,0 +1,127 @@
+"""One HTTP connection, bounded before anybody has said who it is: sockets of one address, time, size of the head.
+
+uvicorn's protocol does the rest. A request that asks for a WebSocket leaves this class for `session.connection`, and is
+counted on there until its socket is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from hubbub_broker.addresses import Addresses
+from hubbub_broker.config import Settings
+from hubbub_broker.metrics import Metrics
+
+_TOO_LARGE = 431
+_TOO_SLOW = 408
+_TOO_MANY = 429
+
+
+class HttpConnection(HttpToolsProtocol):
+    """From the first byte to the last, or to the upgrade."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, addresses: Addresses, **of_uvicorn: Any) -> None:
+        super().__init__(**of_uvicorn)
+        self._seconds = settings.handshake_seconds
+        self._head_max = settings.max_header_bytes
+        self._metrics = metrics
+        self._addresses = addresses
+        self._leave: Callable[[], None] | None = None
+        """Takes this socket out of the count."""
+        self._deadline: asyncio.TimerHandle | None = None
+        """Runs while a head is being read."""
+        self._unread = 0
+        """Bytes that came since a head began, while it has not ended."""
+        self._refused = 0
+        """The status with which the connection is refused."""
+
+    # asyncio.Protocol -----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
+        peer = transport.get_extra_info("peername")
+        address = peer[0] if isinstance(peer, tuple) else ""
+        if self._addresses.enter(address):
+            self._leave = partial(self._addresses.leave, address)
+            self._deadline = self.loop.call_later(self._seconds, self._too_slow)
+        else:
+            self._refuse(_TOO_MANY, "this address has as many connections as it may (max_connections_per_address)")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        waiting = self._deadline
+        super().data_received(data)
+        if waiting is not None and self._deadline is waiting:  # still the same head: the parser may keep no more of it
+            self._unread += len(data)
+            if self._unread > self._head_max:
+                self._refused = _TOO_LARGE
+        if self._refused and not self.transport.is_closing():
+            self._refuse(self._refused, f"the request's head is larger than {self._head_max} bytes (max_header_bytes)")
+
+    # uvicorn's parser -----------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._deadline is None:  # the second request of a connection, or a later one
+            self._deadline = self.loop.call_later(self._seconds, self._too_slow)
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        self._unread = 0
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self._head_max:
+            self._refused = _TOO_LARGE
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._refused:
+            super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        if self._refused:
+            return
+        leave, self._leave = self._leave, None
+        super().handle_websocket_upgrade()
+        cast(Any, self.transport.get_protocol()).on_lost = leave  # a WebSocketConnection, which this package can't name
+
+    # Refusals -------------------------------------------------------------------------------------------------------
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self._refuse(_TOO_SLOW, f"the request did not come within {self._seconds:g} s (handshake_seconds)")
+
+    def _refuse(self, status: int, message: str) -> None:
+        self._refused = status
+        self._stop_waiting()
+        self._metrics.count_connection_refusal(_REASONS[status])
+        body = message.encode() + b"\n"
+        head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[status] + head + body)
+        self.transport.close()
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+_REASONS = {_TOO_LARGE: "header size", _TOO_SLOW: "handshake time", _TOO_MANY: "address limit"}

@@ -1,0 +1,23 @@
+"""What a keyed record of the log is about: the state kinds, in one place, so that no two features share a number.
+
+A number is never used again for something else: logs outlive programs.
+"""
+
+from enum import IntEnum
+
+
+class StateKind(IntEnum):
+    """The `kind` of `ShardLog.append_state`."""
+
+    CONSUMER = 1
+    """What was agreed with a consumer. Key: name, NUL, topic or pattern."""
+    POSITION = 2
+    """Where a consumer stands in a topic. Key: name, NUL, topic."""
+    RECEIPT = 3
+    """What became of a tracked message. Key: publisher, NUL, id, NUL, topic, NUL, consumer."""
+    AGENT = 4
+    """A registered agent. Key: its name."""
+    BROADCAST = 5
+    """A mail to ALL, under way or done. Key: sender, NUL, id."""
+    BUDGET = 16
+    """What a conversation has used of its budget. Key: its topic."""

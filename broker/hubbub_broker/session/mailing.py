@@ -1,0 +1,85 @@
+"""Mail over the socket: a `pub` to `_mail/@NAME`, the inbox of that name wherever it is, or to `_mail/@ALL`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from hubbub_broker.access import Operation
+from hubbub_broker.bus import ALL, MAIL, Bus
+from hubbub_broker.refusal import Refusal
+from hubbub_broker.shard import Publisher, Sink, answers
+from hubbub_protocol.codec import decode_value, encode
+from hubbub_protocol.errors import BadFrame, ErrorCode, ProtocolError
+from hubbub_protocol.frames import Ok, Pub
+from hubbub_protocol.names import MAIL_GROUP, check_agent, group_of
+
+if TYPE_CHECKING:
+    from .session import Publish, Session
+    from .sessions import Sessions
+
+PREFIX = f"{MAIL_GROUP}/@"
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def is_mail(topic: str) -> bool:
+    """Whether a topic stands for somebody's inbox."""
+    return topic.startswith(PREFIX)
+
+
+def open_mail(session: Session, sessions: Sessions, bus: Bus, agent: str, pub: Pub) -> tuple[Publisher, Publish]:
+    """The way to the inbox that a `pub` names.
+
+    `n` counts apart from what the same agent publishes to the inbox by its own name.
+
+    Raises:
+        Refusal: `not_found`: nobody is registered under that name, and no header `create` says to keep the mail;
+            `forbidden`: the session may not send there.
+        ProtocolError: the name is none.
+    """
+    name = pub.topic[len(PREFIX) :]
+    life = session.life
+    if name == ALL:
+        session.require(Operation.SEND_TO_ALL)
+        topic = sessions.shard_of(MAIL_GROUP).topic(f"{MAIL_GROUP}/{ALL}")
+        return Publisher(agent, life, topic), lambda _, pub, payload, sink: _to_all(bus, agent, pub, payload, sink)
+    session.require(Operation.SEND, bus.inbox_of(check_agent(name)))
+    sessions.admit_send(agent)
+    record = bus.mail.recipient(name, create=_fields(pub.headers).get("create") is True)
+    shard = sessions.shard_of(group_of(record.inbox))
+
+    def publish(publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> None:
+        shard.publish(publisher, replace(pub, topic=record.inbox, type=pub.type or MAIL), payload, sink)
+
+    return Publisher(agent, f"{life or ''}~mail", shard.topic(record.inbox)), publish
+
+
+def _to_all(bus: Bus, agent: str, pub: Pub, payload: bytes | None, sink: Sink) -> None:
+    async def send() -> None:
+        try:
+            if payload is not None:
+                raise Refusal(ErrorCode.BAD_REQUEST, "a mail to ALL has JSON `data`")
+            sent = await bus.mail.send_to_all(agent, decode_value(bytes(pub.data)), pub.id)
+        except Refusal as refusal:
+            line = answers.refusal(pub, refusal.code, refusal.message, retry_after=refusal.retry_after)
+        except ProtocolError as error:
+            line = answers.refusal(pub, ErrorCode.BAD_REQUEST, str(error))
+        else:
+            line = encode(Ok(id=pub.id, rid=pub.rid, topic=pub.topic, dup=sent.dup))
+        sink.settle(1, [line])
+
+    task = asyncio.get_running_loop().create_task(send(), name="mail to ALL")
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+def _fields(headers: Any) -> dict[str, Any]:
+    raw = bytes(headers)
+    try:
+        found = decode_value(raw) if raw else {}
+    except BadFrame:
+        return {}
+    return found if isinstance(found, dict) else {}

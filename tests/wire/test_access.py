@@ -1,0 +1,591 @@
+"""Every operation, by every kind of token, over every door: one table, held against a running broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect as open_socket
+from websockets.exceptions import ConnectionClosed
+
+from harness.broker import serving, url_of
+from harness.tokens import BUS_TOKEN, key, token, write_key
+from harness.wire import WireClient, wire_client
+from hubbub_broker.bus_door import BusDoor
+from hubbub_broker.door import Door
+from hubbub_broker.http import create_app
+from hubbub_broker.http.caller import OPEN_PATHS
+from hubbub_broker.server import Server
+
+STRANGER = key("k1", secret=b"a secret that this broker has no")
+
+KINDS: dict[str, str | None] = {
+    "none": None,
+    "wrong": "not-a-token",
+    "forged": token("ann", by=STRANGER, admin=True),
+    "expired": token("ann", lasts=-60, admin=True),
+    "bus": BUS_TOKEN,
+    "member": token("ann", groups=["g"], pub=["g/**"], subscribe=["g/**"]),
+    "reader": token("ann", subscribe=["g/c"]),
+    "writer": token("ann", pub=["g/*"]),
+    "outsider": token("ann", groups=["h"], pub=["h/**"], subscribe=["h/**"]),
+    "empty": token("ann"),
+    "scraper": token("ann", metrics=True),
+    "operator": token("ann", admin=True),
+}
+KNOWN = "bus member reader writer outsider empty scraper operator"
+
+Ask = Callable[["Doors"], Awaitable[bool]]
+
+
+class Doors:
+    """One broker, and somebody with one kind of token before its doors. True: what was asked for was done."""
+
+    def __init__(self, server: Server, credential: str | None) -> None:
+        self.server = server
+        self.credential = credential
+        headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", headers=headers, timeout=30)
+
+    async def ask(self, method: str, path: str, **more: Any) -> bool:
+        """Over HTTP."""
+        answer = await self.http.request(method, path, **more)
+        assert answer.status_code in (200, 401, 403), (answer.status_code, answer.text)
+        if answer.status_code == 401:
+            assert answer.json()["code"] == "unauthorized"
+            assert answer.headers["www-authenticate"] == "Bearer"
+        if answer.status_code == 403:
+            assert answer.json()["code"] == "forbidden"
+        return answer.status_code == 200
+
+    async def on_socket(self, do: Callable[[WireClient], Awaitable[bool]], agent: str = "ann") -> bool:
+        """Over a WebSocket."""
+        async with self.socket() as client:
+            with suppress(ConnectionClosed):
+                await client.send("hello", agent=agent)
+                if (await client.next())["op"] == "welcome":
+                    return await do(client)
+            assert await client.closed() in (4500, 4005, 4507)
+            return False
+
+    @asynccontextmanager
+    async def socket(self) -> AsyncIterator[WireClient]:
+        headers = {"Authorization": f"Bearer {self.credential}"} if self.credential else {}
+        async with wire_client(url_of(self.server), additional_headers=headers) as client:
+            yield client
+
+
+def publishes(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            answer = await client.pub(topic, 1)
+            assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
+            return bool(answer["op"] == "ok")
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
+def posts(topic: str, agent: str | None = None) -> Ask:
+    query = "" if agent is None else f"?agent={agent}"
+    return lambda doors: doors.ask("POST", f"/v1/publish{query}", json={"topic": topic, "data": 1})
+
+
+def subscribes(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            await client.send("sub", topic=topic, rid=1)
+            answer = await client.next()
+            assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
+            return bool(answer["op"] == "ok")
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
+def gets(path: str) -> Ask:
+    return lambda doors: doors.ask("GET", path)
+
+
+def history(topic: str) -> Ask:
+    return gets(f"/v1/topics/{topic}/messages")
+
+
+def sends(sender: str, to: str) -> Ask:
+    return lambda doors: doors.ask("POST", "/api/send", json={"from": sender, "to": to, "body": 1, "create": True})
+
+
+def marks(agent: str) -> Ask:
+    return lambda doors: doors.ask("POST", f"/api/inbox/{agent}/read", json={"ids": ["none"]})
+
+
+def registers(agent: str) -> Ask:
+    return lambda doors: doors.ask("POST", "/v1/agents", json={"agent": agent})
+
+
+def unregisters(agent: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        answer = await doors.http.delete(f"/v1/agents/{agent}")
+        assert answer.status_code in (204, 401, 403), answer.text
+        return answer.status_code == 204
+
+    return ask
+
+
+def resets(topic: str) -> Ask:
+    return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
+
+
+def mails(to: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            answer = await client.pub(f"_mail/@{to}", {"body": 1}, headers={"create": True})
+            assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
+            return bool(answer["op"] == "ok")
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
+def consumes(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            answer = await client.ask("sub", topic=topic, consumer=uuid4().hex)
+            assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
+            return bool(answer["op"] == "ok")
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
+def settles(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            answer = await client.ask("ack", topic=topic, consumer="nobody", seq=1)
+            return bool(answer["code"] == "not_found")  # it may ask, and there is none
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
+def streams(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async with doors.http.stream("GET", f"/v1/topics/{topic}/stream") as response:
+            return response.status_code == 200
+
+    return ask
+
+
+def says_hello(agent: str) -> Ask:
+    async def yes(_: WireClient) -> bool:
+        return True
+
+    return lambda doors: doors.on_socket(yes, agent)
+
+
+TABLE: list[tuple[str, Ask, str]] = [
+    # what is asked for, how, and by which kinds it may be
+    ("connect as itself", says_hello("ann"), KNOWN),
+    ("connect as another", says_hello("joe"), "bus"),
+    ("publish", publishes("g/c"), "bus member writer operator"),
+    ("publish below", publishes("g/c/d"), "bus member operator"),
+    ("publish elsewhere", publishes("x/c"), "bus operator"),
+    ("publish to an inbox", publishes("g/@joe"), "bus member writer operator"),
+    ("publish to an inbox elsewhere", publishes("h/@joe"), "bus outsider operator"),
+    ("publish dead letters", publishes("g/_dead"), ""),
+    ("publish as the broker", publishes("_hubbub/events"), ""),
+    ("post", posts("g/c"), "bus member writer operator"),
+    ("post as itself", posts("g/c", "ann"), "bus member writer operator"),
+    ("post as another", posts("g/c", "joe"), "bus"),
+    ("post elsewhere", posts("x/c"), "bus operator"),
+    ("post to an inbox", posts("g/@joe"), "bus member writer operator"),
+    ("post dead letters", posts("g/_dead"), ""),
+    ("post as the broker", posts("_hubbub/events"), ""),
+    ("subscribe", subscribes("g/c"), "bus member reader operator"),
+    ("subscribe below", subscribes("g/c/d"), "bus member operator"),
+    ("subscribe to a pattern", subscribes("g/*"), "bus member operator"),
+    ("subscribe to a deep pattern", subscribes("g/**"), "bus member operator"),
+    ("subscribe to all", subscribes("**"), "bus operator"),
+    ("subscribe to what overlaps", subscribes("*/c"), "bus operator"),
+    ("subscribe elsewhere", subscribes("h/c"), "bus outsider operator"),
+    ("subscribe to one's own inbox", subscribes("g/@ann"), "bus member operator"),
+    ("subscribe to another's inbox", subscribes("g/@joe"), "bus operator"),
+    ("subscribe to dead letters", subscribes("g/_dead"), "bus operator"),
+    ("subscribe to the broker's events", subscribes("_hubbub/events"), "bus operator"),
+    ("read history", history("g/c"), "bus member reader operator"),
+    ("read history elsewhere", history("h/c"), "bus outsider operator"),
+    ("read one's own inbox", history("g/@ann"), "bus member operator"),
+    ("read another's inbox", history("g/@joe"), "bus operator"),
+    ("read dead letters", history("g/_dead"), "bus operator"),
+    ("read the broker's events", history("_hubbub/events"), "bus operator"),
+    ("list topics", gets("/v1/topics"), KNOWN),
+    ("list agents", gets("/v1/agents"), KNOWN),
+    ("consume", consumes("g/c"), "bus member reader operator"),
+    ("consume a pattern", consumes("g/*"), "bus member operator"),
+    ("consume elsewhere", consumes("h/c"), "bus outsider operator"),
+    ("settle", settles("g/c"), "bus member reader operator"),
+    ("settle elsewhere", settles("h/c"), "bus outsider operator"),
+    ("send", sends("ann", "joe"), "bus member writer operator"),
+    ("send as another", sends("joe", "ann"), "bus"),
+    ("send to all", sends("ann", "ALL"), "bus operator"),
+    ("mail", mails("joe"), "bus member writer operator"),
+    ("mail to all", mails("ALL"), "bus operator"),
+    ("pull one's own inbox", gets("/api/inbox/ann"), "bus member operator"),
+    ("pull another's inbox", gets("/api/inbox/joe"), "bus operator"),
+    ("mark in one's own inbox", marks("ann"), "bus member operator"),
+    ("mark in another's inbox", marks("joe"), "bus operator"),
+    ("register", registers("ann"), KNOWN),
+    ("register another", registers("joe"), "bus"),
+    ("see an agent", gets("/v1/agents/joe"), "bus member writer operator"),
+    ("list sessions", gets("/v1/sessions"), KNOWN),
+    ("who is in a topic", gets("/v1/topics/g/c/presence"), "bus member reader operator"),
+    ("stream", streams("g/c"), "bus member reader operator"),
+    ("stream elsewhere", streams("h/c"), "bus outsider operator"),
+    ("see a budget", gets("/v1/topics/g/c/budget"), "bus member reader operator"),
+    ("reset a budget", resets("g/c"), "operator"),
+    ("unregister another", unregisters("joe"), "bus operator"),
+    ("route", gets("/v1/route?group=g"), KNOWN),
+    ("shards", gets("/v1/shards"), "bus scraper operator"),
+    ("metrics", gets("/metrics"), "bus scraper operator"),
+    ("health", gets("/v1/health"), " ".join(KINDS)),
+    ("readiness", gets("/v1/ready"), " ".join(KINDS)),
+    ("reference", gets("/docs"), " ".join(KINDS)),
+    ("description", gets("/openapi.json"), " ".join(KINDS)),
+]
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    return {"bus_token": BUS_TOKEN, "token_keys": write_key(tmp_path / "keys"), "default_group": "g"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_who_may_what(server: Server, kind: str) -> None:
+    doors = Doors(server, KINDS[kind])
+    wrong = []
+    for name, ask, kinds in TABLE:
+        assert set(kinds.split()) <= set(KINDS)
+        if await ask(doors) != (kind in kinds.split()):
+            wrong.append(name)
+    await doors.http.aclose()
+    assert wrong == []
+
+
+async def test_every_route_has_its_row(server: Server) -> None:
+    """A route that is added without a row here, and so without a thought, is found by this."""
+    asked = {
+        "/v1/publish",
+        "/v1/topics/{topic}/messages",
+        "/v1/topics",
+        "/v1/topics/{topic}/presence",
+        "/v1/topics/{topic}/budget",
+        "/v1/topics/{topic}/stream",
+        "/v1/sessions",
+        "/v1/agents",
+        "/v1/agents/{agent}",
+        "/api/send",
+        "/api/inbox/{agent}",
+        "/api/inbox/{agent}/read",
+        "/v1/shards",
+        "/v1/route",
+        "/metrics",
+    }
+    assert set(create_app(Door(server.broker), BusDoor(server.broker)).openapi()["paths"]) - OPEN_PATHS == asked
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/publish/", "//v1/topics", "/V1/TOPICS", "/v1/health/x", "/docs/"])
+async def test_what_is_not_there_is_not_told_to_strangers(server: Server, path: str) -> None:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
+        assert (await http.get(path)).status_code == 401
+
+
+# Whose message it is
+
+
+async def test_a_message_is_from_whoever_the_token_names(server: Server) -> None:
+    doors = Doors(server, KINDS["member"])
+    async with doors.http as http, doors.socket() as client:
+        # over the socket the name needs not be said
+        assert (await client.pub("g/c", 1, id="1", **{"from": "joe"}))["op"] == "ok"
+        await http.post("/v1/publish", json={"topic": "g/c", "data": 2, "id": "2", "from": "joe"})
+        page = (await http.get("/v1/topics/g/c/messages")).json()
+        assert [(one["id"], one["from"]) for one in page["messages"]] == [("1", "ann"), ("2", "ann")]
+
+
+@pytest.mark.parametrize("kind", ["member", "operator"])
+async def test_a_name_in_the_address_is_no_way_to_be_another(server: Server, kind: str) -> None:
+    url = f"{url_of(server)}?agent=joe&access_token={KINDS[kind]}"
+    async with wire_client(url) as client:
+        assert await client.closed() == 4507
+    async with wire_client(url.replace("joe", "ann")) as client:
+        await client.silent()
+
+
+async def test_in_a_list_each_message_is_judged_by_itself(server: Server) -> None:
+    async with Doors(server, KINDS["writer"]).http as http:
+        body = [{"topic": topic, "data": 1, "id": topic} for topic in ("g/a", "x/a", "nowhere", "g/b", "g/_dead")]
+        answer = await http.post("/v1/publish", json=body)
+        assert answer.status_code == 207
+        assert [(one["id"], one.get("code", "ok")) for one in answer.json()] == [
+            ("g/a", "ok"),
+            ("x/a", "forbidden"),
+            ("nowhere", "bad_request"),
+            ("g/b", "ok"),
+            ("g/_dead", "forbidden"),
+        ]
+
+
+# What a pattern delivers, and lists show
+
+
+async def fill(server: Server) -> None:
+    async with Doors(server, BUS_TOKEN).http as http:
+        body = [{"topic": topic, "data": topic} for topic in ("g/c", "g/@ann", "g/@joe", "h/c", "g/c/d")]
+        assert (await http.post("/v1/publish?agent=joe", json=body)).status_code == 200
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_a_pattern_passes_over_what_is_not_for_everyone(server: Server, live: bool) -> None:
+    async with Doors(server, KINDS["member"]).socket() as ann, Doors(server, BUS_TOKEN).socket() as bus:
+        await bus.hello("watcher")
+        for client, pattern in ((ann, "g/**"), (bus, "**")):
+            if live:
+                await client.sub(pattern)
+        await fill(server)
+        for client, pattern in ((ann, "g/**"), (bus, "**")):
+            if not live:
+                await client.sub(pattern, from_="all")
+        seen = {message["data"] for message in await ann.messages(3)}
+        assert seen == {"g/c", "g/@ann", "g/c/d"}
+        assert {message["data"] for message in await bus.messages(5)} == {"g/c", "g/@ann", "g/@joe", "h/c", "g/c/d"}
+        await ann.send("ping")
+        while (line := await ann.next())["op"] != "pong":  # nothing else is on its way
+            assert line["op"] == "live"
+
+
+@pytest.mark.parametrize(
+    ("kind", "topics"),
+    [
+        ("bus", "g/@ann g/@joe g/c g/c/d h/c"),
+        ("operator", "g/@ann g/@joe g/c g/c/d h/c"),
+        ("member", "g/@ann g/@joe g/c g/c/d"),  # it may send to joe
+        ("reader", "g/c"),
+        ("outsider", "h/c"),
+        ("empty", ""),
+    ],
+)
+async def test_topics_are_shown_to_those_who_may_see_them(server: Server, kind: str, topics: str) -> None:
+    await fill(server)
+    async with Doors(server, KINDS[kind]).http as http:
+        for limit in (1, 2, 100):
+            seen: list[str] = []
+            after: str | None = ""
+            while after is not None:
+                page = (await http.get("/v1/topics", params={"after": after, "limit": limit})).json()
+                seen += [one["topic"] for one in page["topics"]]
+                after = page["next"]
+            assert seen == topics.split()
+
+
+async def test_agents_are_shown_to_those_who_may_send_to_them(server: Server) -> None:
+    async with (
+        wire_client(f"{url_of(server)}?access_token={token('joe', groups=['g'])}") as joe,
+        wire_client(f"{url_of(server)}?access_token={token('eve', groups=['h'])}") as eve,
+    ):
+        await joe.silent()
+        await eve.silent()
+        seen = {}
+        for kind in ("bus", "operator", "member", "outsider", "empty"):
+            async with Doors(server, KINDS[kind]).http as http:
+                found = (await http.get("/v1/sessions")).json()["sessions"]
+                seen[kind] = [(one["agent"], bool(one["address"])) for one in found]
+        assert seen == {
+            "bus": [("eve", False), ("joe", False)],
+            "operator": [("eve", True), ("joe", True)],
+            "member": [("joe", False)],
+            "outsider": [("eve", False)],
+            "empty": [],
+        }
+
+
+# The handshake, and hello
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [("wrong", 4500), ("forged", 4500), ("expired", 4005), ("bus", 0), ("member", 0)]
+)
+@pytest.mark.parametrize("way", ["authorization", "header", "query", "hello"])
+async def test_every_way_to_show_a_token(server: Server, kind: str, code: int, way: str) -> None:
+    credential = KINDS[kind]
+    url = url_of(server) + (f"?access_token={credential}" if way == "query" else "")
+    headers = {"authorization": {"Authorization": f"Bearer {credential}"}, "header": {"X-Bus-Token": credential}}
+    async with wire_client(url, additional_headers=headers.get(way, {})) as client:
+        if way == "hello":
+            await client.send("hello", agent="ann", token=credential)
+        elif not code:
+            await client.send("hello", agent="ann")
+        if code:
+            assert await client.closed() == code
+        else:
+            await client.expect("welcome", agent="ann")
+
+
+async def test_before_hello_nothing_is_done(server: Server) -> None:
+    async with wire_client(url_of(server)) as client:
+        assert (await client.pub("g/c", 1))["code"] == "unauthorized"
+        await client.send("sub", topic="g/c", rid=1)
+        await client.expect("err", code="unauthorized", rid=1)
+        await client.send("unsub", topic="g/c", rid=2)
+        await client.expect("err", code="unauthorized", rid=2)
+    async with wire_client(url_of(server) + "?agent=ann") as client:
+        assert (await client.pub("g/c", 1))["code"] == "unauthorized"
+
+
+async def test_a_group_that_the_token_does_not_name_is_refused(server: Server) -> None:
+    async with wire_client(url_of(server)) as client:
+        await client.send("hello", agent="ann", token=KINDS["member"], groups=["g", "h"], rid=1)
+        await client.expect("err", code="forbidden", rid=1)
+        assert await client.closed() == 4507
+
+
+# Expiry
+
+
+class TestExpiry:
+    @pytest.fixture
+    def options(self, tmp_path: Path) -> dict[str, Any]:
+        return {"token_keys": write_key(tmp_path / "keys"), "token_leeway": 0}
+
+    async def test_the_end_of_the_token_is_the_end_of_the_connection(self, server: Server) -> None:
+        async with wire_client(url_of(server)) as short, wire_client(url_of(server)) as long:
+            welcome = await short.hello("ann", token=token("ann", lasts=2))
+            await long.hello("joe", token=token("joe"))
+            assert 0 < welcome["expires"] - welcome["ts"] <= 2
+            assert await short.closed() == 4005
+            await long.silent()
+
+    async def test_a_fresh_token_moves_the_end(self, server: Server) -> None:
+        async with wire_client(url_of(server)) as client, wire_client(url_of(server)) as witness:
+            await client.hello("ann", token=token("ann", lasts=2, subscribe=["g/*"]))
+            await witness.hello("joe", token=token("joe", lasts=2.1))
+            await client.sub("g/c")
+            await client.expect("live")
+            welcome = await client.hello("ann", token=token("ann", lasts=60, subscribe=["g/*"]))
+            assert welcome["expires"] - welcome["ts"] > 50
+            assert await witness.closed() == 4005
+            await client.silent()
+            await client.hello("ann")  # without a token it only says again who it is
+            await client.silent()
+
+    async def test_a_bad_token_changes_nothing(self, server: Server) -> None:
+        async with wire_client(url_of(server)) as client:
+            before = await client.hello("ann", token=token("ann", lasts=60))
+            for bad, code in (
+                ("junk", "unauthorized"),
+                (token("ann", lasts=-9), "unauthorized"),
+                (token("joe"), "forbidden"),
+            ):
+                await client.send("hello", agent="ann", token=bad, rid=1)
+                await client.expect("err", code=code, rid=1)
+            assert (await client.hello("ann"))["expires"] == before["expires"]
+
+    @pytest.mark.parametrize("more", [{"subscribe": ["g/*", "h/*"]}, {"subscribe": []}, {"admin": True}])
+    async def test_a_token_that_allows_other_things_takes_a_new_connection(
+        self, server: Server, more: dict[str, Any]
+    ) -> None:
+        async with wire_client(url_of(server)) as client:
+            await client.hello("ann", token=token("ann", subscribe=["g/*"]))
+            await client.send("hello", agent="ann", token=token("ann", **{"subscribe": ["g/*"], **more}))
+            assert await client.closed() == 4005
+
+    async def test_over_http_too(self, server: Server) -> None:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
+            answer = await http.get("/v1/topics", params={"access_token": token("ann", lasts=-9)})
+            assert (answer.status_code, "expired" in answer.json()["message"]) == (401, True)
+
+
+async def test_a_key_that_is_taken_away_ends_what_it_vouched_for(tmp_path: Path) -> None:
+    keys = write_key(tmp_path / "keys")
+    write_key(keys, "k2", b"the new secret of thirty-two byt")
+    new = key("k2", secret=b"the new secret of thirty-two byt")
+    async with serving(tmp_path / "data", token_keys=keys, bus_token=BUS_TOKEN) as server:
+        async with (
+            wire_client(f"{url_of(server)}?access_token={token('old')}") as old,
+            wire_client(f"{url_of(server)}?access_token={token('new', by=new)}") as kept,
+            wire_client(f"{url_of(server)}?agent=bus&access_token={BUS_TOKEN}") as bus,
+        ):
+            await old.silent()
+            (keys / "k1.jwk").unlink()
+            assert await old.closed() == 4005
+            await kept.silent()
+            await bus.silent()
+            async with wire_client(f"{url_of(server)}?access_token={token('old')}") as again:
+                assert await again.closed() == 4500
+
+
+# Pages in browsers
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://app.example.org", 101),
+        ("http://localhost:3000", 101),
+        ("https://app.example.org.evil.example", 403),
+        ("https://evil.example", 403),
+        ("null", 403),
+    ],
+)
+async def test_pages_of_allowed_origins_may_connect(tmp_path: Path, origin: str, status: int) -> None:
+    async with serving(tmp_path, bus_token=BUS_TOKEN, allowed_origins="https://app.example.org") as server:
+        url = f"{url_of(server)}?access_token={BUS_TOKEN}"
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
+            headers = {"Origin": origin, "Authorization": f"Bearer {BUS_TOKEN}"}
+            answer = await http.get("/v1/topics", headers=headers)
+            assert answer.status_code == (200 if status == 101 else 403)
+            allows = answer.headers.get("access-control-allow-origin")
+            assert (allows == origin) == (origin == "https://app.example.org")
+        if status == 101:
+            async with open_socket(url, origin=origin) as socket:  # type: ignore[arg-type]
+                await socket.send(json.dumps({"op": "hello", "agent": "ann"}))
+                assert json.loads(await asyncio.wait_for(socket.recv(), 10))["op"] == "welcome"
+        else:
+            with pytest.raises(Exception, match="403"):
+                await open_socket(url, origin=origin)  # type: ignore[arg-type]
+
+
+async def test_a_page_may_ask_before_it_asks(tmp_path: Path) -> None:
+    async with serving(tmp_path, bus_token=BUS_TOKEN, allowed_origins="https://app.example.org") as server:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
+            headers = {
+                "Origin": "https://app.example.org",
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": "authorization,content-type",
+            }
+            answer = await http.options("/v1/publish", headers=headers)
+            assert answer.status_code == 200
+            assert answer.headers["access-control-allow-origin"] == "https://app.example.org"
+            headers["Origin"] = "https://evil.example"
+            assert (await http.options("/v1/publish", headers=headers)).status_code >= 400
+
+
+async def test_denials_are_counted_by_operation(server: Server) -> None:
+    doors = Doors(server, KINDS["empty"])
+    await publishes("g/c")(doors)
+    await subscribes("g/c")(doors)
+    await gets("/metrics")(doors)
+    await gets("/v1/topics")(doors)
+    await doors.http.aclose()
+    assert server.broker.metrics.access_denied == {"publish": 1, "subscribe": 1, "metrics": 1}
