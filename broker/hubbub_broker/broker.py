@@ -240,7 +240,10 @@ class Broker:
 
     def _announce(self, type: str, data: dict[str, Any]) -> None:
         """Tell operators, on the topic that is theirs."""
-        self.shard_of(group_of(EVENTS_TOPIC)).announce(EVENTS_TOPIC, type, data)
+        try:
+            self.shard_of(group_of(EVENTS_TOPIC)).announce(EVENTS_TOPIC, type, data)
+        except LogError as error:
+            log.warning("event lost", reason=str(error), rule=data.get("rule"), sender=data.get("sender"))
 
     def _probe_loop(self) -> None:
         now = self._loop.time()

@@ -20,6 +20,7 @@ from hubbub_broker.policy import TopicPolicy
 from hubbub_protocol.causal import COST, HOPS, cost_of, hops_of
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Pub
+from hubbub_protocol.names import is_dead_letters, is_reserved
 
 from .bucket import TokenBucket
 from .budget import Ledger
@@ -71,6 +72,7 @@ class Memory:
     __slots__ = (
         "contents",
         "echo",
+        "exempt",
         "gone",
         "last",
         "last_at",
@@ -88,6 +90,8 @@ class Memory:
         self.name = name
         self.policy = policy
         self.watched = policy.watches_all
+        self.exempt = is_reserved(name) or is_dead_letters(name)
+        """The broker's own, and letters that repeat what was admitted once: no rule is about them."""
         self.gone = False
         """Forgotten: whoever still holds this must ask the guard again."""
         self.touched = False
@@ -166,6 +170,8 @@ class ConversationGuard:
         memory = conversation.memory
         if memory is None or memory.gone:
             memory = conversation.memory = self.memory_of(conversation.name, conversation.policy)
+        if memory.exempt:
+            return None
         depth, cost = _stated(pub.headers) if pub.headers else _NOTHING_STATED
         parent = None
         if pub.parent is not None:
