@@ -24,6 +24,7 @@ FLOORS = {
     "hubbub_broker": 1,  # its leaves: every module that is not named below
     "hubbub_broker.access": 2,
     "hubbub_broker.log": 2,
+    "hubbub_broker.guard": 2,
     "hubbub_broker.shard": 3,
     "hubbub_broker.consumers": 4,
     "hubbub_broker.bus": 5,

@@ -7,17 +7,20 @@ import random
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from hubbub_broker.access import Access
 from hubbub_broker.bus import Bus
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import ConsumerFigures, Consumers, Latency
+from hubbub_broker.guard import EVENTS_TOPIC, Guard
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
 from hubbub_broker.session import Heartbeat, Sessions
 from hubbub_broker.shard import CatchUp, Shard
 from hubbub_protocol.errors import CloseCode
+from hubbub_protocol.names import group_of
 
 from .ticker import Ticker
 
@@ -69,6 +72,9 @@ class Broker:
             )
             for number in range(self._directory.shards)
         ]
+        self.guard = Guard(settings, self.metrics, loop.time, self._announce, loop.call_soon)
+        for shard in self.shards:
+            shard.guard.report = self.guard.events.report
         self.latency = Latency(settings.latency_series)
         self.consumer_figures = ConsumerFigures()
         self.sessions = Sessions(
@@ -77,7 +83,7 @@ class Broker:
             self.shards,
             self.shard_of,
             self.catch_up,
-            loop.time,
+            self.guard,
             self.consumers_of,
             self.access,
         )
@@ -87,9 +93,10 @@ class Broker:
         ]
         self.sessions.on_agent = self._tell_receipts
         self.bus = self.sessions.bus = Bus(
-            settings, self.shard_of, self.consumers_of, self.sessions.admit, self._is_here, loop
+            settings, self.shard_of, self.consumers_of, self.sessions, self._is_here, loop
         )
         self._tickers: list[Ticker] = []
+        self._commits: set[asyncio.Task[None]] = set()
         self._retention: asyncio.Task[None] | None = None
         self._probe_due = 0.0
         self._closed = False
@@ -119,6 +126,7 @@ class Broker:
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
             Ticker(self._loop, 1.0, self._refresh_keys),
+            Ticker(self._loop, self.settings.budget_interval, self._keep_budgets),
         ]
         self.bus.mail.resume()
         if self.settings.retention_interval:
@@ -140,6 +148,8 @@ class Broker:
             shard.sequencer.release_all()
         await asyncio.gather(*(consumers.flush() for consumers in self.consumers))
         await asyncio.gather(*(shard.batch.settle() for shard in self.shards))
+        self._keep_budgets()
+        await asyncio.gather(*self._commits)
         for session in list(self.sessions.open):
             session.close(CloseCode.SHUTDOWN, "the broker is stopping")
         with suppress(TimeoutError):
@@ -160,6 +170,7 @@ class Broker:
         await self.bus.close()
         for consumers in self.consumers:
             consumers.close()
+        await asyncio.gather(*self._commits)
         for shard in self.shards:
             shard.log.close()
         self._syncer.close()
@@ -200,6 +211,24 @@ class Broker:
         for session in list(self.sessions.open):
             if session.identity is not None and not self.access.in_force(session.identity):
                 session.close(CloseCode.TOKEN_EXPIRED, "the key of the token is not in force any more")
+
+    def _keep_budgets(self) -> None:
+        for shard in self.shards:
+            if shard.keep_budgets():
+                task = self._loop.create_task(self._commit(shard), name="budgets")
+                self._commits.add(task)
+                task.add_done_callback(self._commits.discard)
+
+    async def _commit(self, shard: Shard) -> None:
+        try:
+            await shard.log.flush()
+        except LogError as error:
+            log.warning("budgets not kept", shard=shard.number, reason=str(error))
+            shard.guard.ledger.write_again()
+
+    def _announce(self, type: str, data: dict[str, Any]) -> None:
+        """Tell operators, on the topic that is theirs."""
+        self.shard_of(group_of(EVENTS_TOPIC)).announce(EVENTS_TOPIC, type, data)
 
     def _probe_loop(self) -> None:
         now = self._loop.time()

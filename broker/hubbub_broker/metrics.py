@@ -79,6 +79,9 @@ class Metrics:
         "flush_sizes",
         "frames_in",
         "gaps",
+        "guard_events",
+        "guard_events_left_out",
+        "guard_refusals",
         "held",
         "hold_orphaned",
         "hold_released",
@@ -122,6 +125,13 @@ class Metrics:
         """Other requests answered `err`, by error code or a finer reason."""
         self.paused_publishers = 0
         """Times that a connection was read no further because a shard's log was behind."""
+
+        self.guard_refusals: dict[str, int] = {}
+        """Messages and requests that a rule of the guard stopped or slowed, by rule (also counted as refused)."""
+        self.guard_events = 0
+        """Events told to operators."""
+        self.guard_events_left_out = 0
+        """Denials that no event of their own was told of."""
 
         self.held = 0
         """Messages held back because their parent had not come."""
@@ -175,6 +185,10 @@ class Metrics:
     def count_close(self, code: int) -> None:
         """A connection ended."""
         self.connections_closed[code] = self.connections_closed.get(code, 0) + 1
+
+    def count_guard(self, rule: str) -> None:
+        """A rule of the guard said no."""
+        self.guard_refusals[rule] = self.guard_refusals.get(rule, 0) + 1
 
     def count_gap(self, reason: str) -> None:
         """A `gap` was sent."""
@@ -349,6 +363,13 @@ def _message_families(metrics: Metrics) -> Iterator[Metric]:
     )
     yield _by("hubbub_publishes_refused", "Publishes refused, by reason.", "reason", metrics.publishes_refused)
     yield _by("hubbub_requests_refused", "Other requests refused, by reason.", "reason", metrics.requests_refused)
+    yield _by("hubbub_guard_refusals", "Refusals of the guard, by rule.", "rule", metrics.guard_refusals)
+    yield _by(
+        "hubbub_guard_events",
+        "Refusals of the guard, by whether operators were told in an event of its own.",
+        "outcome",
+        {"told": metrics.guard_events, "left_out": metrics.guard_events_left_out},
+    )
     yield _counter(
         "hubbub_publishers_paused", "Times that a connection was read no further.", metrics.paused_publishers
     )

@@ -529,6 +529,8 @@ class Agent:
 
         def register(handler: H) -> H:
             registration = make(handler)
+            if isinstance(registration, WorkerRegistration) and not self._open:
+                registration.check_apart(self._registrations)
             self._registrations.append(registration)
             if self._open:
                 self._run(registration)

@@ -1,17 +1,31 @@
 """The consumers of one connection: which of them a frame is for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hubbub_protocol import names
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err, Gap, Live, Msg
 
-from .consumer import Consumer
+from .consumer import Consumer, ConsumerSpec
 from .errors import Conflict
 from .link import Link
 
 ROUTES_MAX = 100_000
 """Topics for which it is remembered whose they are."""
+
+
+def check_apart(specs: Iterable[ConsumerSpec], name: str, topic: str) -> None:
+    """Make sure that one more consumer shares no messages with any of these.
+
+    Raises:
+        Conflict: it does.
+    """
+    for spec in specs:
+        if spec.name == name and names.overlap(spec.topic, topic):
+            raise Conflict(
+                f"this agent is in consumer {name} of {spec.topic} already: drain that, or take another name",
+                ErrorCode.CONFLICT,
+            )
 
 
 class ConsumerTable:
@@ -34,12 +48,7 @@ class ConsumerTable:
         Raises:
             Conflict: another one here would share messages with it.
         """
-        for other in self:
-            if other.spec.name == name and names.overlap(other.spec.topic, topic):
-                raise Conflict(
-                    f"this agent is in consumer {name} of {other.spec.topic} already: drain that, or take another name",
-                    ErrorCode.CONFLICT,
-                )
+        check_apart((consumer.spec for consumer in self), name, topic)
 
     def add(self, consumer: Consumer) -> None:
         """One more."""

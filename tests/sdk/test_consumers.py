@@ -122,6 +122,20 @@ class TestHandlers:
         await tasks.close()
         await joe.consume("*", "w").close()
 
+    async def test_two_handlers_of_one_consumer_are_told_before_the_agent_is_open(self, make_agent: Any) -> None:
+        def work(msg: Delivery) -> None: ...
+
+        joe = make_agent("joe")
+        joe.on("tasks", consumer="w")(work)
+        joe.on("tasks", consumer="other")(work)
+        joe.on("tasks")(work)
+        with pytest.raises(Conflict, match="already"):
+            joe.on("*", consumer="w")(work)
+        async with joe:
+            await joe.consumption("tasks", "w").ready()
+            await joe.consumption("tasks", "w").drain()
+            joe.on("*", consumer="w")(work)
+
     async def test_a_refused_consumer_says_why(self, joe: Agent, broker: MemoryBroker) -> None:
         broker.subscription_verdict = lambda _sub: Err(code="forbidden", message="not yours")
         tasks = joe.consume("tasks", "w")
@@ -544,6 +558,19 @@ class TestIterating:
             assert again.attempt == 2
             await again.ack()
             await other.close()
+
+    async def test_what_nobody_held_is_handed_out_when_it_comes_again(self, joe: Agent, broker: MemoryBroker) -> None:
+        async with joe.consume("tasks", consumer="w", ack_wait=1000) as tasks:
+            await tasks.ready()
+            await joe.publish("tasks", 1)
+            message: Delivery | None = await anext(tasks)
+            assert message is not None
+            message = None
+            gc.collect()
+            broker.cut("joe")
+            again = await anext(tasks)
+            assert again.attempt == 2
+            await again.ack()
 
     async def test_an_ack_after_the_lease_was_lost_raises_and_is_not_sent(
         self, joe: Agent, broker: MemoryBroker

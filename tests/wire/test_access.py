@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed
 
 from harness.broker import serving, url_of
+from harness.log_capture import captured_log
 from harness.tokens import BUS_TOKEN, key, token, write_key
 from harness.wire import WireClient, wire_client
 from hubbub_broker.bus_door import BusDoor
@@ -162,6 +163,10 @@ def history(topic: str) -> Ask:
     return gets(f"/v1/topics/{topic}/messages")
 
 
+def resets(topic: str) -> Ask:
+    return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
+
+
 def says_hello(agent: str) -> Ask:
     async def yes(_: WireClient) -> bool:
         return True
@@ -236,6 +241,8 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("list sessions", gets("/v1/sessions"), KNOWN),
     ("list topics", gets("/v1/topics"), KNOWN),
     ("list agents", gets("/v1/agents"), KNOWN),
+    ("see a budget", gets("/v1/topics/g/c/budget"), "bus member reader operator"),
+    ("reset a budget", resets("g/c"), "operator"),
     ("route", gets("/v1/route?group=g"), KNOWN),
     ("shards", gets("/v1/shards"), "bus scraper operator"),
     ("metrics", gets("/metrics"), "bus scraper operator"),
@@ -273,6 +280,7 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/topics/{topic}/messages",
         "/v1/topics",
         "/v1/topics/{topic}/presence",
+        "/v1/topics/{topic}/budget",
         "/v1/topics/{topic}/stream",
         "/v1/agents",
         "/v1/agents/{agent}",
@@ -480,6 +488,22 @@ async def test_a_consumer_of_a_pattern_gets_nobodys_mail(server: Server) -> None
         await ann.send("ping")
         while (line := await ann.next())["op"] != "pong":
             assert line["op"] == "live"
+
+
+async def test_an_agent_too_many_is_turned_away_and_leaves_nothing(tmp_path: Path) -> None:
+    with captured_log() as log:
+        async with serving(tmp_path / "data", bus_token=BUS_TOKEN, max_agents=1) as server:
+            url = f"{url_of(server)}?access_token={BUS_TOKEN}"
+            async with wire_client(url) as first:
+                await first.hello("first")
+                async with wire_client(url + "&agent=second") as second:
+                    assert await second.closed() == 1013
+                async with wire_client(url) as third:
+                    await third.send("hello", agent="third", rid=1)
+                    await third.expect("err", rid=1, code="overloaded")
+            async with asyncio.timeout(10):
+                await server.broker.sessions.all_gone()
+        log.check_no_bug()
 
 
 # Expiry

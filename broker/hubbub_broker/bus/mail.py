@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -36,8 +36,18 @@ COPIES_AT_ONCE = 500
 
 log = get_logger(__name__)
 
-Admit = Callable[[str, Pub], None]
-"""Checks a publish against the limits that are the same at every door."""
+
+class Limits(Protocol):
+    """The limits that are the same at every door. Each raises Refusal."""
+
+    def admit(self, agent: str, pub: Pub) -> None:
+        """Check one publish."""
+
+    def admit_send(self, agent: str) -> None:
+        """Count a message to an inbox."""
+
+    def admit_broadcast(self, agent: str) -> None:
+        """Count a message to all."""
 
 
 class Sent(NamedTuple):
@@ -75,7 +85,7 @@ class Mail:
         agents: Agents,
         home: Shard,
         shard_of: Callable[[str], Shard],
-        admit: Admit,
+        limits: Limits,
         *,
         window: float,
         loop: AbstractEventLoop,
@@ -84,7 +94,7 @@ class Mail:
         self._agents = agents
         self._home = home
         self._shard_of = shard_of
-        self._admit = admit
+        self._limits = limits
         self._window = window
         self._loop = loop
         self._clock = clock
@@ -155,7 +165,8 @@ class Mail:
         raw_headers = msgspec.Raw(encode_value(headers)) if headers else msgspec.Raw()
         raw = msgspec.Raw(encode_value(data))
         pub = Pub(topic=record.inbox, id=id, type=MAIL, data=raw, ttl=ttl, parent=parent, headers=raw_headers)
-        self._admit(sender, pub)
+        self._limits.admit_send(sender)
+        self._limits.admit(sender, pub)
         frame = await self._publish(sender, pub)
         if isinstance(frame, Err):
             raise Refusal(ErrorCode(frame.code), frame.message, frame.retry_after)
@@ -185,7 +196,8 @@ class Mail:
         if round is None:
             to = [(record.inbox, record.name) for record in self._agents if record.name != sender]
             raw = msgspec.Raw(encode_value(data))
-            self._admit(sender, Pub(topic="_hubbub/broadcast", id=id, data=raw))
+            self._limits.admit_broadcast(sender)
+            self._limits.admit(sender, Pub(topic="_hubbub/broadcast", id=id, data=raw))
             round = self._rounds[key] = _Round(data=raw, to=to, recipients=len(to), ts=self._clock())
             self._dirty[key] = None
             try:

@@ -6,14 +6,25 @@ caller      who calls, and what they may
 guard       what a browser's page may not do
 body        a request's body, bounded in size and time
 models      the JSON of requests and answers, as the reference shows it
-publish history stream catalogue bus status    the routes, by what they are about
+publish history stream budget catalogue bus status    the routes, by what they are about
 bus_api     what the routes of the simple bus need of a broker
 reference   /docs, rendered here: no script and nothing from elsewhere
 connection  a connection's limits before anybody is known
 app         all of it, as one ASGI application
 """
 
-from .api import BrokerApi, HistoryPage, PublishRequest, Refused, Route, SessionInfo, ShardInfo, StoredLine, TopicEntry
+from .api import (
+    BrokerApi,
+    BudgetEntry,
+    HistoryPage,
+    PublishRequest,
+    Refused,
+    Route,
+    SessionInfo,
+    ShardInfo,
+    StoredLine,
+    TopicEntry,
+)
 from .app import create_app
 from .bus_api import BusApi, InboxPage, MailRequest, MailSent, RegisteredAgent, StreamEvent
 from .caller import Caller, FromCaller
@@ -22,6 +33,7 @@ from .history import render_line
 
 __all__ = [
     "BrokerApi",
+    "BudgetEntry",
     "BusApi",
     "Caller",
     "FromCaller",

@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol import __version__
 
+from . import budget, catalogue, history, publish, reference, refusal, status, stream
 from . import bus as mail
-from . import catalogue, history, publish, reference, refusal, status, stream
 from .api import BrokerApi
 from .bus_api import BusApi
 from .caller import Authenticated
@@ -69,7 +69,7 @@ def create_app(broker: BrokerApi, bus: BusApi | None = None) -> FastAPI:
         openapi_url="/openapi.json",
     )
     refusal.install(app)
-    for part in (publish, history, catalogue, status):
+    for part in (publish, history, budget, catalogue, status):
         app.include_router(part.routes(broker))
     if bus is not None:
         for part in (mail, stream):

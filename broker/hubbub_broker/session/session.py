@@ -36,6 +36,7 @@ from hubbub_protocol.frames import (
     Welcome,
     Will,
 )
+from hubbub_protocol.limits import ID_BYTES_MAX, TOPIC_BYTES_MAX
 from hubbub_protocol.names import check_agent, check_group, check_pattern, check_topic, group_of, is_pattern
 
 from .consuming import Consuming
@@ -454,7 +455,7 @@ class Session:
                     f"{self.in_flight} publishes of this connection wait for their answer, the limit (max_inflight)",
                     0.1,
                 )
-            sessions.admit(known[0].name, pub)
+            sessions.admit(known[0].name, pub, payload)
         except Refusal as refusal:
             self._refuse_publish(pub, refusal)
             return
@@ -613,8 +614,8 @@ class Session:
                         code=refusal.code,
                         message=refusal.message,
                         rid=pub.rid,
-                        id=pub.id,
-                        topic=pub.topic,
+                        id=pub.id if len(pub.id) <= ID_BYTES_MAX else None,  # what was too long is not sent back
+                        topic=pub.topic if len(pub.topic) <= TOPIC_BYTES_MAX else None,
                         retry_after=refusal.retry_after,
                     )
                 )
@@ -624,6 +625,8 @@ class Session:
     def _refuse_line(self, line: bytes, error: BadFrame) -> None:
         self._sessions.metrics.count_request_refusal(ErrorCode.BAD_REQUEST)
         rid, id = reference_of(line)
+        if id is not None and len(id) > ID_BYTES_MAX:
+            id = None
         self.answer([encode(Err(code=ErrorCode.BAD_REQUEST, message=str(error), rid=rid, id=id))])
 
 

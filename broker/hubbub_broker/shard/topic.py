@@ -2,9 +2,11 @@
 
 from typing import Protocol
 
+from hubbub_broker.guard import Memory
 from hubbub_broker.log import ShardLog, TopicLog
 from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.wire import Special
+from hubbub_protocol.names import is_reserved
 
 from .cursor import Cursor
 from .hold import HoldBack
@@ -65,6 +67,7 @@ class Topic:
         "lc",
         "live",
         "log",
+        "memory",
         "name",
         "pattern_epoch",
         "pending",
@@ -75,6 +78,7 @@ class Topic:
         "store",
         "underway",
         "used",
+        "watched",
         "wire_name",
     )
 
@@ -83,6 +87,10 @@ class Topic:
         self.wire_name = name.encode()
         self.store = store
         self.policy = policy
+        self.watched = policy.watches_all and not is_reserved(name)
+        """Whether the guard looks at every message, and not only at those that say what caused them."""
+        self.memory: Memory | None = None
+        """The guard's, once there was something to remember."""
         self.log: TopicLog = store.topic(name)
         self.lc = self.log.lc
         self.delivered = self.log.head
@@ -138,6 +146,10 @@ class Topic:
             self._signals = {}
         self._signals[id] = sender
         return True
+
+    def forget_signal(self, id: str) -> None:
+        """Forget the ephemeral message that was remembered last: it was not taken after all."""
+        self._signals.pop(id, None)
 
     def has_signal(self, id: str) -> bool:
         """Whether an ephemeral message with this id was here not long ago."""
