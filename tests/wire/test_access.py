@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed
 
 from harness.broker import serving, url_of
+from harness.log_capture import captured_log
 from harness.tokens import BUS_TOKEN, key, token, write_key
 from harness.wire import WireClient, wire_client
 from hubbub_broker.bus_door import BusDoor
@@ -36,10 +37,12 @@ KINDS: dict[str, str | None] = {
     "writer": token("ann", pub=["g/*"]),
     "outsider": token("ann", groups=["h"], pub=["h/**"], subscribe=["h/**"]),
     "empty": token("ann"),
+    "herald": token("ann", pub=["_mail/@ALL"]),
+    "monitor": token("ann", subscribe=["g/@joe"]),
     "scraper": token("ann", metrics=True),
     "operator": token("ann", admin=True),
 }
-KNOWN = "bus member reader writer outsider empty scraper operator"
+KNOWN = "bus member reader writer outsider empty herald monitor scraper operator"
 
 Ask = Callable[["Doors"], Awaitable[bool]]
 
@@ -152,16 +155,16 @@ def subscribes(topic: str, **more: Any) -> Ask:
     return ask
 
 
-def resets(topic: str) -> Ask:
-    return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
-
-
 def gets(path: str) -> Ask:
     return lambda doors: doors.ask("GET", path)
 
 
 def history(topic: str) -> Ask:
     return gets(f"/v1/topics/{topic}/messages")
+
+
+def resets(topic: str) -> Ask:
+    return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
 
 
 def says_hello(agent: str) -> Ask:
@@ -197,46 +200,49 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("subscribe to what overlaps", subscribes("*/c"), "bus operator"),
     ("subscribe elsewhere", subscribes("h/c"), "bus outsider operator"),
     ("subscribe to one's own inbox", subscribes("g/@ann"), KNOWN),
-    ("subscribe to another's inbox", subscribes("g/@joe"), "bus operator"),
+    ("subscribe to another's inbox", subscribes("g/@joe"), "bus monitor operator"),
     ("subscribe to dead letters", subscribes("g/_dead"), "bus operator"),
     ("subscribe to the broker's events", subscribes("_hubbub/events"), "bus operator"),
     ("read history", history("g/c"), "bus member reader operator"),
     ("read history elsewhere", history("h/c"), "bus outsider operator"),
     ("read one's own inbox", history("g/@ann"), KNOWN),
-    ("read another's inbox", history("g/@joe"), "bus operator"),
+    ("read another's inbox", history("g/@joe"), "bus monitor operator"),
     ("read dead letters", history("g/_dead"), "bus operator"),
     ("read the broker's events", history("_hubbub/events"), "bus operator"),
     ("stream", streams("g/c"), "bus member reader operator"),
-    ("stream another's inbox", streams("g/@joe"), "bus operator"),
-    ("see a budget", gets("/v1/topics/g/c/budget"), "bus member reader operator"),
-    ("reset a budget", resets("g/c"), "operator"),
+    ("stream elsewhere", streams("h/c"), "bus outsider operator"),
+    ("stream another's inbox", streams("g/@joe"), "bus monitor operator"),
     ("who is present", gets("/v1/topics/g/c/presence"), "bus member reader operator"),
     ("be present", subscribes("g/c", presence=True), "bus member reader operator"),
     ("leave a will", leaves_a_will("g/c"), "bus member writer operator"),
     ("leave dead letters", leaves_a_will("g/_dead"), ""),
     ("consume", subscribes("g/c", consumer="w"), "bus member reader operator"),
     ("consume a pattern", subscribes("g/*", consumer="all"), "bus member operator"),
-    ("consume another's inbox", subscribes("g/@joe", consumer="w"), "bus operator"),
+    ("consume elsewhere", subscribes("h/c", consumer="w"), "bus outsider operator"),
+    ("consume another's inbox", subscribes("g/@joe", consumer="w"), "bus monitor operator"),
     ("settle", settles("g/c"), "bus member reader operator"),
-    ("settle another's mail", settles("g/@joe"), "bus operator"),
+    ("settle elsewhere", settles("h/c"), "bus outsider operator"),
+    ("settle another's mail", settles("g/@joe"), "bus monitor operator"),
     ("mail", mails("ann", "joe"), "bus member writer operator"),
     ("mail as another", mails("joe", "ann"), "bus"),
-    ("mail to all", mails("ann", "ALL"), "bus operator"),
+    ("mail to all", mails("ann", "ALL"), "bus herald operator"),
     ("mail over the socket", publishes("_mail/@joe"), "bus member writer operator"),
-    ("mail to all over the socket", publishes("_mail/@ALL"), "bus operator"),
+    ("mail to all over the socket", publishes("_mail/@ALL"), "bus herald operator"),
     ("pull one's own inbox", gets("/api/inbox/ann"), KNOWN),
     ("take one's own mail", gets("/api/inbox/ann?mark_read=true"), KNOWN),
-    ("pull another's inbox", gets("/api/inbox/joe"), "bus operator"),
-    ("take another's mail", gets("/api/inbox/joe?mark_read=true"), "bus"),
+    ("pull another's inbox", gets("/api/inbox/joe"), "bus monitor operator"),
+    ("take another's mail", gets("/api/inbox/joe?mark_read=true"), "bus operator"),
     ("mark one's own mail", lambda doors: doors.ask("POST", "/api/inbox/ann/read", json={}), KNOWN),
-    ("mark another's mail", lambda doors: doors.ask("POST", "/api/inbox/joe/read", json={}), "bus"),
+    ("mark another's mail", lambda doors: doors.ask("POST", "/api/inbox/joe/read", json={}), "bus operator"),
     ("register", registers("ann"), KNOWN),
     ("register another", registers("joe"), "bus operator"),
-    ("look at another", gets("/v1/agents/joe"), "bus member writer operator"),
+    ("look at another", gets("/v1/agents/joe"), "bus member writer monitor operator"),
     ("forget another", lambda doors: doors.ask("DELETE", "/v1/agents/tom"), "bus operator"),
     ("list sessions", gets("/v1/sessions"), KNOWN),
     ("list topics", gets("/v1/topics"), KNOWN),
     ("list agents", gets("/v1/agents"), KNOWN),
+    ("see a budget", gets("/v1/topics/g/c/budget"), "bus member reader operator"),
+    ("reset a budget", resets("g/c"), "operator"),
     ("route", gets("/v1/route?group=g"), KNOWN),
     ("shards", gets("/v1/shards"), "bus scraper operator"),
     ("metrics", gets("/metrics"), "bus scraper operator"),
@@ -482,6 +488,22 @@ async def test_a_consumer_of_a_pattern_gets_nobodys_mail(server: Server) -> None
         await ann.send("ping")
         while (line := await ann.next())["op"] != "pong":
             assert line["op"] == "live"
+
+
+async def test_an_agent_too_many_is_turned_away_and_leaves_nothing(tmp_path: Path) -> None:
+    with captured_log() as log:
+        async with serving(tmp_path / "data", bus_token=BUS_TOKEN, max_agents=1) as server:
+            url = f"{url_of(server)}?access_token={BUS_TOKEN}"
+            async with wire_client(url) as first:
+                await first.hello("first")
+                async with wire_client(url + "&agent=second") as second:
+                    assert await second.closed() == 1013
+                async with wire_client(url) as third:
+                    await third.send("hello", agent="third", rid=1)
+                    await third.expect("err", rid=1, code="overloaded")
+            async with asyncio.timeout(10):
+                await server.broker.sessions.all_gone()
+        log.check_no_bug()
 
 
 # Expiry

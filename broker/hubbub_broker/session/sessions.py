@@ -127,7 +127,8 @@ class Sessions:
         """The socket of a session is gone; `code` says how."""
         self.open.pop(session, None)
         if self.bus is not None and session.agent is not None and not self.draining:
-            self.bus.agents.seen(session.agent)
+            if self.bus.agents.get(session.agent) is not None:
+                self.bus.agents.seen(session.agent)
             will = session.will
             if will is not None and code not in (CloseCode.NORMAL, CloseCode.GOING_AWAY) and not self.of(session.agent):
                 self.bus.wills.dropped(session.agent, will)

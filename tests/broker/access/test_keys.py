@@ -1,7 +1,9 @@
 """Key files, and the keys and bus tokens in force."""
 
+import hmac
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,26 @@ def test_the_bus_token_opens_and_nothing_like_it_does() -> None:
         assert reason(on, wrong) == "unknown"
     for nothing in (None, ""):
         assert reason(on, nothing) == "missing"
+
+
+@pytest.mark.parametrize("given", [BUS_TOKEN, "x", "x" * 5000])
+def test_every_bus_token_is_compared_in_constant_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    file = tmp_path / "bus"
+    file.write_text("one\ntwo\nthree\n")
+    on = access(bus_token_file=file, bus_token=BUS_TOKEN)
+    sizes: list[tuple[int, int]] = []
+    compare = hmac.compare_digest
+
+    def counting(one: bytes, other: bytes) -> bool:
+        sizes.append((len(one), len(other)))
+        return compare(one, other)
+
+    monkeypatch.setattr("hubbub_broker.access.keyring.hmac.compare_digest", counting)
+    with suppress(Denied):
+        on.identify(given)
+    assert sizes == [(32, 32)] * 4  # all of them, and of one length, whatever was given
 
 
 def test_a_secret_may_be_a_text() -> None:
