@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
-from hubbub_broker.bus import AgentRecord
+from hubbub_broker.bus import ALL, AgentRecord
 from hubbub_broker.http import (
     InboxPage,
     MailRequest,
@@ -50,11 +50,16 @@ class BusDoor:
         self._bus = broker.bus
         self._streams = 0
 
-    async def send(self, mail: MailRequest) -> MailSent:
+    async def send(self, mail: MailRequest, allow: Callable[[str | None], None]) -> MailSent:
         """Send a mail."""
         with _refusals():
+            allow(None if mail.to == ALL else self.inbox_of(check_agent(mail.to)))
             sent = await self._bus.mail.send(mail.sender, mail.to, mail.data, mail.id, create=mail.create)
         return MailSent(sent.id, sent.to, sent.seq, sent.recipients, sent.dup)
+
+    def inbox_of(self, agent: str) -> str:
+        """The topic that is an agent's inbox."""
+        return self._bus.inbox_of(agent)
 
     async def inbox(
         self, agent: str, after: int, limit: int, *, mark: bool, wait: float, group: str | None = None
@@ -115,10 +120,6 @@ class BusDoor:
     def knows(self, agent: str) -> bool:
         """Whether an agent is registered."""
         return self._bus.agents.get(agent) is not None
-
-    def inbox_of(self, agent: str) -> str:
-        """The topic of an inbox."""
-        return self._bus.inbox_of(agent)
 
     def present(self, topic: str) -> Sequence[str]:
         """Who is in a topic."""

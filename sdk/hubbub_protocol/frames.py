@@ -172,10 +172,10 @@ class Welcome(Frame, frozen=True, tag="welcome"):
     rid: Rid | None = None
     ts: float = 0.0
     """Extension: the broker's clock, in seconds since the Unix epoch."""
-    expires: float | None = None
-    """Extension: when the token ends, and the connection with it unless a `hello` brings a fresh one."""
     inbox: str | None = None
     """Extension: the topic that is this agent's inbox."""
+    expires: float | None = None
+    """Extension: when the token ends, and the connection with it unless a `hello` brings a fresh one."""
 
 
 class Ok(Frame, frozen=True, tag="ok"):

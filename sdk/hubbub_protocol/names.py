@@ -27,6 +27,9 @@ DEAD_LETTERS = "_dead"
 MAIL_GROUP = "_mail"
 """Stands for whatever group an agent's inbox is in: `_mail/@NAME` is published to, and never read."""
 
+MAIL_TO_ALL = f"{MAIL_GROUP}/@ALL"
+"""Stands for the inboxes of all agents."""
+
 CANCELS = "_cancel"
 """The conversation of each group on which questions are called off."""
 

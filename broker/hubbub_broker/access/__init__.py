@@ -14,10 +14,9 @@ from .access import Access, Denied, credential_of
 from .decision import passes, why_not
 from .identity import OPEN, Identity, KnownBy
 from .key import BadKey
-from .operation import EVERYWHERE, TABLE, Operation, Right
+from .operation import TABLE, Operation, Right
 
 __all__ = [
-    "EVERYWHERE",
     "OPEN",
     "TABLE",
     "Access",

@@ -6,9 +6,6 @@ Nothing is allowed that does not stand here.
 from collections.abc import Mapping
 from enum import StrEnum
 
-EVERYWHERE = "**"
-"""Stands for every topic."""
-
 
 class Operation(StrEnum):
     """What somebody asks a door for. What each needs as its target stands behind it."""
@@ -19,8 +16,8 @@ class Operation(StrEnum):
     """Publish a message. Target: the topic."""
     SEND = "send"
     """Put a message into an inbox. Target: the inbox, `GROUP/@NAME`."""
-    BROADCAST = "broadcast"
-    """Put a message into every inbox. Target: `EVERYWHERE`."""
+    SEND_TO_ALL = "send_to_all"
+    """Put a message into every inbox. No target."""
     SUBSCRIBE = "subscribe"
     """Get messages as they come. Target: the topic or pattern."""
     HISTORY = "history"
@@ -66,6 +63,8 @@ class Right(StrEnum):
     """That the name is the token's, or `admin`."""
     WRITE = "write"
     """A `pub` pattern that covers the topic; for an inbox, to belong to its group is enough."""
+    WRITE_TO_ALL = "write_to_all"
+    """A `pub` pattern that is `_mail/@ALL`."""
     READ = "read"
     """A `subscribe` pattern that covers the topic or pattern; one's own inbox needs none."""
     READ_AND_WRITE = "read_and_write"
@@ -84,11 +83,11 @@ TABLE: Mapping[Operation, Right] = {
     Operation.SPEAK_AS: Right.NAME,
     Operation.PUBLISH: Right.WRITE,
     Operation.SEND: Right.WRITE,
-    Operation.BROADCAST: Right.WRITE,
+    Operation.SEND_TO_ALL: Right.WRITE_TO_ALL,
     Operation.SUBSCRIBE: Right.READ,
     Operation.HISTORY: Right.READ,
     Operation.READ_INBOX: Right.READ,
-    Operation.MARK_INBOX: Right.NAME,
+    Operation.MARK_INBOX: Right.OWN,
     Operation.REGISTER: Right.OWN,
     Operation.READ_DEAD: Right.READ,
     Operation.MEND_DEAD: Right.MEND,

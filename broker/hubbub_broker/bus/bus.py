@@ -42,6 +42,11 @@ class Bus:
         self._default_group = settings.default_group
         self._loop = loop
 
+    def inbox_of(self, agent: str) -> str:
+        """The topic that is an agent's inbox, or will be when it is registered."""
+        record = self.agents.get(agent)
+        return inbox_of(self._default_group, agent) if record is None else record.inbox
+
     def inbox(self, agent: str, group: str | None = None) -> Inbox:
         """An agent's inbox. The agent is registered, in `group`, if it was not.
 
@@ -51,11 +56,6 @@ class Bus:
         """
         record = self.agents.seen(agent, group)
         return Inbox(self._consumers_of(record.group), record.inbox, self._loop)
-
-    def inbox_of(self, agent: str) -> str:
-        """The topic that is an agent's inbox, or will be once it is registered without a group."""
-        record = self.agents.get(agent)
-        return record.inbox if record is not None else inbox_of(self._default_group, agent)
 
     async def close(self) -> None:
         """Stop."""

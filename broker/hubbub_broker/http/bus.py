@@ -1,6 +1,7 @@
 """The simple bus over HTTP: send, read an inbox, mark as read; who there is."""
 
 import base64
+from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -8,14 +9,14 @@ import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request
 from pydantic import Field
 
-from hubbub_broker.access import EVERYWHERE, Operation
+from hubbub_broker.access import Operation
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.limits import ID_BYTES_MAX, LAMPORT_MAX
 from hubbub_protocol.names import check_agent, check_group, check_topic
 
 from .api import Refused, StoredLine
 from .body import read_model
-from .bus_api import ALL, BusApi, MailRequest, RegisteredAgent
+from .bus_api import BusApi, MailRequest, RegisteredAgent
 from .caller import Caller, FromCaller
 from .models import BAD, ERRORS, AgentItem, Agents, Model
 
@@ -114,8 +115,8 @@ def routes(bus: BusApi) -> APIRouter:
         openapi_extra={"requestBody": body_of(MailBody)},
     )
     async def send(
-        request: Request,
         caller: FromCaller,
+        request: Request,
         idempotency_key: Annotated[str | None, Header(description="The same as `id`.")] = None,
     ) -> MailAnswer:
         """Put a mail into an agent's inbox, or everybody's but the sender's. Answered when it is on stable storage.
@@ -127,15 +128,16 @@ def routes(bus: BusApi) -> APIRouter:
         id = mail.id or idempotency_key or str(uuid4())
         if not id or len(id.encode()) > ID_BYTES_MAX or "\0" in id:
             raise Refused.because(ErrorCode.BAD_REQUEST, f"`id` is 1 to {ID_BYTES_MAX} bytes of text")
-        _require_send(caller, bus, mail)
+        sender = check_agent(mail.sender)
+        caller.require(Operation.SPEAK_AS, sender)
         data = {"to": mail.to, "subject": mail.subject, "body": mail.body}
-        sent = await bus.send(MailRequest(check_agent(mail.sender), mail.to, data, id, mail.create))
+        sent = await bus.send(MailRequest(sender, mail.to, data, id, mail.create), partial(_allow, caller))
         return MailAnswer(id=sent.id, to=sent.to, seq=sent.seq, recipients=sent.recipients, dup=sent.dup)
 
     @router.get("/api/inbox/{agent}", tags=["mail"], summary="Read an inbox", responses=BAD)
     async def inbox(
-        agent: Name,
         caller: FromCaller,
+        agent: Name,
         mark_read: Annotated[bool, Query(description="Mark what is answered as read.")] = False,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="Messages at most.")] = PAGE_DEFAULT,
         after: Annotated[int, Query(ge=0, le=LAMPORT_MAX, description="Messages with a larger seq than this.")] = 0,
@@ -146,9 +148,9 @@ def routes(bus: BusApi) -> APIRouter:
         Whoever must not lose a mail with a lost answer reads without `mark_read`, and marks what it has dealt with
         (`POST /api/inbox/AGENT/read`). What a socket of the agent has in work is not shown.
         """
+        caller.require(Operation.READ_INBOX, bus.inbox_of(check_agent(agent)))
         if wait > settings.max_wait:
             raise Refused.because(ErrorCode.BAD_REQUEST, f"`wait` is at most {settings.max_wait:g} s (max_wait)")
-        caller.require(Operation.READ_INBOX, bus.inbox_of(check_agent(agent)))
         if mark_read:
             caller.require(Operation.MARK_INBOX, agent)
         page = await bus.inbox(agent, after, limit, mark=mark_read, wait=wait, group=caller.group(None))
@@ -165,7 +167,7 @@ def routes(bus: BusApi) -> APIRouter:
         responses=ERRORS,
         openapi_extra={"requestBody": body_of(MarkBody)},
     )
-    async def mark(agent: Name, request: Request, caller: FromCaller) -> MarkAnswer:
+    async def mark(caller: FromCaller, agent: Name, request: Request) -> MarkAnswer:
         """Mark single messages as read, by id or by seq. Marking twice is harmless."""
         caller.require(Operation.MARK_INBOX, check_agent(agent))
         wanted = await read_model(request, MarkBody, settings.max_frame, settings.hello_timeout)
@@ -178,7 +180,7 @@ def routes(bus: BusApi) -> APIRouter:
         responses=ERRORS,
         openapi_extra={"requestBody": body_of(AgentBody)},
     )
-    async def register(request: Request, caller: FromCaller) -> AgentItem:
+    async def register(caller: FromCaller, request: Request) -> AgentItem:
         """Register an agent, or change what is said of it. Its group can't change while it is registered."""
         wanted = await read_model(request, AgentBody, settings.max_frame, settings.hello_timeout)
         caller.require(Operation.REGISTER, check_agent(wanted.agent))
@@ -207,32 +209,24 @@ def routes(bus: BusApi) -> APIRouter:
         return Agents(agents=[_registered(each) for each in found[offset : offset + limit]], total=len(found))
 
     @router.get("/v1/agents/{agent}", tags=["agents"], summary="One agent", responses=BAD)
-    async def one(agent: Name, caller: FromCaller) -> AgentItem:
+    async def one(caller: FromCaller, agent: Name) -> AgentItem:
         """What the register says of an agent."""
         caller.require(Operation.SEE_AGENT, bus.inbox_of(check_agent(agent)))
         return _registered(bus.registered(agent))
 
     @router.delete("/v1/agents/{agent}", tags=["agents"], summary="Unregister an agent", status_code=204, responses=BAD)
-    async def unregister(agent: Name, caller: FromCaller) -> None:
-        """Forget an agent. What is in its inbox stays there until retention takes it."""
+    async def unregister(caller: FromCaller, agent: Name) -> None:
+        """Forget an agent: itself, or any for an operator. What is in its inbox stays until retention takes it."""
         caller.require(Operation.REGISTER, check_agent(agent))
         await bus.unregister(agent)
 
     @router.get("/v1/topics/{topic:path}/presence", tags=["agents"], summary="Who is in a topic", responses=BAD)
-    async def presence(topic: Annotated[str, Path(examples=["research/conv-42"])], caller: FromCaller) -> Present:
+    async def presence(caller: FromCaller, topic: Annotated[str, Path(examples=["research/conv-42"])]) -> Present:
         """The agents that have joined a topic (`presence` in their subscription), sorted by name."""
         caller.require(Operation.HISTORY, check_topic(topic))
         return Present(topic=topic, agents=list(bus.present(topic)))
 
     return router
-
-
-def _require_send(caller: Caller, bus: BusApi, mail: MailBody) -> None:
-    caller.require(Operation.SPEAK_AS, mail.sender)
-    if mail.to == ALL:
-        caller.require(Operation.BROADCAST, EVERYWHERE)
-    else:
-        caller.require(Operation.SEND, bus.inbox_of(mail.to))
 
 
 def _group(caller: Caller, bus: BusApi, wanted: AgentBody) -> str | None:
@@ -262,6 +256,13 @@ def item_of(seq: int, stored: StoredLine, agent: str) -> MailItem:
             "type": frame.get("type"),
         }
     )
+
+
+def _allow(caller: Caller, inbox: str | None) -> None:
+    if inbox is None:
+        caller.require(Operation.SEND_TO_ALL)
+    else:
+        caller.require(Operation.SEND, inbox)
 
 
 def body_of(model: type[Model]) -> dict[str, Any]:

@@ -1,15 +1,12 @@
 """What the routes of the simple bus need of a broker."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hubbub_broker.config import Settings
 
 from .api import StoredLine
-
-ALL = "ALL"
-"""Stands for every registered agent but the sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +71,14 @@ class BusApi(Protocol):
 
     settings: Settings
 
-    async def send(self, mail: MailRequest) -> MailSent:
-        """Send a mail; returns when it is on stable storage."""
+    async def send(self, mail: MailRequest, allow: Callable[[str | None], None]) -> MailSent:
+        """Send a mail; returns when it is on stable storage.
+
+        `allow` is asked about the inbox, or about None for ALL, and raises if need be.
+        """
+
+    def inbox_of(self, agent: str) -> str:
+        """The topic that is an agent's inbox, or will be when it is registered."""
 
     async def inbox(
         self, agent: str, after: int, limit: int, *, mark: bool, wait: float, group: str | None = None
@@ -104,9 +107,6 @@ class BusApi(Protocol):
 
     def knows(self, agent: str) -> bool:
         """Whether an agent is registered."""
-
-    def inbox_of(self, agent: str) -> str:
-        """The topic that is an agent's inbox, registered or not."""
 
     def present(self, topic: str) -> Sequence[str]:
         """Who is in a topic."""

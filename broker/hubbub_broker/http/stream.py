@@ -31,8 +31,8 @@ def routes(bus: BusApi) -> APIRouter:
         responses={200: {"content": {"text/event-stream": {}}}, **BAD, **UNAVAILABLE},
     )
     async def stream(
-        request: Request,
         caller: FromCaller,
+        request: Request,
         topic: Annotated[str, Path(description="The topic, its slashes as they are.", examples=["research/conv-42"])],
         after: Annotated[
             int | None, Query(ge=0, le=LAMPORT_MAX, description="Begin with what comes behind this seq; 0 is all.")

@@ -49,6 +49,7 @@ class Consuming:
         session = self._session
         assert sub.consumer is not None
         wish = self._wish(sub, sub.consumer)
+        session.require(Operation.SETTLE, wish.topic)
         key = (wish.topic, wish.name)
         if key in self.members:
             raise Refusal(

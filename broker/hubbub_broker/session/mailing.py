@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from hubbub_broker.access import EVERYWHERE, Operation
+from hubbub_broker.access import Operation
 from hubbub_broker.bus import ALL, MAIL, Bus
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Publisher, Sink, answers
 from hubbub_protocol.codec import decode_value, encode
 from hubbub_protocol.errors import BadFrame, ErrorCode, ProtocolError
 from hubbub_protocol.frames import Ok, Pub
-from hubbub_protocol.names import MAIL_GROUP, group_of
+from hubbub_protocol.names import MAIL_GROUP, check_agent, group_of
 
 if TYPE_CHECKING:
-    from .session import Publish
+    from .session import Publish, Session
     from .sessions import Sessions
 
 PREFIX = f"{MAIL_GROUP}/@"
@@ -31,23 +30,23 @@ def is_mail(topic: str) -> bool:
     return topic.startswith(PREFIX)
 
 
-def open_mail(
-    sessions: Sessions, bus: Bus, agent: str, life: str | None, pub: Pub, require: Callable[[Operation, str], None]
-) -> tuple[Publisher, Publish]:
-    """The way to the inbox that a `pub` names, for whom `require` lets go it.
+def open_mail(session: Session, sessions: Sessions, bus: Bus, agent: str, pub: Pub) -> tuple[Publisher, Publish]:
+    """The way to the inbox that a `pub` names.
 
     `n` counts apart from what the same agent publishes to the inbox by its own name.
 
     Raises:
-        Refusal: `not_found`: nobody is registered under that name, and no header `create` says to keep the mail.
+        Refusal: `not_found`: nobody is registered under that name, and no header `create` says to keep the mail;
+            `forbidden`: the session may not send there.
         ProtocolError: the name is none.
     """
     name = pub.topic[len(PREFIX) :]
+    life = session.life
     if name == ALL:
-        require(Operation.BROADCAST, EVERYWHERE)
+        session.require(Operation.SEND_TO_ALL)
         topic = sessions.shard_of(MAIL_GROUP).topic(f"{MAIL_GROUP}/{ALL}")
         return Publisher(agent, life, topic), lambda _, pub, payload, sink: _to_all(bus, agent, pub, payload, sink)
-    require(Operation.SEND, bus.inbox_of(name))
+    session.require(Operation.SEND, bus.inbox_of(check_agent(name)))
     sessions.admit_send(agent)
     record = bus.mail.recipient(name, create=_fields(pub.headers).get("create") is True)
     shard = sessions.shard_of(group_of(record.inbox))

@@ -356,8 +356,8 @@ class Session:
                         },
                         rid=hello.rid,
                         ts=time(),
-                        expires=identity.expires,
                         inbox=inbox,
+                        expires=identity.expires,
                     )
                 )
             ]
@@ -475,7 +475,7 @@ class Session:
     def _open_publisher(self, pub: Pub) -> tuple[Publisher, Publish]:
         agent = self._known()
         if self._sessions.bus is not None and is_mail(pub.topic):
-            return open_mail(self._sessions, self._sessions.bus, agent, self.life, pub, self.require)
+            return open_mail(self, self._sessions, self._sessions.bus, agent, pub)
         self.require(Operation.PUBLISH, check_topic(pub.topic))  # once for each topic: the answer is kept with it
         shard, topic = self._sessions.open_topic(pub.topic)
         if len(self._publishers) >= PUBLISHERS_KEPT:
@@ -495,7 +495,7 @@ class Session:
         name = check_pattern(sub.topic)
         self.require(Operation.SUBSCRIBE if sub.consumer is None else Operation.SETTLE, name)
         start = Start.parse(sub.start)
-        if sub.consumer is None and (name in self.subscribed or name in self.patterns):
+        if (sub.consumer is None and name in self.subscribed) or name in self.patterns:
             raise Refusal(ErrorCode.CONFLICT, f"this connection is subscribed to {name} already: `unsub` it first")
         limit = self._sessions.settings.max_subscriptions
         if self.subscriptions >= limit:
