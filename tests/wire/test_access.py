@@ -516,16 +516,16 @@ class TestExpiry:
 
     async def test_the_end_of_the_token_is_the_end_of_the_connection(self, server: Server) -> None:
         async with wire_client(url_of(server)) as short, wire_client(url_of(server)) as long:
-            welcome = await short.hello("ann", token=token("ann", lasts=2))
+            welcome = await short.hello("ann", token=token("ann", lasts=4))
             await long.hello("joe", token=token("joe"))
-            assert 0 < welcome["expires"] - welcome["ts"] <= 2
+            assert 0 < welcome["expires"] - welcome["ts"] <= 4
             assert await short.closed() == 4005
             await long.silent()
 
     async def test_a_fresh_token_moves_the_end(self, server: Server) -> None:
         async with wire_client(url_of(server)) as client, wire_client(url_of(server)) as witness:
-            await client.hello("ann", token=token("ann", lasts=2, subscribe=["g/*"]))
-            await witness.hello("joe", token=token("joe", lasts=2.1))
+            await client.hello("ann", token=token("ann", lasts=4, subscribe=["g/*"]))
+            await witness.hello("joe", token=token("joe", lasts=4.1))
             await client.sub("g/c")
             await client.expect("live")
             welcome = await client.hello("ann", token=token("ann", lasts=60, subscribe=["g/*"]))
@@ -557,7 +557,7 @@ class TestExpiry:
             assert await client.closed() == 4005
 
     async def test_a_stream_ends_with_its_token(self, server: Server) -> None:
-        short, long = token("ann", lasts=2, subscribe=["g/c"]), token("joe", pub=["g/c"])
+        short, long = token("ann", lasts=4, subscribe=["g/c"]), token("joe", pub=["g/c"])
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as http:
             headers = {"Authorization": f"Bearer {short}"}
             async with http.stream("GET", "/v1/topics/g/c/stream", headers=headers) as stream:
