@@ -31,6 +31,8 @@ HOLD_TICK = 0.05
 """Seconds between looks at held-back messages: how much later than `hold_seconds` an orphan may go out."""
 CONSUMER_TICK = 0.02
 """Seconds between looks at leases and waits that are over: how much later than their time that is noticed."""
+CROWD_TICK = 0.05
+"""Seconds between looks at shards that hold far too many topics: 20,000 a second of each can go."""
 LOOP_PROBE = 0.1
 """Seconds between measurements of the loop's delay."""
 
@@ -130,6 +132,7 @@ class Broker:
             Ticker(self._loop, self.heartbeat.period, self.heartbeat.visit),
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
             Ticker(self._loop, CONSUMER_TICK, self._tick_consumers),
+            Ticker(self._loop, CROWD_TICK, self._let_go_of_crowds),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
             Ticker(self._loop, 1.0, self._refresh_keys),
@@ -144,10 +147,13 @@ class Broker:
 
         1. New publishes are refused (`shutting_down`); new connections are turned away (1013).
         2. Every client gets a `goaway` with a time to come back of its own, so that they don't all come at once.
-        3. What is pending is committed, delivered and answered.
+        3. What is pending is committed, delivered and answered. Consumers give nothing more out.
         4. Every socket is closed (4001) and, for at most `shutdown_grace`, waited for.
+        5. What was acked meanwhile is written, too.
         """
         self.sessions.draining = True
+        for consumers in self.consumers:
+            consumers.stop()
         spread = self.settings.reconnect_spread
         for session in list(self.sessions.open):
             session.go_away("shutdown", round(random.uniform(0, spread), 3))
@@ -162,6 +168,7 @@ class Broker:
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.shutdown_grace):
                 await self.sessions.all_gone()
+        await asyncio.gather(*(consumers.flush() for consumers in self.consumers))
 
     async def close(self) -> None:
         """Stop everything and let go of the directory. Idempotent. `drain` comes before it, unless in a hurry."""
@@ -204,6 +211,11 @@ class Broker:
         for consumers in self.consumers:
             consumers.receipts.greeted(agent)
 
+    def _let_go_of_crowds(self) -> None:
+        for shard in self.shards:
+            if shard.crowded:
+                shard.let_go(time.time())
+
     def _look_after_shards(self) -> None:
         now = time.time()
         for consumers in self.consumers:
@@ -238,7 +250,10 @@ class Broker:
 
     def _announce(self, type: str, data: dict[str, Any]) -> None:
         """Tell operators, on the topic that is theirs."""
-        self.shard_of(group_of(EVENTS_TOPIC)).announce(EVENTS_TOPIC, type, data)
+        try:
+            self.shard_of(group_of(EVENTS_TOPIC)).announce(EVENTS_TOPIC, type, data)
+        except LogError as error:
+            log.warning("event lost", reason=str(error), rule=data.get("rule"), sender=data.get("sender"))
 
     def _probe_loop(self) -> None:
         now = self._loop.time()

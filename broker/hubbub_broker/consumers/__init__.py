@@ -16,11 +16,11 @@ from .administration import Administration, MemberReport, Report, outstanding, w
 from .census import Census, Standing
 from .confirm import Confirm
 from .consumer import EXPIRED, Consumer
-from .consumers import Consumers, Wish
+from .consumers import Consumers
 from .dead_letters import About, DeadLetters, Letter, Outcome, Unhandled, Which
 from .latency import Latency, Pace, Waits, Work, quantile
 from .lease import Lease
-from .member import Member
+from .member import Member, Wish
 from .metrics import ConsumerCollector, ConsumerFigures
 from .place import Place
 from .terms import Terms, is_internal

@@ -32,6 +32,8 @@ LETTER = "dead_letter"
 """The `type` of a dead letter."""
 
 _RETRY_SECONDS = 1.0
+_AT_ONCE = 100
+"""Letters written in one turn of the loop: 5 ms. Thousands may be due at once, when what was kept for long expires."""
 
 log = get_logger(__name__)
 
@@ -67,7 +69,7 @@ class Burials:
 
     def _run(self) -> None:
         self._scheduled = False
-        for _ in range(len(self._queue)):
+        for _ in range(min(len(self._queue), _AT_ONCE)):
             place, seq = self._queue.popleft()
             if seq not in place.condemned:
                 continue  # acked, or taken back, meanwhile
@@ -79,6 +81,8 @@ class Burials:
             except Exception as error:
                 log.exception("dead letter not stored", topic=place.topic.name, seq=seq, reason=str(error))
             self._later(place, seq)
+        if self._queue:
+            self._schedule()
 
     def _later(self, place: Place, seq: int) -> None:
         self._loop.call_later(_RETRY_SECONDS if not place.warming else 0.01, self.add, place, seq)
@@ -86,6 +90,7 @@ class Burials:
     def _bury(self, place: Place, entry: Entry) -> None:
         consumer = place.consumer
         if not entry.line:  # retention was faster
+            consumer.lost(place, entry.seq, entry.seq, "retention")
             consumer.buried(place, entry.seq)
             return
         if is_dead_letters(place.topic.name):  # a letter about a letter helps nobody: it stays readable where it is

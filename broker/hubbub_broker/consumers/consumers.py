@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, islice
 from time import time
-from typing import NamedTuple
 
 import msgspec
 
@@ -36,7 +35,7 @@ from .dead_letters import DeadLetters
 from .departures import Departures
 from .latency import Latency
 from .lease import Lease, Wait
-from .member import Member
+from .member import Member, Wish
 from .metrics import ConsumerFigures
 from .place import Place
 from .position import Failure, Position, decode_position, encode_position
@@ -58,20 +57,6 @@ _WRITTEN_AT_ONCE = 1000
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, ValueError)
 
 log = get_logger(__name__)
-
-
-class Wish(NamedTuple):
-    """What a member asks for. None: what the consumer has, or the setting."""
-
-    topic: str
-    name: str
-    start: Start
-    ack_wait: float
-    max_unacked: int
-    max_deliver: int | None
-    backoff: tuple[float, ...] | None
-    exclusive: bool
-    ordered: str | None
 
 
 class Consumers:
@@ -117,10 +102,12 @@ class Consumers:
         self._deadlines: list[tuple[float, int, Member]] = []
         self._waits: list[tuple[float, int, Place, int, Wait]] = []
         self._count = count()
-        self._scans: set[asyncio.Task[None]] = set()
+        self.stopping = False
         for _, body in shard.log.states(StateKind.CONSUMER):
             try:
-                self._add(decode_terms(body))
+                terms = decode_terms(body)
+                self._add(terms)
+                shard.batch.never_before(terms.created)  # else what comes now could count as older than the consumer
             except _UNREADABLE as error:
                 log.warning("consumer unreadable", shard=shard.number, reason=str(error))
         shard.readers.followers_of = self._followers_of
@@ -164,7 +151,21 @@ class Consumers:
             for pattern, named in self._patterns.items():
                 if self._matchers[pattern](topic):
                     found.extend(each for each in named.values() if each.pool.members)
-        return tuple(self.place(each, topic) for each in found)
+        return tuple(place for each in found if (place := self._try_place(each, topic)) is not None)
+
+    def _try_place(self, consumer: Consumer, topic: str) -> Place | None:
+        """A place, for who can't wait: if it can't be read now, that is tried again."""
+        try:
+            return self.place(consumer, topic)
+        except LogError as error:
+            log.warning("log unreadable", consumer=consumer.terms.name, topic=topic, reason=str(error))
+            self._loop.call_later(RETRY_SECONDS, self._place_again, consumer, topic)
+            return None
+
+    def _place_again(self, consumer: Consumer, topic: str) -> None:
+        place = self._try_place(consumer, topic) if consumer.pool.members else None
+        if place is not None:
+            consumer.stir(place)
 
     # Joining and leaving --------------------------------------------------------------------------------------------
 
@@ -185,38 +186,51 @@ class Consumers:
         Raises:
             Refusal: another consumer is in the way, or has other terms.
         """
-        found = self.get(wish.topic, wish.name)
-        made = found is None
-        if found is None:
-            found = self._make(wish)
+        consumer = self.get(wish.topic, wish.name)
+        if consumer is None:
+            consumer = self._make(wish)
+            consumer.joining = []
+            self.confirm(Confirm(partial(self._stored, consumer)))
         else:
-            self._agree(found, wish)
-        member = Member(sink, agent, session, found, wish.ack_wait, wish.max_unacked, time())
+            self._agree(consumer, wish)
+        member = Member(sink, agent, session, consumer, wish.ack_wait, wish.max_unacked, time())
 
         def begin() -> None:
             current = self.get(wish.topic, wish.name)  # it may have been reset, or removed, while it was being stored
             if current is None:
                 refused(Refusal(ErrorCode.NOT_FOUND, f"consumer {wish.name} of {wish.topic} was removed"))
                 return
-            member.consumer = consumer = current
-            head, next = self._stand(consumer)
+            member.consumer = current
+            head, next = self._stand(current)
             then(member, head, next)
-            self.begin(member)
+            if not member.gone:  # it may have gone while the consumer was being stored
+                self.begin(member)
 
-        if not made:
-            begin()
-            return member
-
-        def confirmed(error: object) -> None:
-            if error is None:
-                if not member.gone:
-                    begin()
+        def stored(refusal: Refusal | None) -> None:
+            if refusal is not None:
+                refused(refusal)
                 return
-            self._discard(found)
-            refused(Refusal(ErrorCode.READ_ONLY, f"the consumer could not be stored: {self._log.failed}", 1.0))
+            try:
+                begin()
+            except LogError as error:
+                refused(Refusal(ErrorCode.INTERNAL, f"the log could not be read: {error}", RETRY_SECONDS))
 
-        self.confirm(Confirm(confirmed))
+        if consumer.joining is None:
+            begin()
+        else:
+            consumer.joining.append(stored)
         return member
+
+    def _stored(self, consumer: Consumer, error: Err | None) -> None:
+        """A new consumer is on stable storage, or could not be put there: whoever wants to join is told so."""
+        joining, consumer.joining = consumer.joining or [], None
+        refusal = None
+        if error is not None:
+            self._discard(consumer)
+            why = f"consumer {consumer.terms.name} could not be stored: {error.message}"
+            refusal = Refusal(ErrorCode.READ_ONLY, why, error.retry_after)
+        for tell in joining:
+            tell(refusal)
 
     def _make(self, wish: Wish) -> Consumer:
         self.check_writable()
@@ -259,7 +273,7 @@ class Consumers:
         """Let the newest member's wishes count, as far as they may."""
         terms = consumer.terms
         if (wish.exclusive, wish.ordered) != (terms.exclusive, terms.ordered):
-            if consumer.pool.members:
+            if consumer.pool.members or consumer.joining:
                 how = "exclusive" if terms.exclusive else f"ordered by {terms.ordered}" if terms.ordered else "shared"
                 raise Refusal(
                     ErrorCode.CONFLICT,
@@ -268,6 +282,7 @@ class Consumers:
                 )
             terms = msgspec.structs.replace(terms, exclusive=wish.exclusive, ordered=wish.ordered)
             consumer.pool.exclusive = wish.exclusive
+            consumer.begin_again()
         if wish.max_deliver is not None:
             terms = msgspec.structs.replace(terms, max_deliver=wish.max_deliver)
         if wish.backoff is not None:
@@ -296,39 +311,54 @@ class Consumers:
         if is_pattern(consumer.terms.topic):
             if first:
                 self.shard.readers.pattern_epoch += 1
-            if not (consumer.listed or consumer.listing):
-                self._scan(consumer)
+            if not consumer.listed and consumer.scan is None:
+                consumer.scan = self._loop.create_task(self._list(consumer), name=f"consumer {consumer.terms.name}")
         else:
-            place = self.place(consumer, consumer.terms.topic)
-            self.shard.readers.follow(place.topic, place)
-            consumer.stir(place)
+            consumer.stir(self.place(consumer, consumer.terms.topic))
 
     def drop(self, member: Member, reason: str) -> None:
         """A member is no more. What it has out comes again."""
         if not member.gone:
             self.departures.note(member.agent, member.consumer.terms, time())
         member.gone = True
-        member.consumer.leave(member, reason)
+        if self.stopping:
+            member.consumer.abandon(member)
+        else:
+            member.consumer.leave(member, reason)
+
+    def deserted(self, consumer: Consumer) -> None:
+        """A consumer's last member has gone."""
+        consumer.listed = False
+        if consumer.scan is not None:
+            consumer.scan.cancel()
+            consumer.scan = None
+        for place in consumer.places.values():
+            consumer.missed_signals(place.drop_ahead())
+
+    def stop(self) -> None:
+        """The broker is leaving: nothing more is given out, and what is out is not counted against its message.
+
+        What is settled from now on still counts: `flush` once more when every member is gone.
+        """
+        self.stopping = True
 
     def _discard(self, consumer: Consumer) -> None:
         """A consumer is no more; nothing of it is to be written."""
         terms = consumer.terms
         consumer.retired = True
-        self._new_terms.pop(terms.key, None)
+        if consumer.scan is not None:
+            consumer.scan.cancel()
+            consumer.scan = None
         table = self._patterns if is_pattern(terms.topic) else self._by_topic
         named = table.get(terms.topic, {})
         if named.get(terms.name) is consumer:
+            self._new_terms.pop(terms.key, None)
             del named[terms.name]
+            self._new_terms.pop(terms.key, None)
             self._size -= 1
             if not named:
                 del table[terms.topic]
                 self._matchers.pop(terms.topic, None)
-
-    def _scan(self, consumer: Consumer) -> None:
-        consumer.listing = True
-        task = self._loop.create_task(self._list(consumer), name=f"consumer {consumer.terms.name}")
-        self._scans.add(task)
-        task.add_done_callback(self._scans.discard)
 
     async def _list(self, consumer: Consumer) -> None:
         """Find the topics of a pattern that have something for its consumer. Later ones join by themselves."""
@@ -336,26 +366,24 @@ class Consumers:
         matches = self._matchers[terms.topic]
         prefix = literal_prefix(terms.topic)
         after = ""
-        try:
-            while consumer.pool.members:
+        while True:
+            try:
                 page = self._log.topics(prefix, after, TOPICS_PAGE)
                 for info in page:
                     if not matches(info.name) or is_hidden(info.name) or info.name in consumer.places:
                         continue
                     if self._has_more(consumer, info.name, info.head, info.last_ts):
-                        place = self.place(consumer, info.name)
-                        self.shard.readers.follow(place.topic, place)
-                        consumer.stir(place)
-                if len(page) < TOPICS_PAGE:
-                    consumer.listed = True
-                    break
-                after = page[-1].name
-                await asyncio.sleep(0)
-        except LogError as error:
-            log.warning("log unreadable", consumer=terms.name, reason=str(error))
-            self._loop.call_later(1.0, self._scan_again, consumer)
-            return
-        consumer.listing = False
+                        consumer.stir(self.place(consumer, info.name))
+            except LogError as error:
+                log.warning("log unreadable", consumer=terms.name, reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if len(page) < TOPICS_PAGE:
+                break
+            after = page[-1].name
+            await asyncio.sleep(0)
+        consumer.listed = True
+        consumer.scan = None
         consumer.stir()
 
     # What operators change (see `administration`) -------------------------------------------------------------------
@@ -380,11 +408,6 @@ class Consumers:
         self._deleted.extend((kind, key) for key in keys)
         self._want()
 
-    def _scan_again(self, consumer: Consumer) -> None:
-        consumer.listing = False
-        if consumer.pool.members and not consumer.listed:
-            self._scan(consumer)
-
     def _has_more(self, consumer: Consumer, topic: str, head: int, last_ts: float) -> bool:
         position = self.position_of(consumer, topic)
         if position is not None:
@@ -394,8 +417,14 @@ class Consumers:
     def position_of(self, consumer: Consumer, topic: str) -> Position | None:
         """Where it stands in a topic by the log; None if it has not begun there."""
         body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic))
-        position = None if body is None else decode_position(body)
-        return position if position is not None and position.made == consumer.terms.created else None
+        if body is None:
+            return None
+        try:
+            position = decode_position(body)
+        except _UNREADABLE as error:  # better to deliver again than not at all
+            log.exception("position unreadable", consumer=consumer.terms.name, topic=topic, reason=str(error))
+            return None
+        return position if position.made == consumer.terms.created else None
 
     def place(self, consumer: Consumer, topic: str) -> Place:
         """A consumer's place in one of its topics, brought into memory if need be."""
@@ -405,6 +434,7 @@ class Consumers:
         return place
 
     def _load(self, consumer: Consumer, topic: Topic) -> Place:
+        """A place as it was left. From here on the topic stays in memory as long as the place has something to lose."""
         position = self.position_of(consumer, topic.name)
         failures: dict[int, Failure] = {}
         if position is None:
@@ -413,7 +443,9 @@ class Consumers:
             settled, failures = position.settled(), position.failures
             if settled.top > topic.log.head:  # a loss took the end of the history away
                 settled, failures = Settled(topic.log.head), {}
-        return Place(consumer, topic, settled, failures)
+        place = Place(consumer, topic, settled, failures)
+        self.shard.readers.follow(topic, place)
+        return place
 
     # Settling -------------------------------------------------------------------------------------------------------
 
@@ -497,7 +529,7 @@ class Consumers:
         name = place.consumer.terms.name  # who asks is told what it no longer has
         return Refusal(
             ErrorCode.CONFLICT,
-            f"message {seq} of {place.topic.name} is not not held here: {name} gave it to another",
+            f"message {seq} of {place.topic.name} is not held here: {name} gave it to another",
         )
 
     # Time -----------------------------------------------------------------------------------------------------------
@@ -528,12 +560,17 @@ class Consumers:
             _, _, place, seq, wait = heappop(self._waits)
             if place.waiting.get(seq) is wait:
                 place.consumer.due(place, seq)
-        if self._dirty and now >= self._position_due:
+        if now >= self._position_due and self._unwritten and self._log.failed is None:
             self._position_due = now + self.settings.position_interval
             self._due = True
             self._want()
 
     # In the log (Ledger) --------------------------------------------------------------------------------------------
+
+    @property
+    def _unwritten(self) -> bool:
+        """Whether there is anything that is not in the log as it is here."""
+        return bool(self._dirty or self._new_terms or self._deleted or self.receipts.pending)
 
     def changed(self, place: Place) -> None:
         """A position has changed: it is written before long."""
@@ -597,7 +634,7 @@ class Consumers:
             self._append_position(place)
         self._urgent.clear()
         if self._due:
-            for place in list(self._dirty)[:_WRITTEN_AT_ONCE]:
+            for place in list(islice(self._dirty, _WRITTEN_AT_ONCE)):
                 self._append_position(place)
             self._due = bool(self._dirty)
         receipts = self.receipts.pending
@@ -622,6 +659,8 @@ class Consumers:
         writing, self._writing = self._writing, []
         self.receipts.written(durable=durable)
         if durable:
+            if self._due or self.receipts.pending:  # there was more than goes with one batch
+                self._want()
             return
         for place, kind, key, body in writing:
             if place is not None:
@@ -633,7 +672,7 @@ class Consumers:
 
     async def flush(self) -> None:
         """Write every position, and wait until that is on stable storage (or can't be)."""
-        while self._dirty or self._new_terms or self._deleted or self.receipts.pending:
+        while self._unwritten:
             if self._log.failed is not None:
                 return
             self._due = True
@@ -642,5 +681,6 @@ class Consumers:
 
     def close(self) -> None:
         """Stop what is under way."""
-        for task in self._scans:
-            task.cancel()
+        for consumer in self:
+            if consumer.scan is not None:
+                consumer.scan.cancel()

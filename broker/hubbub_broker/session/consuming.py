@@ -20,18 +20,23 @@ if TYPE_CHECKING:
 SEQS_MAX = 10_000
 """Messages that one `ack` may name."""
 
+ALLOWED_KEPT = 4096
+"""Topics for which it is remembered that a session may settle there."""
+
 Settle = Ack | Nack | Extend | Term
 
 
 class Consuming:
     """The memberships of one session."""
 
-    __slots__ = ("_leaving", "_session", "_sessions", "members")
+    __slots__ = ("_allowed", "_leaving", "_session", "_sessions", "members")
 
     def __init__(self, session: Session, sessions: Sessions) -> None:
         self._session = session
         self._sessions = sessions
         self.members: dict[tuple[str, str], Member] = {}
+        self._allowed: set[str] = set()
+        """Topics where it may settle."""
         self._leaving: list[Member] = []
         """They finish what they have, and want nothing new."""
 
@@ -121,9 +126,8 @@ class Consuming:
             Refusal, ProtocolError: of other kinds.
         """
         try:
-            check_topic(frame.topic)
-            if (frame.topic, frame.consumer) not in self.members:  # whose member it is, it may settle
-                self._session.require(Operation.SETTLE, frame.topic)
+            if frame.topic not in self._allowed:
+                self._allow(check_topic(frame.topic))
             consumers = self._of(frame.topic)
             place = consumers.find(frame.topic, frame.consumer)
             if isinstance(frame, Ack):
@@ -149,6 +153,13 @@ class Consuming:
             return
         if frame.rid is not None:
             self._session.answer([encode(Ok(rid=frame.rid, topic=frame.topic, seq=frame.seq))])
+
+    def _allow(self, topic: str) -> None:
+        """Ask once for each topic, not for each message, whether the session may settle there."""
+        self._session.require(Operation.SETTLE, topic)
+        if len(self._allowed) >= ALLOWED_KEPT:
+            self._allowed.clear()
+        self._allowed.add(topic)
 
     def _ack(self, consumers: Consumers, place: Place, ack: Ack) -> None:
         given = [value for value in (ack.seq, ack.seqs, ack.upto) if value is not None]

@@ -328,16 +328,16 @@ class Session:
             return
         if self.agent is not None and self.agent != hello.agent:
             raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
+        if hello.will is not None:
+            self._check_will(identity, hello.will)
         self.know(identity)
-        self.groups = groups or tuple(sorted(identity.groups))
+        self.groups = groups or identity.groups
         self.agent = hello.agent
         self.life = hello.session
         self.meta = bytes(hello.meta)
         self._publishers.clear()  # what was worked out for a name that the handshake gave may count differently now
         self.will = hello.will
-        if hello.will is not None:
-            self._check_will(hello.will)
-        inbox = self._sessions.arrived(self, hello.groups[0] if hello.groups else None)
+        inbox = self._sessions.arrived(self)
         self._sessions.greeted(self)
         settings = self._sessions.settings
         self.answer(
@@ -364,9 +364,11 @@ class Session:
         )
         self._sessions.on_agent(self.agent)
 
-    def _check_will(self, will: Will) -> None:
-        self._sessions.open_topic(will.topic)
-        self.require(Operation.PUBLISH, will.topic)
+    def _check_will(self, identity: Identity, will: Will) -> None:
+        check_topic(will.topic)
+        why = self._sessions.access.why_not(identity, Operation.PUBLISH, will.topic)
+        if why is not None:
+            raise Refusal(ErrorCode.FORBIDDEN, f"`will`: {why}")
         if not 0 <= will.delay <= 3600:
             raise Refusal(ErrorCode.BAD_REQUEST, "`will.delay` is 0 to 3600 seconds")
 
@@ -385,7 +387,7 @@ class Session:
             code = CloseCode.TOKEN_EXPIRED if denied.expired else CloseCode.UNAUTHORIZED
         else:
             why = access.why_not(identity, Operation.SPEAK_AS, hello.agent)
-            if why is None and identity.name is not None and not identity.groups.issuperset(groups):
+            if why is None and identity.name is not None and not set(groups).issubset(identity.groups):
                 why = f"your token is not for all of these groups: {', '.join(groups)[:200]}"
             if why is None:
                 if self.identity is None or not renews or identity.same_rights(self.identity):
@@ -491,9 +493,9 @@ class Session:
     def _subscribe(self, sub: Sub) -> None:
         self._known()
         name = check_pattern(sub.topic)
-        self.require(Operation.SUBSCRIBE, name)
+        self.require(Operation.SUBSCRIBE if sub.consumer is None else Operation.SETTLE, name)
         start = Start.parse(sub.start)
-        if (sub.consumer is None and name in self.subscribed) or name in self.patterns:
+        if sub.consumer is None and (name in self.subscribed or name in self.patterns):
             raise Refusal(ErrorCode.CONFLICT, f"this connection is subscribed to {name} already: `unsub` it first")
         limit = self._sessions.settings.max_subscriptions
         if self.subscriptions >= limit:

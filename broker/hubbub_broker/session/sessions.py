@@ -112,8 +112,8 @@ class Sessions:
             if self._lives.get(key) is session:
                 del self._lives[key]
 
-    def arrived(self, session: Session, group: str | None = None) -> str | None:
-        """An agent is here, and is registered if it was not. Its inbox.
+    def arrived(self, session: Session) -> str | None:
+        """An agent is here, and is registered in the first of its groups if it was not. Its inbox.
 
         Raises:
             Refusal: there are too many agents.
@@ -121,13 +121,14 @@ class Sessions:
         if self.bus is None or session.agent is None:
             return None
         self.bus.wills.back(session.agent)
-        return self.bus.agents.seen(session.agent, group).inbox
+        return self.bus.agents.seen(session.agent, next(iter(session.groups), None)).inbox
 
     def lost(self, session: Session, code: int) -> None:
         """The socket of a session is gone; `code` says how."""
         self.open.pop(session, None)
         if self.bus is not None and session.agent is not None and not self.draining:
-            self.bus.agents.seen(session.agent)
+            if self.bus.agents.get(session.agent) is not None:
+                self.bus.agents.seen(session.agent)
             will = session.will
             if will is not None and code not in (CloseCode.NORMAL, CloseCode.GOING_AWAY) and not self.of(session.agent):
                 self.bus.wills.dropped(session.agent, will)

@@ -92,6 +92,12 @@ class Batch:
         self.wire_now = b"%.6f" % self.now
         return self.now
 
+    def never_before(self, ts: float) -> None:
+        """Nothing gets an earlier time than this, should the machine's clock have been set back since."""
+        if ts > self.now:
+            self.now = ts
+            self.wire_now = b"%.6f" % ts
+
     # What the sequencer puts in -------------------------------------------------------------------------------------
 
     def add_durable(self, topic: Topic, line: bytes) -> None:

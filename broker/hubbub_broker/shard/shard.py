@@ -36,9 +36,21 @@ from .topic import Topic
 
 IDLE_SECONDS = 60.0
 """A topic that nobody reads or has published to for this long may be let go from memory."""
+CROWDED_IDLE_SECONDS = 1.0
+"""The same, while there are twice as many as there may be: somebody is making topics up."""
 
 LETTER_BYTES = 8192
 """What a dead letter says of its message beside the message itself, at most."""
+
+UNGUARDED: dict[str, Any] = {
+    "budget_messages": 0,
+    "budget_bytes": 0,
+    "budget_cost": 0.0,
+    "repeat_messages": 0,
+    "sender_rate": 0.0,
+    "pingpong_gap": 0.0,
+}
+"""What the guard would look at every message for: a letter repeats what it has admitted once."""
 
 BROKER = "hubbub"
 """Who the broker's own messages are from."""
@@ -82,7 +94,7 @@ class Shard:
     def _policy_of(self, name: str) -> TopicPolicy:
         policy = self._policies.of(name)
         if is_dead_letters(name):  # kept whatever holds for other topics, and larger than what it is about
-            return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES)
+            return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES, **UNGUARDED)
         return policy
 
     def announce(self, topic: str, type: str, data: dict[str, Any]) -> None:
@@ -100,6 +112,11 @@ class Shard:
         self.guard.ledger.write_again()
         self.sequencer.refuse_held()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether there are so many topics in memory that `let_go` should be called more often than once a second."""
+        return len(self.topics) > 2 * self._topics_in_memory
+
     def let_go(self, now: float, most: int = 1000) -> int:
         """Let idle topics go from memory if there are more than `topics_in_memory`. How many went.
 
@@ -107,11 +124,12 @@ class Shard:
         """
         count = 0
         excess = len(self.topics) - self._topics_in_memory
+        idle = CROWDED_IDLE_SECONDS if self.crowded else IDLE_SECONDS
         for topic in list(islice(self.topics.values(), most)) if excess > 0 else ():
             if count == excess:
                 break
             del self.topics[topic.name]
-            if topic.idle and topic.used < now - IDLE_SECONDS:
+            if topic.idle and topic.used < now - idle:
                 topic.gone = True
                 for cursor in list(topic.live):
                     cursor.detach()
