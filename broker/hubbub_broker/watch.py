@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from statistics import median_low
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,6 @@ from hubbub_broker.consumers import (
     Work,
     is_internal,
     outstanding,
-    quantile,
     state_of,
     waiting,
 )
@@ -33,8 +34,14 @@ if TYPE_CHECKING:
 
 _SEVERITY = {state: place for place, state in enumerate(State)}
 
+SAMPLE = 1000
+"""Messages from which a consumer's present speed is told."""
+
 Paces = dict[tuple[str, str], dict[str, Pace]]
 """By consumer and group: how fast each agent is."""
+
+
+_NONE = Spread(0.0, 0.0, 0.0)
 
 
 class Watch:
@@ -62,9 +69,9 @@ class Watch:
 
     # Consumers ------------------------------------------------------------------------------------------------------
 
-    def consumers(self) -> list[ConsumerRow]:
-        """The consumers, `latency_series` at most."""
-        paces = self._paces()
+    def consumers(self, *, times: bool = True) -> list[ConsumerRow]:
+        """The consumers, `latency_series` at most. Without `times` all of those are 0, and it costs less."""
+        paces = self._paces() if times else {}
         found: list[ConsumerRow] = []
         for consumer, standing in self._all():
             if len(found) == self._most:
@@ -72,7 +79,7 @@ class Watch:
             terms = consumer.terms
             group = group_of(terms.topic)
             own = paces.get((terms.name, group), {}).values()
-            waits = self._broker.latency.waits_of(terms.name, group)
+            waits = self._broker.latency.waits_of(terms.name, group) if times else None
             found.append(
                 ConsumerRow(
                     topic=terms.topic,
@@ -87,8 +94,8 @@ class Watch:
                     redelivered=consumer.redelivered,
                     dead=consumer.dead,
                     wait=_spread(() if waits is None else waits.recent),
-                    work=_spread([seconds for pace in own for seconds in pace.recent]),
-                    total=_spread([seconds for pace in own for seconds in pace.recent_total]),
+                    work=_spread(_newest([pace.recent for pace in own])),
+                    total=_spread(_newest([pace.recent_total for pace in own])),
                 )
             )
         return found
@@ -125,7 +132,8 @@ class Watch:
         """Who serves consumers, and who did within the hour and is gone: `latency_series` of each at most."""
         found: list[AgentRow] = []
         paces = self._paces()
-        medians = {key: _usual(own) for key, own in paces.items()}
+        speeds = {key: {agent: _spread(pace.recent) for agent, pace in own.items()} for key, own in paces.items()}
+        medians = {key: _usual(own.values()) for key, own in speeds.items()}
         for consumer, _ in self._all():
             by_agent: dict[str, list[Member]] = {}
             for member in consumer.pool.members:
@@ -134,11 +142,14 @@ class Watch:
             for agent, members in by_agent.items():
                 if len(found) == self._most:
                     return found
-                found.append(self._row(consumer, agent, members, paces.get(key, {}).get(agent), medians.get(key, 0.0)))
+                pace = paces.get(key, {}).get(agent)
+                speed = speeds[key][agent] if pace is not None else _NONE
+                acked = 0 if pace is None else pace.work.count
+                found.append(self._row(consumer, agent, members, acked, speed, medians.get(key, 0.0)))
         return found + self._gone()
 
     def _row(
-        self, consumer: Consumer, agent: str, members: Sequence[Member], pace: Pace | None, usual: float
+        self, consumer: Consumer, agent: str, members: Sequence[Member], acked: int, speed: Spread, usual: float
     ) -> AgentRow:
         now = time.time()
         leases = [lease for member in members for lease in member.leases.values()]
@@ -152,7 +163,7 @@ class Watch:
             extended=extended is not None,
             oldest=0.0 if oldest is None else now - oldest.sent,
             ack_wait=0.0 if oldest is None else oldest.member.ack_wait,
-            p90=0.0 if pace is None else pace.quantile(0.9),
+            p90=speed.p90,
             median=usual,
         )
         state = state_of(sight, self._limits)
@@ -170,8 +181,8 @@ class Watch:
             since=since if at is None else at.sent,
             on=None if at is None else f"{at.place.topic.name}#{at.seq}",
             outstanding=len(leases),
-            acked=0 if pace is None else pace.work.count,
-            work=_spread(() if pace is None else pace.recent),
+            acked=acked,
+            work=speed,
         )
 
     def _gone(self) -> list[AgentRow]:
@@ -213,15 +224,26 @@ def _sent(lease: Lease) -> float:
     return lease.sent
 
 
-def _usual(paces: dict[str, Pace]) -> float:
+def _usual(speeds: Iterable[Spread]) -> float:
     """What a message usually takes at a consumer: the median of its agents' medians, so that each has one vote.
 
     0.0 when there is only one, which can't be slower than the others.
     """
-    medians = [pace.quantile(0.5) for pace in paces.values() if pace.recent]
+    medians = [speed.p50 for speed in speeds if speed.p99]
     return median_low(medians) if len(medians) > 1 else 0.0
+
+
+def _newest(recents: Sequence[deque[float]]) -> Iterator[float]:
+    """Of each agent the newest, `SAMPLE` in all: so many tell as much as all of a thousand agents' would."""
+    each = max(1, SAMPLE // max(1, len(recents)))
+    for recent in recents:
+        yield from islice(reversed(recent), each)
 
 
 def _spread(values: Iterable[float]) -> Spread:
     ordered = sorted(values)
-    return Spread(quantile(ordered, 0.5), quantile(ordered, 0.9), quantile(ordered, 0.99))
+    if not ordered:
+        return _NONE
+    last = len(ordered) - 1
+    p50, p90, p99 = (ordered[min(last, int(part * len(ordered)))] for part in (0.5, 0.9, 0.99))
+    return Spread(p50, p90, p99)

@@ -31,7 +31,7 @@ class WatchCollector(Collector):
         """Consumers, then agents."""
         self._watch.refresh()
         now = time.time()
-        rows = self._watch.consumers()
+        rows = self._watch.consumers(times=False)
 
         def gauge(name: str, text: str, value: Callable[[ConsumerRow], float | None]) -> Metric:
             return _gauge(rows, f"hubbub_consumer_{name}", text, value)

@@ -18,7 +18,7 @@ from .confirm import Confirm
 from .consumer import EXPIRED, Consumer
 from .consumers import Consumers
 from .dead_letters import About, DeadLetters, Letter, Outcome, Unhandled, Which
-from .latency import Latency, Pace, Waits, Work, quantile
+from .latency import Latency, Pace, Waits, Work
 from .lease import Lease
 from .member import Member, Wish
 from .metrics import ConsumerCollector, ConsumerFigures
@@ -57,7 +57,6 @@ __all__ = [
     "Work",
     "is_internal",
     "outstanding",
-    "quantile",
     "state_of",
     "waiting",
 ]

@@ -259,6 +259,26 @@ class TestRemoval:
             assert (await settle(ann, "ack", 1))["code"] == "not_found"
 
 
+class TestStorageThatFails:
+    async def test_nothing_is_changed_while_nothing_can_be_stored(self, server: Server, connect: Any) -> None:
+        async with connect("ann") as ann:
+            await member(ann)
+            consumer = administration(server).find("g/t", "w")
+            log = server.broker.shard_of("g").log
+            log.failed = "the disk is full"
+            for change in (
+                administration(server).reset("g/t", "w", ALL),
+                administration(server).pause("g/t", "w", paused=True),
+                administration(server).remove("g/t", "w"),
+            ):
+                with pytest.raises(Refusal, match="the disk is full") as caught:
+                    await change
+                assert caught.value.code == ErrorCode.READ_ONLY
+            log.failed = None
+            assert administration(server).find("g/t", "w") is consumer
+            assert not consumer.terms.paused
+
+
 class TestReport:
     async def test_it_tells_where_a_consumer_stands(self, server: Server, connect: Any) -> None:
         async with connect("joe") as joe, connect("ann") as ann:

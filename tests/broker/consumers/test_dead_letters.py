@@ -1,6 +1,7 @@
 """Dead letters: which are open, and what becomes of them. Never is a message lost, and never is one handled twice."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,33 @@ class TestWhatCanNotBeRedriven:
             assert (copy["seq"], copy["data"], copy["type"], copy["from"]) == (2, {"n": 1}, "task", "joe")
             assert (copy["headers"], copy["reply_to"]) == ({"k": "v"}, "g/answers")
             assert await open_seqs(server) == []
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"segment_bytes": 4096, "shards": 1, "policy": [{"pattern": "g/t", "max_count": 1}, {"pattern": "**"}]}],
+        indirect=True,
+    )
+    async def test_of_what_retention_took_a_copy_can_be_published(self, server: Server, connect: Any) -> None:
+        async with connect("joe") as joe, connect("ann") as ann, connect("ops") as ops:
+            await ops.sub("g/_dead")
+            await member(ann, ack_wait=600)
+            await joe.pub("g/t", "precious", id="x")
+            await ann.until("msg", seq=1)
+            await publish(joe, 60, headers={"filler": "f" * 200})
+            await ann.messages(60)
+            await settle(ann, "term", 1, reason="late")
+            await buried(ops, 1)
+            await ann.send("ack", topic="g/t", consumer="w", seqs=list(range(2, 62)))
+            await publish(joe, 60, "g/other", headers={"filler": "f" * 200})
+            log = server.broker.shard_of("g").log
+            assert await log.enforce_retention(server.broker._retention_of, time.time())
+            assert log.first_seq(log.topic("g/t")) > 1
+            outcome = await letters(server).redrive("g", EVERY)
+            assert "retention took message 1 of g/t" in outcome.refusals[0].refusal.message
+            assert await open_seqs(server) == [1]
+            assert (await letters(server).redrive("g", EVERY, republish=True)).done == 1
+            copy = await ann.until("msg", topic="g/t")
+            assert (copy["seq"], copy["data"], copy["from"]) == (62, "precious", "joe")
 
     async def test_what_has_expired_would_expire_again(self, server: Server, connect: Any) -> None:
         async with connect("joe") as joe, connect("ann") as ann, connect("ops") as ops:
