@@ -34,8 +34,8 @@ class ConsumerTable:
         Raises:
             Conflict: another one here would share messages with it.
         """
-        for other in self:
-            if other.spec.name == name and names.overlap(other.spec.topic, topic):
+        for (_, asked), other in self._consumers.items():
+            if other.spec.name == name and (asked == topic or names.overlap(other.spec.topic, topic)):
                 raise Conflict(
                     f"this agent is in consumer {name} of {other.spec.topic} already: drain that, or take another name",
                     ErrorCode.CONFLICT,
@@ -50,10 +50,8 @@ class ConsumerTable:
 
     def remove(self, consumer: Consumer) -> None:
         """It is over."""
-        spec = consumer.spec
-        if self._consumers.get((spec.name, spec.topic)) is consumer:
-            del self._consumers[spec.name, spec.topic]
-            self._routes = {key: other for key, other in self._routes.items() if other is not consumer}
+        self._consumers = {key: other for key, other in self._consumers.items() if other is not consumer}
+        self._routes = {key: other for key, other in self._routes.items() if other is not consumer}
 
     def link_up(self, link: Link) -> None:
         """Everything settles and asks again."""
@@ -79,7 +77,7 @@ class ConsumerTable:
         assert frame.consumer is not None
         consumer = self._consumers.get((frame.consumer, frame.topic)) or self._find(frame.consumer, frame.topic)
         if consumer is not None:
-            consumer.live.set()
+            consumer.came_alive(frame)
 
     def gap(self, frame: Gap) -> None:
         """A consumer will not get some messages."""

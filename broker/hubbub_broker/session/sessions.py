@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 from hubbub_broker.access import Access
-from hubbub_broker.bus import Bus
+from hubbub_broker.bus import Bus, Card
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Consumers
 from hubbub_broker.metrics import Metrics
@@ -116,8 +116,8 @@ class Sessions:
             if self._lives.get(key) is session:
                 del self._lives[key]
 
-    def arrived(self, session: Session, group: str | None = None) -> str | None:
-        """An agent is here, and is registered if it was not. Its inbox.
+    def arrived(self, session: Session, group: str | None = None, card: Card | None = None) -> str | None:
+        """An agent is here, and is registered if it was not; `card` is what it says of itself. Its inbox.
 
         Raises:
             Refusal: there are too many agents.
@@ -125,13 +125,13 @@ class Sessions:
         if self.bus is None or session.agent is None:
             return None
         self.bus.wills.back(session.agent)
-        return self.bus.agents.seen(session.agent, group).inbox
+        return self.bus.agents.seen(session.agent, group, card).inbox
 
     def lost(self, session: Session, code: int) -> None:
         """The socket of a session is gone; `code` says how."""
         self.open.pop(session, None)
         if self.bus is not None and session.agent is not None and not self.draining:
-            self.bus.agents.seen(session.agent)
+            self.bus.agents.left(session.agent)
             will = session.will
             if will is not None and code not in (CloseCode.NORMAL, CloseCode.GOING_AWAY) and not self.of(session.agent):
                 self.bus.wills.dropped(session.agent, will)
