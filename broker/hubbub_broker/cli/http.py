@@ -34,9 +34,22 @@ def get(url: str, path: str, query: Mapping[str, Any], timeout: float, token: st
     Raises:
         Failure: if it can't be reached, or refuses.
     """
+    return _ask(url, f"{path}?{urlencode(query)}", None, timeout, token)
+
+
+def post(url: str, path: str, body: Mapping[str, Any], timeout: float, token: str | None = None) -> Any:
+    """The JSON that the broker at `url` answers to that body.
+
+    Raises:
+        Failure: if it can't be reached, or refuses.
+    """
+    return _ask(url, path, json.dumps(body).encode(), timeout, token)
+
+
+def _ask(url: str, path: str, body: bytes | None, timeout: float, token: str | None) -> Any:
     base = base_of(url)
-    address = f"{base}{path}?{urlencode(query)}"
-    request = Request(address, headers={"Accept": "application/json"})  # noqa: S310 - base_of allows no other scheme
+    headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
+    request = Request(base + path, body, headers)  # noqa: S310 - base_of allows no other scheme
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     opener = build_opener(ProxyHandler({}))  # a broker is on this machine, or in this network

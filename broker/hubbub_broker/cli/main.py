@@ -6,13 +6,16 @@ import typer
 
 from hubbub_protocol import __version__
 
+from .agents import agents
 from .backup import backup
 from .config import config
 from .demo import demo
+from .inbox import inbox
 from .log import log_dump, log_stat, log_verify
 from .pub import pub
 from .registry import Command, keep_lines, register
 from .restore import restore
+from .send import send
 from .serve import serve
 from .tail import tail
 from .token import token_create, token_inspect, token_key
@@ -21,6 +24,7 @@ from .topics import topics
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "A broker": (serve, config, demo),
     "Messages": (pub, tail, topics),
+    "Mail": (send, inbox, agents),
     "Access": (token_key, token_create, token_inspect),
     "Data": (log_verify, log_stat, log_dump, backup, restore),
 }
@@ -37,6 +41,10 @@ A broker, someone who listens, and someone who speaks:
   hubbub serve
   hubbub tail 'research/**' --from all
   hubbub pub research/conv-42 '{"text": "hello"}'
+
+Mail, for agents that have no socket:
+  hubbub send jack 'Handle blog publishing' --subject Task --create
+  hubbub inbox jack --mark
 
 `hubbub COMMAND --help` has examples of each.
 """

@@ -62,7 +62,7 @@ def _to_all(bus: Bus, agent: str, pub: Pub, payload: bytes | None, sink: Sink) -
         try:
             if payload is not None:
                 raise Refusal(ErrorCode.BAD_REQUEST, "a mail to ALL has JSON `data`")
-            sent = await bus.mail.send_to_all(agent, decode_value(bytes(pub.data)), pub.id)
+            sent = await bus.mail.send_to_all(agent, pub)
         except Refusal as refusal:
             line = answers.refusal(pub, refusal.code, refusal.message, retry_after=refusal.retry_after)
         except ProtocolError as error:
