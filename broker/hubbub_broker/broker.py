@@ -12,7 +12,7 @@ from typing import Any
 from hubbub_broker.access import Access
 from hubbub_broker.bus import Bus
 from hubbub_broker.config import Settings
-from hubbub_broker.consumers import ConsumerFigures, Consumers, Latency
+from hubbub_broker.consumers import Administration, ConsumerFigures, Consumers, Latency
 from hubbub_broker.guard import EVENTS_TOPIC, Guard
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
@@ -23,6 +23,7 @@ from hubbub_protocol.errors import CloseCode
 from hubbub_protocol.names import group_of
 
 from .ticker import Ticker
+from .watch import Watch
 
 log = get_logger(__name__)
 
@@ -93,10 +94,13 @@ class Broker:
             Consumers(shard, settings, self.metrics, self.consumer_figures, self.latency, self.sessions.tell, loop)
             for shard in self.shards
         ]
+        self.administrations = [Administration(consumers, loop) for consumers in self.consumers]
         self.sessions.on_agent = self._tell_receipts
         self.bus = self.sessions.bus = Bus(
             settings, self.shard_of, self.consumers_of, self.sessions, self._is_here, loop
         )
+        self.heartbeat = Heartbeat(self.sessions, loop.time)
+        self.watch = Watch(self, loop)
         self._tickers: list[Ticker] = []
         self._commits: set[asyncio.Task[None]] = set()
         self._retention: asyncio.Task[None] | None = None
@@ -111,6 +115,10 @@ class Broker:
         """The consumers of a group's topics."""
         return self.consumers[self.shard_of(group).number]
 
+    def administration_of(self, group: str) -> Administration:
+        """What operators ask of the consumers of a group's topics."""
+        return self.administrations[self.shard_of(group).number]
+
     def now(self) -> float:
         """Seconds since the Unix epoch."""
         return time.time()
@@ -119,10 +127,9 @@ class Broker:
 
     def start(self) -> None:
         """Begin the work that recurs: heartbeats, hold-back, retention, probes."""
-        heartbeat = Heartbeat(self.sessions, self._loop.time)
         self._probe_due = self._loop.time() + LOOP_PROBE
         self._tickers = [
-            Ticker(self._loop, heartbeat.period, heartbeat.visit),
+            Ticker(self._loop, self.heartbeat.period, self.heartbeat.visit),
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
             Ticker(self._loop, CONSUMER_TICK, self._tick_consumers),
             Ticker(self._loop, CROWD_TICK, self._let_go_of_crowds),
@@ -174,6 +181,9 @@ class Broker:
             self._retention.cancel()
             with suppress(asyncio.CancelledError):
                 await self._retention
+        for administration in self.administrations:
+            administration.close()
+
         await self.bus.close()
         for consumers in self.consumers:
             consumers.close()

@@ -22,6 +22,7 @@ from hubbub_broker.bus_door import BusDoor
 from hubbub_broker.door import Door
 from hubbub_broker.http import create_app
 from hubbub_broker.http.caller import OPEN_PATHS
+from hubbub_broker.operator_door import OperatorDoor
 from hubbub_broker.server import Server
 
 STRANGER = key("k1", secret=b"a secret that this broker has no")
@@ -163,6 +164,15 @@ def history(topic: str) -> Ask:
     return gets(f"/v1/topics/{topic}/messages")
 
 
+def manages(method: str, path: str, body: Any = None) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        answer = await doors.http.request(method, path, json=body)
+        assert answer.status_code in (200, 401, 403, 404), answer.text
+        return answer.status_code in (200, 404)  # it may ask, though there may be none
+
+    return ask
+
+
 def resets(topic: str) -> Ask:
     return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
 
@@ -243,6 +253,20 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("list agents", gets("/v1/agents"), KNOWN),
     ("see a budget", gets("/v1/topics/g/c/budget"), "bus member reader operator"),
     ("reset a budget", resets("g/c"), "operator"),
+    ("list consumers", gets("/v1/consumers"), KNOWN),
+    ("see a consumer", manages("GET", "/v1/consumers/g/c?name=w"), "bus member reader operator"),
+    ("see a consumer elsewhere", manages("GET", "/v1/consumers/h/c?name=w"), "bus outsider operator"),
+    ("reset", manages("POST", "/v1/consumers/g/c/reset?name=w", {"from": "all"}), "bus member operator"),
+    ("reset elsewhere", manages("POST", "/v1/consumers/h/c/reset?name=w", {"from": "all"}), "bus outsider operator"),
+    ("pause", manages("POST", "/v1/consumers/g/c/pause?name=w"), "bus member operator"),
+    ("resume", manages("POST", "/v1/consumers/g/c/resume?name=w"), "bus member operator"),
+    ("remove", manages("DELETE", "/v1/consumers/g/*?name=w"), "bus member operator"),
+    ("list dead letters", gets("/v1/dead/g"), "bus operator"),
+    ("see a dead letter", manages("GET", "/v1/dead/g/1"), "bus operator"),
+    ("redrive", manages("POST", "/v1/dead/g/redrive", {"all": True}), "bus operator"),
+    ("drop", manages("POST", "/v1/dead/g/drop", {"all": True}), "bus operator"),
+    ("ask for receipts", gets("/v1/receipts/m1"), KNOWN),
+    ("top", gets("/v1/top"), "bus scraper operator"),
     ("route", gets("/v1/route?group=g"), KNOWN),
     ("shards", gets("/v1/shards"), "bus scraper operator"),
     ("metrics", gets("/metrics"), "bus scraper operator"),
@@ -288,11 +312,23 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/api/send",
         "/api/inbox/{agent}",
         "/api/inbox/{agent}/read",
+        "/v1/consumers",
+        "/v1/consumers/{topic}",
+        "/v1/consumers/{topic}/reset",
+        "/v1/consumers/{topic}/pause",
+        "/v1/consumers/{topic}/resume",
+        "/v1/dead/{group}",
+        "/v1/dead/{group}/{seq}",
+        "/v1/dead/{group}/redrive",
+        "/v1/dead/{group}/drop",
+        "/v1/receipts/{id}",
+        "/v1/top",
         "/v1/shards",
         "/v1/route",
         "/metrics",
     }
-    assert set(create_app(Door(server.broker), BusDoor(server.broker)).openapi()["paths"]) - OPEN_PATHS == asked
+    app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker))
+    assert set(app.openapi()["paths"]) - OPEN_PATHS == asked
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/publish/", "//v1/topics", "/V1/TOPICS", "/v1/health/x", "/docs/"])

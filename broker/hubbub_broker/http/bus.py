@@ -15,7 +15,7 @@ from hubbub_protocol.limits import CAPABILITIES_MAX, DESCRIPTION_CHARS_MAX, ID_B
 from hubbub_protocol.names import check_agent, check_group, check_topic
 
 from .api import Refused, StoredLine
-from .body import read_model
+from .body import body_of, read_model
 from .bus_api import BusApi, MailRequest, RegisteredAgent
 from .caller import Caller, FromCaller
 from .models import BAD, ERRORS, AgentItem, Agents, Model
@@ -260,11 +260,6 @@ def _allow(caller: Caller, inbox: str | None) -> None:
         caller.require(Operation.SEND_TO_ALL)
     else:
         caller.require(Operation.SEND, inbox)
-
-
-def body_of(model: type[Model]) -> dict[str, Any]:
-    """The description of a JSON body."""
-    return {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}
 
 
 def _registered(found: RegisteredAgent) -> AgentItem:

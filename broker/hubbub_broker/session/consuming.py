@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hubbub_broker.access import Operation
-from hubbub_broker.consumers import Consumers, Member, Place, Wish
+from hubbub_broker.consumers import Consumers, Member, Place, Wish, is_internal
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Start
 from hubbub_protocol.codec import encode
@@ -51,7 +51,8 @@ class Consuming:
         wish = self._wish(sub, sub.consumer)
         session.require(Operation.SETTLE, wish.topic)
         key = (wish.topic, wish.name)
-        if key in self.members:
+        held = self.members.get(key)
+        if held is not None and not held.gone:
             raise Refusal(
                 ErrorCode.CONFLICT, f"this connection is a member of {wish.name} at {wish.topic}: `unsub` it first"
             )
@@ -72,7 +73,7 @@ class Consuming:
     def _wish(self, sub: Sub, name: str) -> Wish:
         check_consumer(name)
         check_pattern(sub.topic)
-        if name.startswith("_"):
+        if is_internal(name):
             raise Refusal(ErrorCode.FORBIDDEN, "consumers whose names begin with `_` are the broker's own")
         if is_pattern(group_of(sub.topic)):
             raise Refusal(ErrorCode.BAD_REQUEST, "a consumer's topics are of one group: name it in place of the `*`")

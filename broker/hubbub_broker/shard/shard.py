@@ -24,7 +24,7 @@ from hubbub_broker.metrics import Metrics
 from hubbub_broker.policy import Policies, TopicPolicy
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.frames import Pub
-from hubbub_protocol.names import is_dead_letters
+from hubbub_protocol.names import group_of, is_dead_letters
 
 from .batch import Batch
 from .catch_up import CatchUp
@@ -86,7 +86,8 @@ class Shard:
         """The topic's state, brought into memory if need be. The name must have been checked."""
         found = self.topics.get(name)
         if found is None:
-            found = self.topics[name] = Topic(name, self.log, self._policy_of(name))
+            durable_seconds = self.metrics.durable_of(group_of(name))
+            found = self.topics[name] = Topic(name, self.log, self._policy_of(name), durable_seconds)
             found.used = self.batch.now
         return found
 
