@@ -368,3 +368,27 @@ def test_a_topic_that_cannot_be_read_now_is_read_later(open_site: Open) -> None:
         site.tick(1.0)
         site.settle()
     assert sorted(line["topic"] for line in ann.take() if line["op"] == "msg") == ["g/0", "g/1", "g/2"]
+
+
+def test_a_receipt_of_a_message_whose_id_has_a_nul_in_it_outlives_a_restart(open_site: Open) -> None:
+    site = open_site()
+    joe, ann = site.connect("joe"), site.connect("ann")
+    join(ann)
+    publish(joe, "a\0b", track=True)
+    joe.disconnect()
+    settle(ann, "ack", 1)
+    site.stop()
+    site.reopen()
+    joe = site.connect("joe")
+    assert [(line["id"], line["state"]) for line in joe.take() if line["op"] == "receipt"] == [("a\0b", "done")]
+
+
+def test_headers_that_are_no_object_are_no_key(open_site: Open) -> None:
+    site = open_site()
+    joe, ann = site.connect("joe"), site.connect("ann")
+    join(ann, ordered="key")
+    for headers in ([1], "key", {"key": {"a": 1}}):
+        joe.request("pub", topic="g/t", id=str(headers), data=1, headers=headers)
+    publish(joe, "plain")
+    head = site.shard.topic("g/t").delivered
+    assert seqs(ann) == list(range(1, head + 1))

@@ -108,6 +108,8 @@ def build(
     at = HEADER_SIZE
     work = 0
     for topic in index.topics.values():
+        if topic.offsets:  # appending counts nothing for the segment as a whole: only reading it does
+            index.last_ts = max(index.last_ts, topic.last_ts)
         name = topic.name.encode()
         key = topic_key(name)
         rows.append((int.from_bytes(key[:8], "big"), _entry(topic, key, len(names), len(name), at)))

@@ -495,7 +495,7 @@ class Session:
         name = check_pattern(sub.topic)
         self.require(Operation.SUBSCRIBE if sub.consumer is None else Operation.SETTLE, name)
         start = Start.parse(sub.start)
-        if (sub.consumer is None and name in self.subscribed) or name in self.patterns:
+        if sub.consumer is None and (name in self.subscribed or name in self.patterns):
             raise Refusal(ErrorCode.CONFLICT, f"this connection is subscribed to {name} already: `unsub` it first")
         limit = self._sessions.settings.max_subscriptions
         if self.subscriptions >= limit:
