@@ -250,6 +250,25 @@ class TestOverTheSocket:
         assert await read(http, "jack") == ["b"]
         assert await read(http, "joe") == []
 
+    @pytest.mark.parametrize("options", [{"publish_rate": 1, "publish_burst": 1}], indirect=True)
+    async def test_mails_to_all_keep_their_order_over_refusals(self, http: httpx.AsyncClient, connect: Any) -> None:
+        await read(http, "jack")
+        async with connect() as joe:
+            await joe.hello("joe", session="s")
+            assert (await joe.pub("_mail/@ALL", {"body": 1}, n=1))["op"] == "ok"
+            refusals = [await joe.pub("_mail/@ALL", {"body": n}, n=n, id=f"i{n}") for n in (2, 3)]
+            assert [refusal["code"] for refusal in refusals] == ["rate_limited", "rate_limited"]
+            await asyncio.sleep(refusals[1]["retry_after"])  # what it asks for
+            early = await joe.pub("_mail/@ALL", {"body": 3}, n=3, id="i3")
+            assert (early["code"], early["expect"]) == ("order", 2)
+            for n in (2, 3):
+                answer = await joe.pub("_mail/@ALL", {"body": n}, n=n, id=f"i{n}")
+                while answer["op"] == "err":
+                    assert answer["code"] == "rate_limited"
+                    await asyncio.sleep(answer["retry_after"])
+                    answer = await joe.pub("_mail/@ALL", {"body": n}, n=n, id=f"i{n}")
+        assert await read(http, "jack") == [1, 2, 3]
+
     async def test_a_mail_to_all_keeps_its_headers_and_expires(self, http: httpx.AsyncClient, connect: Any) -> None:
         async with connect("ann") as ann, connect("joe") as joe:
             await ann.ask("sub", topic="agents/@ann", consumer="inbox", **{"from": "all"})

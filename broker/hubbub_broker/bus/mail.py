@@ -167,7 +167,9 @@ class Mail:
         raw_headers = msgspec.Raw(encode_value(headers)) if headers else NO_DATA
         raw = msgspec.Raw(encode_value(data))
         if to == ALL:
-            return await self.send_to_all(sender, Pub(topic=TO_ALL, id=id, data=raw, headers=raw_headers, ttl=ttl))
+            to_all = Pub(topic=TO_ALL, id=id, data=raw, headers=raw_headers, ttl=ttl)
+            self._limits.admit(sender, to_all)
+            return await self.send_to_all(sender, to_all)
         record = self.recipient(to, create=create)
         pub = Pub(topic=record.inbox, id=id, type=MAIL, data=raw, ttl=ttl, parent=parent, headers=raw_headers)
         self._limits.admit_send(sender)
@@ -190,7 +192,7 @@ class Mail:
 
     async def send_to_all(self, sender: str, pub: Pub) -> Sent:
         """Send a mail to every agent that is registered now, but the sender; returns when every copy is on stable
-        storage. Of `pub` its id, data, headers and time-to-live count.
+        storage. Of `pub`, which was admitted, its id, data, headers and time-to-live count.
 
         Raises:
             Refusal: nobody gets it; or (`internal`) not all have it yet, and the broker goes on with it.
@@ -202,7 +204,6 @@ class Mail:
         if round is None:
             to = [(record.inbox, record.name) for record in self._agents if record.name != sender]
             self._limits.admit_broadcast(sender)
-            self._limits.admit(sender, pub)
             round = self._rounds[key] = _Round(
                 data=pub.data, to=to, recipients=len(to), ts=self._clock(), headers=pub.headers or NO_DATA, ttl=pub.ttl
             )

@@ -16,6 +16,7 @@ from hubbub_protocol.frames import Pub
 from hubbub_protocol.names import check_topic, group_of, is_dead_letters, is_reserved
 
 from .admission import check_publish
+from .mailing import Lines
 from .session import Session
 
 
@@ -51,6 +52,8 @@ class Sessions:
         self._gone: asyncio.Event = asyncio.Event()
         self.bus: Bus | None = None
         """Registers agents, takes mail, knows who is where. Without one there is none of that."""
+        self.to_all: Lines = {}
+        """The mails to ALL that are under way, and in which order they go on."""
         self.on_agent: Callable[[str], None] = lambda _: None
         """Called when an agent is there: what it missed can be told."""
 
