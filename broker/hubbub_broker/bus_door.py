@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
-from hubbub_broker.bus import ALL, AgentRecord
+from hubbub_broker.bus import ALL, AgentRecord, Card
 from hubbub_broker.http import (
     InboxPage,
     MailRequest,
@@ -94,8 +94,7 @@ class BusDoor:
     ) -> RegisteredAgent:
         """Register an agent."""
         with _refusals():
-            given = None if capabilities is None else tuple(capabilities)
-            return self._shown(await self._bus.agents.register(agent, group, given, description))
+            return self._shown(await self._bus.agents.register(agent, group, Card.of(capabilities, description)))
 
     async def unregister(self, agent: str) -> None:
         """Forget an agent."""

@@ -40,6 +40,15 @@ def get(url: str, path: str, query: Mapping[str, Any], timeout: float, token: st
     return ask("GET", url, path, query, timeout, token)
 
 
+def post(url: str, path: str, body: Mapping[str, Any], timeout: float, token: str | None = None) -> Any:
+    """The JSON that the broker at `url` answers to that body.
+
+    Raises:
+        Failure: if it can't be reached, or refuses.
+    """
+    return ask("POST", url, path, {}, timeout, token, body)
+
+
 def ask(
     method: str,
     url: str,

@@ -6,6 +6,7 @@ import typer
 
 from hubbub_protocol import __version__
 
+from .agents import agents
 from .backup import backup
 from .config import config
 from .consumers import (
@@ -18,11 +19,13 @@ from .consumers import (
 )
 from .demo import demo
 from .dlq import dlq_drop, dlq_list, dlq_redrive, dlq_show
+from .inbox import inbox
 from .log import log_dump, log_stat, log_verify
 from .pub import pub
 from .receipts import receipts
 from .registry import Command, keep_lines, register
 from .restore import restore
+from .send import send
 from .serve import serve
 from .tail import tail
 from .token import token_create, token_inspect, token_key
@@ -32,6 +35,7 @@ from .topics import topics
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "A broker": (serve, config, demo),
     "Messages": (pub, tail, topics, receipts),
+    "Mail": (send, inbox, agents),
     "Consumers": (
         top,
         consumers_list,
@@ -63,6 +67,10 @@ A broker, someone who listens, and someone who speaks:
   hubbub serve
   hubbub tail 'research/**' --from all
   hubbub pub research/conv-42 '{"text": "hello"}'
+
+Mail, for agents that have no socket:
+  hubbub send jack 'Handle blog publishing' --subject Task --create
+  hubbub inbox jack --mark
 
 `hubbub COMMAND --help` has examples of each.
 """

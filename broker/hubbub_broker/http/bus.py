@@ -11,7 +11,7 @@ from pydantic import Field
 
 from hubbub_broker.access import Operation
 from hubbub_protocol.errors import ErrorCode
-from hubbub_protocol.limits import ID_BYTES_MAX, LAMPORT_MAX
+from hubbub_protocol.limits import CAPABILITIES_MAX, DESCRIPTION_CHARS_MAX, ID_BYTES_MAX, LAMPORT_MAX
 from hubbub_protocol.names import check_agent, check_group, check_topic
 
 from .api import Refused, StoredLine
@@ -23,9 +23,6 @@ from .models import BAD, ERRORS, AgentItem, Agents, Model
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
 """Messages, or agents, in one answer."""
-
-CAPABILITIES_MAX = 100
-DESCRIPTION_MAX = 4096
 
 Name = Annotated[str, Path(description="The agent's name.", examples=["jack"])]
 
@@ -91,7 +88,7 @@ class AgentBody(Model):
     agent: str = Field(examples=["jack"])
     group: str | None = Field(None, description="Where its inbox is; the setting default_group if left out.")
     capabilities: list[str] | None = Field(None, max_length=CAPABILITIES_MAX, examples=[["search", "summaries"]])
-    description: str | None = Field(None, max_length=DESCRIPTION_MAX)
+    description: str | None = Field(None, max_length=DESCRIPTION_CHARS_MAX)
 
 
 class Present(Model):
@@ -222,7 +219,7 @@ def routes(bus: BusApi) -> APIRouter:
 
     @router.get("/v1/topics/{topic:path}/presence", tags=["agents"], summary="Who is in a topic", responses=BAD)
     async def presence(caller: FromCaller, topic: Annotated[str, Path(examples=["research/conv-42"])]) -> Present:
-        """The agents that have joined a topic (`presence` in their subscription), sorted by name."""
+        """The agents that have joined a topic (`join` over their sockets), sorted by name."""
         caller.require(Operation.HISTORY, check_topic(topic))
         return Present(topic=topic, agents=list(bus.present(topic)))
 
