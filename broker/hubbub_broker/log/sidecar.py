@@ -108,8 +108,6 @@ def build(
     at = HEADER_SIZE
     work = 0
     for topic in index.topics.values():
-        if topic.offsets:  # appending counts nothing for the segment as a whole: only reading it does
-            index.last_ts = max(index.last_ts, topic.last_ts)
         name = topic.name.encode()
         key = topic_key(name)
         rows.append((int.from_bytes(key[:8], "big"), _entry(topic, key, len(names), len(name), at)))
@@ -140,7 +138,7 @@ def build(
     sections[DAMAGE] = [_PAIR.pack(*pair) for pair in index.damage]
     yield
     head = _HEAD.pack(
-        MAGIC, FORMAT, shard, mark, segment, covers, index.records, len(rows), index.first_ts, index.last_ts
+        MAGIC, FORMAT, shard, mark, segment, covers, index.records, len(rows), index.first_ts, index.newest_ts
     )
     out = pages
     for section in sections:
