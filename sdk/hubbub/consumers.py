@@ -1,14 +1,18 @@
 """The consumers of one connection: which of them a frame is for."""
 
+import logging
 from collections.abc import Iterable, Iterator
 
 from hubbub_protocol import names
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err, Gap, Live, Msg
 
+from . import policy
 from .consumer import Consumer, ConsumerSpec
 from .errors import Conflict
 from .link import Link
+
+logger = logging.getLogger("hubbub")
 
 ROUTES_MAX = 100_000
 """Topics for which it is remembered whose they are."""
@@ -100,12 +104,20 @@ class ConsumerTable:
         if consumer is not None:
             consumer.gap(frame)
 
-    def conflict(self, frame: Err) -> None:
-        """A message is another's now."""
-        if frame.consumer is not None and frame.topic is not None and frame.seq is not None:
-            consumer = self._find(frame.consumer, frame.topic)
-            if consumer is not None:
-                consumer.conflict(frame.topic, frame.seq)
+    def told(self, frame: Err) -> None:
+        """What the broker says unasked: a message is another's now; or the consumer is no more."""
+        if frame.consumer is None or frame.topic is None:
+            return
+        if frame.seq is None:
+            named = (frame.consumer, frame.topic)
+            ended = next((each for each in self if (each.spec.name, each.spec.topic) == named), None)
+            if ended is not None:
+                logger.warning("! %r ends: %s", ended, frame.message)
+                ended.end(policy.rejection_of(frame))
+            return
+        consumer = self._find(frame.consumer, frame.topic)
+        if consumer is not None:
+            consumer.conflict(frame.topic, frame.seq)
 
     def stop(self, error: BaseException) -> None:
         """The agent is at its end."""

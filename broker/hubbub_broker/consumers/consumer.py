@@ -93,6 +93,8 @@ class Consumer:
         self._ready: deque[Place] = deque()
         self._again: deque[tuple[Place, int]] = deque()
         """What may be given out again now. What was settled or given up meanwhile is passed over in its turn."""
+        self._roomy: dict[Member, None] = {}
+        """Members that may have more room than the pool knows of."""
         self._unstalled: deque[Member] = deque()
         """Members that may have room for what waits for just them."""
         self._again_idle = False
@@ -151,12 +153,9 @@ class Consumer:
 
     def room(self, member: Member) -> None:
         """A member may have room again."""
-        if member.gone:
-            return
-        self.pool.changed(member)
-        if member.stalled and member.has_room:
-            self._unstalled.append(member)
-        self.stir()
+        if not member.gone:  # looked at once a turn, however many of its messages are settled in it
+            self._roomy[member] = None
+            self.stir()
 
     def due(self, place: Place, seq: int) -> None:
         """A message has waited long enough."""
@@ -176,6 +175,12 @@ class Consumer:
         self._scheduled = False
         if self.terms.paused or self._registry.stopping:
             return
+        for roomy in self._roomy:
+            if not roomy.gone:
+                self.pool.changed(roomy)
+                if roomy.stalled and roomy.has_room:
+                    self._unstalled.append(roomy)
+        self._roomy.clear()
         posted: dict[Member, None] = {}
         given = 0
         while given < PUMP_MESSAGES and self.pool.pick() is not None:
@@ -297,10 +302,8 @@ class Consumer:
             fence = self.fences.pop((place.topic.name, seq), None)
             if fence is not None:  # so that an ack of that delivery, still on its way, is not taken for one of this
                 attempt = max(attempt, fence[1] + 1)
-        header = entry.line[: entry.header_size] if entry.header_size else entry.line
-        facts = _facts.decode(header)
-        tracked = Tracked(facts.id, facts.sender) if facts.track else None
-        lease = Lease(place, seq, attempt, member, key, facts.ts, now, self.loop.time() + member.ack_wait, tracked)
+        ts, tracked = _ts_and_tracked(entry)
+        lease = Lease(place, seq, attempt, member, key, ts, now, self.loop.time() + member.ack_wait, tracked)
         place.out[seq] = lease
         member.leases[place, seq] = lease
         if not member.timed:
@@ -314,7 +317,7 @@ class Consumer:
         if attempt > 1:
             self.redelivered += 1
             self._figures.redeliveries += 1
-        self._registry.latency.sent(self.terms.name, place.topic.name, now - facts.ts)
+        self._registry.latency.sent(self.terms.name, place.topic.name, now - ts)
         if tracked is not None:
             self._registry.receipts.note(lease, self.terms.name, "delivered")
 
@@ -518,6 +521,16 @@ class Consumer:
             self._ready.remove(place)
             place.queued = False
         place.waiting.clear()  # so that what stands in line of it is passed over
+
+
+def _ts_and_tracked(entry: Entry) -> tuple[float, Tracked | None]:
+    """When a message was sequenced, and for whom it is tracked. Most are not, and need not be decoded for that."""
+    line = entry.line
+    if b'"track":true' not in line:
+        at = line.index(b'"ts":') + 5  # no string has these bytes: a quote in one is escaped
+        return float(line[at : line.index(b",", at)]), None
+    facts = _facts.decode(line[: entry.header_size] if entry.header_size else line)
+    return facts.ts, Tracked(facts.id, facts.sender) if facts.track else None
 
 
 TIMED_OUT = "ack_wait ran out"

@@ -139,7 +139,7 @@ def build(
     sections[DAMAGE] = [_PAIR.pack(*pair) for pair in index.damage]
     yield
     head = _HEAD.pack(
-        MAGIC, FORMAT, shard, mark, segment, covers, index.records, len(rows), index.first_ts, index.last_ts
+        MAGIC, FORMAT, shard, mark, segment, covers, index.records, len(rows), index.first_ts, index.newest_ts
     )
     out = pages
     for section in sections:
