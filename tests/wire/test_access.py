@@ -112,6 +112,31 @@ def subscribes(topic: str) -> Ask:
     return ask
 
 
+def joins(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            answer = await client.ask("join", topic=topic)
+            assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
+            return bool(answer["op"] == "ok")
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
+def wills(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            await client.send("hello", agent="ann", will={"topic": topic})
+            answer = await client.next()
+            assert answer["op"] == "welcome" or answer["code"] == "forbidden", answer
+            return bool(answer["op"] == "welcome")
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
 def gets(path: str) -> Ask:
     return lambda doors: doors.ask("GET", path)
 
@@ -246,6 +271,10 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("register another", registers("joe"), "bus"),
     ("see an agent", gets("/v1/agents/joe"), "bus member writer operator"),
     ("list sessions", gets("/v1/sessions"), KNOWN),
+    ("be present in a topic", joins("g/c"), "bus member reader operator"),
+    ("be present elsewhere", joins("h/c"), "bus outsider operator"),
+    ("leave a will", wills("g/c"), "bus member writer operator"),
+    ("leave a will elsewhere", wills("h/c"), "bus outsider operator"),
     ("who is in a topic", gets("/v1/topics/g/c/presence"), "bus member reader operator"),
     ("stream", streams("g/c"), "bus member reader operator"),
     ("stream elsewhere", streams("h/c"), "bus outsider operator"),
