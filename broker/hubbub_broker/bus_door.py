@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
@@ -32,6 +34,11 @@ PATIENCE_SECONDS = 1.0
 
 SIGN_OF_LIFE = 15
 """Silent looks after which a stream says that it is still there: below the idle time-outs of common proxies."""
+
+
+MARK_PAGE = 1000
+MARK_BYTES = 1 << 20
+"""Messages, and bytes of them, that are looked through at a time for an id."""
 
 
 class _Id(msgspec.Struct):
@@ -71,22 +78,30 @@ class BusDoor:
         return InboxPage([(unread.seq, StoredLine(unread.line, unread.header_size)) for unread in found], remaining)
 
     async def mark(self, agent: str, seqs: Sequence[int], ids: Sequence[str]) -> int:
-        """Mark messages as read. An id that is not among the unread ones was marked before, or is none."""
+        """Mark messages as read. An id that is not among the unread ones was marked before, or is none.
+
+        Two senders may have used the same id: as often as it is named, the oldest unread message with it is marked. One
+        that nobody has read yet is not, and the search ends at what was read.
+        """
         with _refusals():
             inbox = self._bus.inbox(agent)
             wanted = list(seqs)
-            left = set(ids)
+            left = Counter(ids)
             after = 0
             while left:
-                page, _ = await inbox.read(after, 1000, 1 << 24, mark=False, wait=0.0)
+                page, _ = await inbox.read(after, MARK_PAGE, MARK_BYTES, mark=False, wait=0.0)
                 if not page:
                     break
                 for unread in page:
                     header = unread.line[: unread.header_size] if unread.header_size else unread.line
                     id = _id_of.decode(header).id
-                    if id in left:  # two senders may have used it: both are meant
+                    if id in left:
                         wanted.append(unread.seq)
+                        left[id] -= 1
+                        if not left[id]:
+                            del left[id]
                 after = page[-1].seq
+                await asyncio.sleep(0)  # others have their turn while an id is looked for that is not there
             return await inbox.mark(wanted)
 
     async def register(

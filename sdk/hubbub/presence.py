@@ -228,6 +228,7 @@ class Attendance:
 
     def link_up(self, link: Link) -> None:
         """Come again."""
+        self.link_down()  # what was asked on another connection has no answer
         self._link = link
         for topic in self._present:
             self._ask(topic)

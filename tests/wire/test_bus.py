@@ -173,6 +173,18 @@ class TestInbox:
         assert (await http.post("/api/inbox/jack/read", json={"ids": [ids[1]]})).json() == {"marked": 0}
         assert (await http.post("/api/inbox/jack/read", json={"seqs": [9]})).status_code == 400
 
+    async def test_an_id_of_two_senders_marks_as_many_as_are_named_oldest_first(self, http: httpx.AsyncClient) -> None:
+        """Who has read only the first must not lose the second."""
+        await read(http, "jack")
+        for sender in ("joe", "ann"):
+            await send(http, "jack", sender, **{"from": sender, "id": "same"})
+        for left in (["ann"], []):
+            assert (await http.post("/api/inbox/jack/read", json={"ids": ["same"]})).json() == {"marked": 1}
+            assert await read(http, "jack") == left
+        for sender in ("joe", "ann"):
+            await send(http, "jack", sender, **{"from": sender, "id": "both"})
+        assert (await http.post("/api/inbox/jack/read", json={"ids": ["both", "both"]})).json() == {"marked": 2}
+
     async def test_it_waits_for_mail(self, http: httpx.AsyncClient) -> None:
         await read(http, "jack")
         waiting = asyncio.create_task(read(http, "jack", wait=10, mark_read=True))
@@ -204,6 +216,7 @@ class TestInbox:
             await jack.ask("sub", topic=inbox, consumer="inbox", max_unacked=1, **{"from": "all"})
             message = await jack.until("msg")
             assert message["data"] == {"to": "jack", "subject": "s", "body": "second"}
+            assert (await http.get("/api/inbox/jack")).json()["remaining"] == 0  # what a poller could get
             await send(http, "jack", "third")
             assert await read(http, "jack", mark_read=True) == ["third"]
             await jack.ask("ack", topic=inbox, consumer="inbox", seq=message["seq"])

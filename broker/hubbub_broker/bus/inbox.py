@@ -63,6 +63,7 @@ class Inbox:
             found = [unread for unread in found if unread.seq not in place.out and unread.seq not in place.settled]
             await self._mark(place, [unread.seq for unread in found])
         left = place.topic.delivered - place.settled.count_up_to(place.topic.delivered)
+        left -= len(place.out) + len(place.condemned)  # these are not for who polls
         return found, max(0, left - (0 if mark else len(found)))
 
     async def mark(self, seqs: Sequence[int]) -> int:
