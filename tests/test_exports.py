@@ -14,7 +14,8 @@ import hubbub_protocol
 from hubbub.errors import HubbubError
 
 SURFACE = """
-    Agent Backoff Consumption Delivery Gap MemorySeen Message OnFull Outcome Receipt SeenStore SqliteSeen State Stats
+    Agent Backoff Consumption Delivery Gap InboxReader Mail MemorySeen Message OnFull Outcome Presence PresenceEvent
+    Receipt SeenStore SqliteSeen State Stats Will
     Subscription Token Topic Tracked __version__
     AlreadyDone BadRequest BudgetExceeded BufferFull Closed Conflict ConnectionLimit Disconnected Expired Forbidden
     HubbubError InvalidName LeaseLost LoopDetected MessageDecodeError NoResponder NoVectorClock NotAllowed NotFound
@@ -26,10 +27,13 @@ SURFACE = """
 
 METHODS = {
     "Agent": """
-        close consume consumption flush on on_outcome on_state open publish publish_tracked request state submit
-        subscribe topic wait_for
+        close consume consumption flush inbox on on_mail on_outcome on_state open presence publish publish_tracked
+        request send state submit subscribe topic wait_for
     """,
-    "Topic": "name publish publish_tracked submit subscribe",
+    "Topic": "join leave name presence present publish publish_tracked submit subscribe",
+    "Mail": "ack body local nack reply sender subject term to",
+    "Presence": "agents close on_change open ready topic",
+    "InboxReader": "caught_up close drain ready unsettled",
     "Consumption": "caught_up close drain name ready topic unsettled",
     "Delivery": "ack attempt consumer data extend lost nack reply term",
     "Tracked": "done is_finished",
@@ -45,9 +49,14 @@ METHODS = {
 
 PARAMETERS = {
     "Agent": """
-        name group url token meta on_full buffer_messages buffer_bytes window receive_messages receive_bytes dedup_max
+        name group url token meta capabilities description will on_full buffer_messages
+        buffer_bytes window receive_messages receive_bytes dedup_max
         dedup_ttl vector_clocks connect_timeout
     """,
+    "Agent.send": "to subject body create options",
+    "Agent.inbox": "options",
+    "Agent.on_mail": "concurrency options",
+    "Will": "topic data delay type ephemeral",
     "Agent.request": "topic data timeout mandatory",
     "Agent.subscribe": "topic start",
     "Agent.consume": "topic consumer start options",

@@ -12,7 +12,7 @@ from typing import Any
 from hubbub_broker.access import Access
 from hubbub_broker.bus import Bus
 from hubbub_broker.config import Settings
-from hubbub_broker.consumers import ConsumerFigures, Consumers, Latency
+from hubbub_broker.consumers import Administration, ConsumerFigures, Consumers, Latency
 from hubbub_broker.guard import EVENTS_TOPIC, Guard
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
@@ -23,6 +23,7 @@ from hubbub_protocol.errors import CloseCode
 from hubbub_protocol.names import group_of
 
 from .ticker import Ticker
+from .watch import Watch
 
 log = get_logger(__name__)
 
@@ -30,6 +31,8 @@ HOLD_TICK = 0.05
 """Seconds between looks at held-back messages: how much later than `hold_seconds` an orphan may go out."""
 CONSUMER_TICK = 0.02
 """Seconds between looks at leases and waits that are over: how much later than their time that is noticed."""
+CROWD_TICK = 0.05
+"""Seconds between looks at shards that hold far too many topics: 20,000 a second of each can go."""
 LOOP_PROBE = 0.1
 """Seconds between measurements of the loop's delay."""
 
@@ -91,10 +94,13 @@ class Broker:
             Consumers(shard, settings, self.metrics, self.consumer_figures, self.latency, self.sessions.tell, loop)
             for shard in self.shards
         ]
+        self.administrations = [Administration(consumers, loop) for consumers in self.consumers]
         self.sessions.on_agent = self._tell_receipts
         self.bus = self.sessions.bus = Bus(
             settings, self.shard_of, self.consumers_of, self.sessions, self._is_here, loop
         )
+        self.heartbeat = Heartbeat(self.sessions, loop.time)
+        self.watch = Watch(self, loop)
         self._tickers: list[Ticker] = []
         self._commits: set[asyncio.Task[None]] = set()
         self._retention: asyncio.Task[None] | None = None
@@ -109,6 +115,10 @@ class Broker:
         """The consumers of a group's topics."""
         return self.consumers[self.shard_of(group).number]
 
+    def administration_of(self, group: str) -> Administration:
+        """What operators ask of the consumers of a group's topics."""
+        return self.administrations[self.shard_of(group).number]
+
     def now(self) -> float:
         """Seconds since the Unix epoch."""
         return time.time()
@@ -117,12 +127,12 @@ class Broker:
 
     def start(self) -> None:
         """Begin the work that recurs: heartbeats, hold-back, retention, probes."""
-        heartbeat = Heartbeat(self.sessions, self._loop.time)
         self._probe_due = self._loop.time() + LOOP_PROBE
         self._tickers = [
-            Ticker(self._loop, heartbeat.period, heartbeat.visit),
+            Ticker(self._loop, self.heartbeat.period, self.heartbeat.visit),
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
             Ticker(self._loop, CONSUMER_TICK, self._tick_consumers),
+            Ticker(self._loop, CROWD_TICK, self._let_go_of_crowds),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
             Ticker(self._loop, 1.0, self._refresh_keys),
@@ -171,6 +181,9 @@ class Broker:
             self._retention.cancel()
             with suppress(asyncio.CancelledError):
                 await self._retention
+        for administration in self.administrations:
+            administration.close()
+
         await self.bus.close()
         for consumers in self.consumers:
             consumers.close()
@@ -197,6 +210,11 @@ class Broker:
     def _tell_receipts(self, agent: str) -> None:
         for consumers in self.consumers:
             consumers.receipts.greeted(agent)
+
+    def _let_go_of_crowds(self) -> None:
+        for shard in self.shards:
+            if shard.crowded:
+                shard.let_go(time.time())
 
     def _look_after_shards(self) -> None:
         now = time.time()
@@ -232,7 +250,10 @@ class Broker:
 
     def _announce(self, type: str, data: dict[str, Any]) -> None:
         """Tell operators, on the topic that is theirs."""
-        self.shard_of(group_of(EVENTS_TOPIC)).announce(EVENTS_TOPIC, type, data)
+        try:
+            self.shard_of(group_of(EVENTS_TOPIC)).announce(EVENTS_TOPIC, type, data)
+        except LogError as error:
+            log.warning("event lost", reason=str(error), rule=data.get("rule"), sender=data.get("sender"))
 
     def _probe_loop(self) -> None:
         now = self._loop.time()

@@ -417,6 +417,21 @@ class Settings(Table):
     latency_series: int = setting(
         1000, "Consumers and agents whose latencies are told apart in the metrics.", least=1, most=1_000_000
     )
+    slow_factor: float = setting(
+        5.0,
+        "An agent counts as slow when nine in ten of its messages take it more than so many times what its consumer's "
+        "agents usually take.",
+        least=1,
+        most=1_000_000,
+        unit="times",
+    )
+    deaf_seconds: float = setting(
+        10.0,
+        "A connected agent counts as deaf when its socket takes nothing, or a ping is unanswered, for so long.",
+        unit="s",
+        least=0.001,
+        most=DAY,
+    )
 
     # The simple bus
     default_group: str = Field(

@@ -29,6 +29,7 @@ from hubbub_protocol.frames import Err, Ok
 from hubbub_protocol.names import check_agent, check_topic, group_of
 
 from .broker import Broker
+from .watch_metrics import WatchCollector
 
 
 def _budget(topic: str, used: Sums, policy: TopicPolicy) -> BudgetEntry:
@@ -51,7 +52,9 @@ class Door:
         self.metrics = broker.metrics
         self.access = broker.access
         self._broker = broker
-        self._exposition = Exposition(broker, ConsumerCollector(broker.consumer_figures, broker.latency))
+        self._exposition = Exposition(
+            broker, ConsumerCollector(broker.consumer_figures, broker.latency), WatchCollector(broker.watch)
+        )
         self._waiting = 0
 
     async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> Sequence[Ok | Err]:

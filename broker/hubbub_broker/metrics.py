@@ -32,6 +32,12 @@ POWERS_OF_TWO = tuple(float(2**power) for power in range(15))
 DELAY_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Seconds, from what a busy loop shows all the time to what a reader notices."""
 
+GROUPS_MAX = 100
+"""Groups that are told apart in the metrics."""
+
+OTHERS = "(other)"
+"""Stands for the groups beyond that: no group has such a name."""
+
 
 class Histogram:
     """Counts by fixed upper bounds, and the sum. `counts` has one entry more than `bounds`: what is above them all.
@@ -47,10 +53,10 @@ class Histogram:
         self.counts = [0] * (len(self.bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count `value`."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count `value`, so many times."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times
 
     @property
     def count(self) -> int:
@@ -74,6 +80,7 @@ class Metrics:
         "connections_refused",
         "deliveries_live",
         "deliveries_replay",
+        "durable_seconds",
         "ephemeral_dropped",
         "expired_dropped",
         "flush_sizes",
@@ -159,12 +166,20 @@ class Metrics:
         self.bytes_out = 0  # of messages handed to subscribers' sockets, answers not included
         self.frames_in = 0
         """WebSocket data frames received."""
+        self.durable_seconds: dict[str, Histogram] = {}
+        """Seconds from a publish until it is on stable storage, by group: see `durable_of`."""
         self.flush_sizes = Histogram(POWERS_OF_TWO)
         """Messages in each flush of a shard: what one group commit made durable and delivered."""
         self.loop_delay = Histogram(DELAY_BOUNDS)
         """Seconds by which the event loop ran a timer too late: what everything in the process had to wait."""
         self.http_requests: dict[tuple[str, str, int], int] = {}
         """HTTP requests answered, by method, route and status."""
+
+    def durable_of(self, group: str) -> Histogram:
+        """The histogram of a group's `durable_seconds`; of all those together that come after the first so many."""
+        if group not in self.durable_seconds and len(self.durable_seconds) >= GROUPS_MAX:
+            group = OTHERS
+        return self.durable_seconds.setdefault(group, Histogram(DELAY_BOUNDS))
 
     def observe_flush(self, messages: int) -> None:
         """A shard flushed so many messages."""
@@ -396,6 +411,16 @@ def _message_families(metrics: Metrics) -> Iterator[Metric]:
     yield _by("hubbub_gaps", "Gaps told to subscribers, by reason.", "reason", metrics.gaps)
     yield _counter("hubbub_catch_up_reads", "Chunks read from the log for lagging readers.", metrics.catch_up_chunks)
     yield _counter("hubbub_cold_reads", "Chunks that came from disk, not from the page cache.", metrics.reads_cold)
+    durable = HistogramMetricFamily(
+        "hubbub_durable_seconds",
+        "From published to stable storage: for each run of a topic's messages, how long the first of them took.",
+        labels=("group",),
+    )
+    for group, histogram in metrics.durable_seconds.items():
+        ends = [*(f"{bound:.6g}" for bound in histogram.bounds), "+Inf"]
+        counts = [float(count) for count in accumulate(histogram.counts)]
+        durable.add_metric((group,), list(zip(ends, counts, strict=True)), sum_value=histogram.sum)
+    yield durable
     yield _histogram("hubbub_flush_messages", "Messages in a flush.", metrics.flush_sizes)
 
 

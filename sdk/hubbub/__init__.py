@@ -11,7 +11,8 @@
 Read the package in this order: `errors`, `state`, `policy`, `backoff`, `transport`, `link`, `supervisor`; then what is
 received: `message`, `cursor`, `mailbox`, `feed`, `channel`, `switchboard`, `subscription`; what is shared out and
 settled: `lease`, `acks`, `delivery`, `consumer`, `seen`, `workers`, `consuming`; what is sent: `outbox`, `sender`,
-`composer`, `outcomes`; and `agent`, which puts them together.
+`composer`, `outcomes`; the simple bus: `mail`, `mail_consumer`, `presence`, `will`, `participant`; and `agent`, which
+puts them together.
 """
 
 from hubbub_protocol import __version__
@@ -55,8 +56,11 @@ from .errors import (
     Unencodable,
     WrongProtocol,
 )
+from .mail import Mail
 from .message import Message, Receipt
 from .outcomes import Outcome, Tracked
+from .participant import InboxReader
+from .presence import Presence, PresenceEvent
 from .resilience import Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, RetryPolicy
 from .seen import MemorySeen, SeenStore
 from .seen_file import SqliteSeen
@@ -65,6 +69,7 @@ from .state import State
 from .stats import Stats
 from .subscription import Subscription
 from .topic import Topic
+from .will import Will
 
 __all__ = [
     "Agent",
@@ -87,9 +92,11 @@ __all__ = [
     "Forbidden",
     "Gap",
     "HubbubError",
+    "InboxReader",
     "InvalidName",
     "LeaseLost",
     "LoopDetected",
+    "Mail",
     "MemorySeen",
     "Message",
     "MessageDecodeError",
@@ -99,6 +106,8 @@ __all__ = [
     "NotFound",
     "OnFull",
     "Outcome",
+    "Presence",
+    "PresenceEvent",
     "Receipt",
     "Refused",
     "Reject",
@@ -121,6 +130,7 @@ __all__ = [
     "Unauthorized",
     "Undelivered",
     "Unencodable",
+    "Will",
     "WrongProtocol",
     "__version__",
 ]

@@ -7,7 +7,7 @@ import os
 import random
 import secrets
 from asyncio import Future
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
@@ -33,6 +33,8 @@ from .naming import Naming, checked, endpoint_url
 from .outbox import Entry, Outbox, OutboxLimits
 from .outcomes import Listener as OutcomeListener
 from .outcomes import Outcomes, Tracked
+from .participant import Participant
+from .presence import Attendance
 from .recent import Recent
 from .requests import Requests
 from .sender import OnFull, Sender
@@ -43,6 +45,7 @@ from .subscription import StartOption, Subscription, start_of
 from .switchboard import Switchboard
 from .topic import Topic
 from .transport import Transport, WebSocketTransport
+from .will import Will
 
 logger = logging.getLogger("hubbub")
 
@@ -55,7 +58,7 @@ DRAIN_SECONDS = 10.0
 H = TypeVar("H", bound=Handler)
 
 
-class Agent:
+class Agent(Participant):
     """A named participant, connected to a broker for as long as it lives.
 
         async with Agent("joe", group="research") as joe:
@@ -75,6 +78,9 @@ class Agent:
         url: str | None = None,
         token: Token = None,
         meta: Any = None,
+        capabilities: Sequence[str] | None = None,
+        description: str | None = None,
+        will: Will | None = None,
         on_full: Literal["wait", "raise", "drop"] = "wait",
         buffer_messages: int = 10_000,
         buffer_bytes: int = 64 << 20,
@@ -102,6 +108,9 @@ class Agent:
                 else ws://127.0.0.1:8091.
             token: see `Token`.
             meta: any JSON value that the broker shows to whoever asks who is there.
+            capabilities, description: what this agent can do and is, for whoever looks for somebody. Default: what the
+                register has stays.
+            will: what the broker says for this agent if it drops: see `Will`.
             on_full: what a publish does when the buffer of unconfirmed messages is full: see `OnFull`.
             buffer_messages, buffer_bytes: how much that buffer holds.
             window: publishes on their way without an answer, at most. The broker's own limit counts if it is smaller.
@@ -147,6 +156,8 @@ class Agent:
         self.on_error = on_error
         self._token = token
         self._meta = None if meta is None else bytes(encoded(meta))
+        self._card = (None if capabilities is None else list(capabilities), description)
+        self._will = will
         self._on_full = OnFull(on_full)
         self._limits = OutboxLimits(buffer_messages, buffer_bytes)
         self._window = window
@@ -211,6 +222,7 @@ class Agent:
             stats=self.stats,
             saw=self._composer.saw,
         )
+        self._attendance = Attendance()
         self._requests = Requests(self, self.name, self.session, self._composer.new_id)
         self._cancels = Cancels(self)
         self._consumptions = Consumptions(self, self.stats, self._cancels, lambda: self.on_error)
@@ -450,8 +462,7 @@ class Agent:
             InvalidName, ValueError
             Closed, Refused
         """
-        if not self._accepting:
-            raise self._ending()
+        self._require_open()
         if buffer is not None and buffer < 1:
             raise ValueError(f"buffer is {buffer}: 1 message or more")
         name = self._naming.pattern(topic)
@@ -489,10 +500,9 @@ class Agent:
             Conflict: this agent is in it already.
             Closed, Refused
         """
-        if not self._accepting:
-            raise self._ending()
+        self._require_open()
         spec = spec_of(self._naming.pattern(topic), consumer, start, options)
-        return self._consumptions.iterate(spec, on_gap)
+        return Consumption(*self._consumptions.iterate(spec, on_gap))
 
     def on(
         self,
@@ -528,12 +538,7 @@ class Agent:
             make = WorkerRegistration.maker(spec_of(name, consumer, start, options), concurrency, options)
 
         def register(handler: H) -> H:
-            registration = make(handler)
-            if isinstance(registration, WorkerRegistration) and not self._open:
-                registration.check_apart(self._registrations)
-            self._registrations.append(registration)
-            if self._open:
-                self._run(registration)
+            self._register(make(handler))
             return handler
 
         return register
@@ -549,12 +554,16 @@ class Agent:
     # What the connections tell ------------------------------------------------------------------------------------
 
     def online(self) -> None:
-        """Called by the switchboard."""
+        """Called by the switchboard, before anything is asked of the broker."""
+        link = self._board.main.supervisor.link
+        if link is not None:
+            self._loop.call_soon(self._attend, link)
         self._happen(Event.CONNECTED)
 
     def offline(self, reason: str) -> None:
         """Called by the switchboard."""
         self.last_failure = reason
+        self._attendance.link_down()
         if self.state is State.ONLINE:
             self._happen(Event.LOST)
             self._degrade()
@@ -589,8 +598,11 @@ class Agent:
         """Called by the hub: another agent of this process said something (or this one did)."""
         if not self._accepting:
             return
-        heard = Message(message.frame, self, message.payload, local=True)
-        taken = self._board.hear(message, heard, size_of(message.frame))
+        if message.frame.topic.startswith(names.MAIL_GROUP + "/"):
+            taken = self._hear_mail(message)
+        else:
+            heard = Message(message.frame, self, message.payload, local=True)
+            taken = self._board.hear(message, heard, size_of(message.frame))
         if taken:
             self.stats.local += taken
             self._composer.saw(message.frame.lc)
@@ -610,8 +622,7 @@ class Agent:
         self, topic: str, data: Any, options: PublishOptions
     ) -> "tuple[Entry, asyncio.Future[None] | None]":
         """Compose a message and take it into the outbox. The future, if there is one, is done when it is spooled."""
-        if not self._accepting:
-            raise self._ending()
+        self._require_open()
         entry = self._composer.compose(self._naming.topic(topic), data, **options)
         await self._sender.accept(entry)
         kept: asyncio.Future[None] | None = None
@@ -632,6 +643,10 @@ class Agent:
         if rows:
             logger.info("= %d message(s) from the spool %s", len(rows), self._spool_path)
 
+    def _require_open(self) -> None:
+        if not self._accepting:
+            raise self._ending()
+
     def _happen(self, event: Event) -> None:
         self._state.happen(event)
 
@@ -642,6 +657,13 @@ class Agent:
         if not self._open:
             return Closed("the agent is not open yet: use `async with Agent(...)`")
         return Closed(f"agent {self.name} is closed")
+
+    def _register(self, registration: Registration | WorkerRegistration) -> None:
+        if isinstance(registration, WorkerRegistration) and not self._open:
+            registration.check_apart(self._registrations)
+        self._registrations.append(registration)
+        if self._open:
+            self._run(registration)
 
     def _run(self, registration: Registration | WorkerRegistration) -> None:
         if isinstance(registration, WorkerRegistration):
@@ -662,6 +684,9 @@ class Agent:
             groups=[] if self.group is None else [self.group],
             meta=self._meta,
             token=self._current_token,
+            will=None if self._will is None else self._will.frame(),
+            capabilities=self._card[0],
+            description=self._card[1],
             connect_timeout=self._connect_timeout,
         )
 

@@ -22,7 +22,7 @@ from typing import Protocol
 
 from hubbub_protocol import names
 from hubbub_protocol.errors import ErrorCode
-from hubbub_protocol.frames import Err, Extend, From, Gap, Msg, Ok, Sub, Unsub
+from hubbub_protocol.frames import Err, Extend, From, Gap, Live, Msg, Ok, Sub, Unsub
 
 from . import policy
 from .acks import Answer, Settler
@@ -146,6 +146,7 @@ class Consumer:
         )
         self._accepting = True
         self._ended = False
+        self._left = False
         self._empty = asyncio.Event()
         self._empty.set()
         self._refusals = 0
@@ -208,9 +209,11 @@ class Consumer:
 
     def deliver(self, frame: Msg, payload: bytes | None) -> None:
         """A message came."""
+        if self._left:
+            return  # it was on its way when this agent left, by which the broker has it back
         if frame.seq is None:
             if self._accepting:
-                self._taker.take(Delivery(frame, self._publisher, payload, None, self))
+                self._taker.take(self._delivery(frame, payload, None))
             return
         key = (frame.topic, frame.seq)
         attempt = frame.attempt or 1
@@ -218,7 +221,7 @@ class Consumer:
         if held is not None and self._is_known(held, attempt, frame, payload):
             return
         lease = Lease(frame.topic, frame.seq, attempt, self._loop.time())
-        delivery = Delivery(frame, self._publisher, payload, lease, self)
+        delivery = self._delivery(frame, payload, lease)
         lease.delivery = weakref.ref(delivery)
         self._held[key] = lease
         self._empty.clear()
@@ -227,6 +230,10 @@ class Consumer:
             self._taker.take(delivery)
         else:
             self._settle(lease, Ruling(Verdict.RETURN))
+
+    def _delivery(self, frame: Msg, payload: bytes | None, lease: Lease | None) -> Delivery:
+        """A message as whoever works on it gets it."""
+        return Delivery(frame, self._publisher, payload, lease, self)
 
     def _is_known(self, lease: Lease, attempt: int, frame: Msg, payload: bytes | None) -> bool:
         """Whether a message that came again is dealt with by what is here of it."""
@@ -253,6 +260,10 @@ class Consumer:
         self._settler.forget(lease)
         self._settled(lease, Answer.RELEASED, None)
         return False
+
+    def came_alive(self, _live: Live) -> None:
+        """There is nothing left from before."""
+        self.live.set()
 
     def gap(self, gap: Gap) -> None:
         """Some messages will not come."""
@@ -478,6 +489,7 @@ class Consumer:
             self._over(lease)
 
     def _leave(self, *, drain: bool) -> None:
+        self._left = not drain
         if self._link is not None and self.state is not WireState.OFF:
             self._link.ask(lambda rid: self._unsub(rid, drain=drain), _ignore)
 

@@ -22,10 +22,12 @@ def check_apart(specs: Iterable[ConsumerSpec], name: str, topic: str) -> None:
     """
     for spec in specs:
         if spec.name == name and names.overlap(spec.topic, topic):
-            raise Conflict(
-                f"this agent is in consumer {name} of {spec.topic} already: drain that, or take another name",
-                ErrorCode.CONFLICT,
-            )
+            raise _conflict(spec)
+
+
+def _conflict(spec: ConsumerSpec) -> Conflict:
+    text = f"this agent is in consumer {spec.name} of {spec.topic} already: drain that, or take another name"
+    return Conflict(text, ErrorCode.CONFLICT)
 
 
 class ConsumerTable:
@@ -48,6 +50,9 @@ class ConsumerTable:
         Raises:
             Conflict: another one here would share messages with it.
         """
+        same = self._consumers.get((name, topic))  # asked for by that name, whatever it stands for by now
+        if same is not None:
+            raise _conflict(same.spec)
         check_apart((consumer.spec for consumer in self), name, topic)
 
     def add(self, consumer: Consumer) -> None:
@@ -59,10 +64,8 @@ class ConsumerTable:
 
     def remove(self, consumer: Consumer) -> None:
         """It is over."""
-        spec = consumer.spec
-        if self._consumers.get((spec.name, spec.topic)) is consumer:
-            del self._consumers[spec.name, spec.topic]
-            self._routes = {key: other for key, other in self._routes.items() if other is not consumer}
+        self._consumers = {key: other for key, other in self._consumers.items() if other is not consumer}
+        self._routes = {key: other for key, other in self._routes.items() if other is not consumer}
 
     def link_up(self, link: Link) -> None:
         """Everything settles and asks again."""
@@ -88,7 +91,7 @@ class ConsumerTable:
         assert frame.consumer is not None
         consumer = self._consumers.get((frame.consumer, frame.topic)) or self._find(frame.consumer, frame.topic)
         if consumer is not None:
-            consumer.live.set()
+            consumer.came_alive(frame)
 
     def gap(self, frame: Gap) -> None:
         """A consumer will not get some messages."""

@@ -105,10 +105,15 @@ class WorkerRegistration:
     concurrency: int
     policy: AckPolicy
     options: HandlerOptions
+    kind: type[Consumer]
 
     @classmethod
     def maker(
-        cls, spec: ConsumerSpec, concurrency: int | None, options: HandlerOptions
+        cls,
+        spec: ConsumerSpec,
+        concurrency: int | None,
+        options: HandlerOptions,
+        kind: type[Consumer] = Consumer,
     ) -> "Callable[[Handler], WorkerRegistration]":
         """What makes one of a handler.
 
@@ -119,7 +124,7 @@ class WorkerRegistration:
         if not 1 <= number <= spec.max_unacked:
             raise ValueError(f"concurrency is {number}: 1 to max_unacked, which is {spec.max_unacked}")
         policy = AckPolicy(options.get("ack", "return"))
-        return lambda handler: cls(spec, handler, number, policy, options)
+        return lambda handler: cls(spec, handler, number, policy, options, kind)
 
     def check_apart(self, others: Iterable[object]) -> None:
         """Make sure that it shares no messages with the other handlers of its agent.
@@ -293,14 +298,16 @@ class Consumptions:
         self._cancels = cancels
         self._on_error = on_error
 
-    def iterate(self, spec: ConsumerSpec, on_gap: Callable[[Gap], None] | None) -> Consumption:
+    def iterate(
+        self, spec: ConsumerSpec, on_gap: Callable[[Gap], None] | None, kind: type[Consumer] = Consumer
+    ) -> tuple[Consumer, "Inbox"]:
         """Join, and read by iterating.
 
         Raises:
             Conflict: this agent is in it already.
         """
         inbox = Inbox(self._stats, spec.max_unacked)
-        return Consumption(self._join(spec, inbox, on_gap), inbox)
+        return self._join(spec, inbox, on_gap, kind), inbox
 
     def work(self, wanted: WorkerRegistration) -> None:
         """Join, and have a handler called.
@@ -318,7 +325,7 @@ class Consumptions:
             cancels=self._cancels,
             on_error=self._on_error,
         )
-        consumer = workers.consumer = self._join(spec, workers, None)
+        consumer = workers.consumer = self._join(spec, workers, None, wanted.kind)
         self.at_work[spec.topic, spec.name] = Consumption(consumer, None)
 
     async def drain(self, seconds: float) -> None:
@@ -328,8 +335,10 @@ class Consumptions:
         workers = {consumption.consumer for consumption in self.at_work.values()}
         await asyncio.gather(*(consumer.drain(seconds, finish=consumer in workers) for consumer in self.table))
 
-    def _join(self, spec: ConsumerSpec, taker: Taker, on_gap: Callable[[Gap], None] | None) -> Consumer:
+    def _join(
+        self, spec: ConsumerSpec, taker: Taker, on_gap: Callable[[Gap], None] | None, kind: type[Consumer]
+    ) -> Consumer:
         self.table.check(spec.name, spec.topic)
-        consumer = Consumer(spec, taker, self._publisher, self._stats, on_gap=on_gap, gone=self.table.remove)
+        consumer = kind(spec, taker, self._publisher, self._stats, on_gap=on_gap, gone=self.table.remove)
         self.table.add(consumer)
         return consumer

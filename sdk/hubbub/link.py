@@ -23,7 +23,21 @@ from msgspec import Raw
 
 from hubbub_protocol import codec
 from hubbub_protocol.errors import BadFrame, ErrorCode
-from hubbub_protocol.frames import NO_DATA, BrokerFrame, Err, Frame, Goaway, Hello, Msg, Ok, Ping, Pong, Rid, Welcome
+from hubbub_protocol.frames import (
+    NO_DATA,
+    BrokerFrame,
+    Err,
+    Frame,
+    Goaway,
+    Hello,
+    Msg,
+    Ok,
+    Ping,
+    Pong,
+    Rid,
+    Welcome,
+    Will,
+)
 from hubbub_protocol.limits import FRAME_BYTES_MAX, INFLIGHT_MAX
 
 from . import policy
@@ -61,6 +75,9 @@ class Endpoint:
     groups: list[str]
     meta: bytes | None
     token: Callable[[], Awaitable[str | None]]
+    will: Will | None = None
+    capabilities: list[str] | None = None
+    description: str | None = None
     connect_timeout: float = 10.0
     """Seconds for the connection, and again for the welcome."""
 
@@ -394,6 +411,9 @@ def _hello(endpoint: Endpoint, token: str | None = None, rid: Rid | None = None)
         session=endpoint.session,
         groups=endpoint.groups or None,
         meta=NO_DATA if endpoint.meta is None else Raw(endpoint.meta),
+        will=endpoint.will,
+        capabilities=endpoint.capabilities,
+        description=endpoint.description,
     )
 
 

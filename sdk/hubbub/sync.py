@@ -192,6 +192,12 @@ class Agent:
         """Call `listener(outcome)`, in the agent's thread, for each receipt: see `hubbub.Agent.on_outcome`."""
         self._inner.on_outcome(listener)
 
+    def send(
+        self, to: str, subject: str = "", body: Any = "", *, create: bool = False, **options: Unpack[PublishOptions]
+    ) -> Receipt:
+        """Send a mail, and wait for the receipt: see `hubbub.Agent.send`."""
+        return self.wait(self._inner.send(to, subject, body, create=create, **options))
+
     def flush(self) -> None:
         """Wait until everything accepted so far is confirmed."""
         self.wait(self._inner.flush())

@@ -6,8 +6,10 @@ from typing import Any, Protocol, Unpack
 
 from hubbub_protocol.frames import Gap
 
+from .errors import HubbubError
 from .message import Publisher, PublishOptions, Receipt
 from .outcomes import Tracked
+from .presence import Presence
 from .subscription import StartOption, Subscription
 
 
@@ -36,16 +38,21 @@ class Conversant(Publisher, Protocol):
         """Subscribe."""
         ...
 
+    def presence(self, topic: str) -> Presence:
+        """Be present, and see who else is."""
+        ...
+
 
 class Topic:
     """A topic (or a pattern, to subscribe only) with the agent that uses it."""
 
-    __slots__ = ("_agent", "name")
+    __slots__ = ("_agent", "_here", "name")
 
     def __init__(self, agent: Conversant, name: str) -> None:
         self._agent = agent
         self.name = name
         """The whole name, with its group."""
+        self._here: Presence | None = None
 
     def __repr__(self) -> str:
         return f"<Topic {self.name}>"
@@ -71,3 +78,35 @@ class Topic:
     ) -> Subscription:
         """Subscribe: see `Agent.subscribe`."""
         return self._agent.subscribe(self.name, start=start, buffer=buffer, on_gap=on_gap)
+
+    def presence(self) -> Presence:
+        """Be present here and see who else is, for as long as its block lasts: see `Presence`."""
+        return self._agent.presence(self.name)
+
+    async def join(self) -> frozenset[str]:
+        """Be present here until `leave`, over all connections; returns who is here now. Twice is as once.
+
+        Raises:
+            Rejected, Closed, Refused: the broker will not have it.
+        """
+        if self._here is None or self._here.error is not None:
+            self._here = self.presence()
+        self._here.open()
+        return await self.present()
+
+    async def leave(self) -> None:
+        """Be present here no longer. Idempotent."""
+        here, self._here = self._here, None
+        if here is not None:
+            await here.close()
+
+    async def present(self) -> frozenset[str]:
+        """Who is here now, for an agent that has joined.
+
+        Raises:
+            HubbubError: it has not joined; or what ended its presence.
+        """
+        if self._here is None:
+            raise HubbubError(f"`join()` {self.name} first: who is there sees who is there")
+        await self._here.ready()
+        return self._here.agents

@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 
 from .cancels import Cancels
+from .chain import handling
 from .consumer import Consumer
 from .delivery import Delivery, reason_of
 from .errors import AlreadyDone, HubbubError, LeaseLost, Reject, Retry
@@ -264,6 +265,7 @@ class Workers:
         return True
 
     async def _call(self, call: Call) -> None:
+        handling.set(call.delivery)  # what is published in here was caused by it
         if inspect.iscoroutinefunction(self._handler):
             await self._handler(call.delivery)
             return

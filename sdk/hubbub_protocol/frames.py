@@ -48,6 +48,10 @@ class Hello(Frame, frozen=True, tag="hello"):
     an older one (4509), and `n` counts per session, so that two processes of one name don't disturb each other."""
     will: Will | None = None
     """Extension: said when this connection is lost, unless the agent closed it (1000, 1001) or is back in time."""
+    capabilities: list[str] | None = None
+    """Extension: what it can do, for whoever looks for somebody. Left out, the register keeps what it has."""
+    description: str | None = None
+    """Extension: who it is, in words; likewise."""
     rid: Rid | None = None
 
 
@@ -97,8 +101,6 @@ class Sub(Frame, frozen=True, tag="sub", rename={"start": "from"}):
     ordered: str | None = None
     """Extension, with `consumer`: the header whose value is a message's key. Messages of one key come one after the
     other, each when the one before it is settled."""
-    presence: bool = False
-    """Extension, for a topic without `consumer`: tell who is there that this agent comes, and later that it goes."""
     rid: Rid | None = None
 
 
@@ -107,6 +109,20 @@ class Unsub(Frame, frozen=True, tag="unsub"):
     consumer: str | None = None
     drain: bool = False
     """Extension, with `consumer`: nothing more is to come, and what is out stays this member's until it settles it."""
+    rid: Rid | None = None
+
+
+class Join(Frame, frozen=True, tag="join"):
+    """Be present in a topic until `leave` or the connection's end; those who read it are told (extension)."""
+
+    topic: str
+    rid: Rid | None = None
+
+
+class Leave(Frame, frozen=True, tag="leave"):
+    """Be present there no longer (extension)."""
+
+    topic: str
     rid: Rid | None = None
 
 
@@ -157,7 +173,7 @@ class Ping(Frame, frozen=True, tag="ping"):
     rid: Rid | None = None
 
 
-ClientFrame = Hello | Pub | Sub | Unsub | Ack | Nack | Extend | Term | Ping
+ClientFrame = Hello | Pub | Sub | Unsub | Join | Leave | Ack | Nack | Extend | Term | Ping
 
 
 # Broker to client ---------------------------------------------------------------------------------------------------
@@ -188,6 +204,8 @@ class Ok(Frame, frozen=True, tag="ok"):
     head: int | None = None
     next: int | None = None
     epoch: str | None = None
+    present: list[str] | None = None
+    """Extension, to `join`: who is in the topic now, by name."""
 
 
 class Err(Frame, frozen=True, tag="err"):

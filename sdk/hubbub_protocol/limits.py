@@ -33,3 +33,12 @@ LAMPORT_MAX = (1 << 53) - 1
 
 TTL_SECONDS_MAX = 10 * 365 * 86400.0
 """Longest time-to-live, in seconds. Whoever wants longer wants none."""
+
+CAPABILITIES_MAX = 100
+"""Capabilities that an agent may name."""
+
+CAPABILITY_CHARS_MAX = 128
+"""Characters of one."""
+
+DESCRIPTION_CHARS_MAX = 4096
+"""Characters in which an agent may describe itself."""

@@ -136,8 +136,8 @@ def is_dead_letters(topic: str) -> bool:
 
 
 def is_hidden(topic: str) -> bool:
-    """Whether a consumer's pattern passes the topic over: its conversation's name begins with `_`."""
-    return topic.partition("/")[2].startswith("_")
+    """Whether a consumer's pattern passes the topic over: an inbox, or a conversation whose name begins with `_`."""
+    return topic.partition("/")[2].startswith(("_", "@"))
 
 
 def overlap(one: str, other: str) -> bool:

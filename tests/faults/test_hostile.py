@@ -284,8 +284,8 @@ async def many_topics(street: Street, count: int) -> None:
                 assert await client.receive()
 
 
-async def test_twenty_thousand_topics(street: Street) -> None:
-    street.judge(await street.pair.beside(many_topics(street, 20_000)))
+async def test_ten_thousand_topics(street: Street) -> None:
+    street.judge(await street.pair.beside(many_topics(street, 10_000)))
 
 
 @pytest.mark.soak
@@ -297,7 +297,7 @@ async def test_a_million_topics(street: Street) -> None:
 async def test_topics_that_are_only_looked_at(street: Street) -> None:
     async def look() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", street.port)
-        for number in range(3000):
+        for number in range(1000):
             writer.write(b"GET /v1/topics/nobody/t%d/messages HTTP/1.1\r\nHost: localhost\r\n\r\n" % number)
             answer = await reader.readuntil(b"\r\n\r\n")
             size = int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
@@ -340,12 +340,12 @@ async def test_chains_and_names_made_up_to_fill_the_guard_s_memory(street: Stree
     async def fill() -> None:
         async with raw_socket(street.port) as client:
             client.take = lambda line: None
-            for start in range(0, 30_000, 500):
+            for start in range(0, 10_000, 500):
                 await client.request(
                     *(
                         {
                             "op": "pub",
-                            "topic": f"many/t{number % 3000}",
+                            "topic": f"made-up/t{number % 3000}",
                             "id": f"{number}" + "x" * 200,
                             "data": os.urandom(40).hex(),
                             "headers": {"hops": 60 + number % 10},

@@ -227,7 +227,22 @@ starts = st.one_of(
 fields = st.fixed_dictionaries(
     {
         "op": st.sampled_from(
-            ["pub", "pub", "sub", "unsub", "ping", "hello", "ack", "nack", "extend", "term", "msg", "x"]
+            [
+                "pub",
+                "pub",
+                "sub",
+                "unsub",
+                "join",
+                "leave",
+                "ping",
+                "hello",
+                "ack",
+                "nack",
+                "extend",
+                "term",
+                "msg",
+                "x",
+            ]
         )
     },
     optional={

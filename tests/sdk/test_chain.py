@@ -89,3 +89,24 @@ async def test_a_header_that_is_no_count_is_none(ann: Agent) -> None:
     for odd in ("9", -1, 1.5, None):
         await ann.publish("c", 1, headers={"hops": odd})
         assert (await heard(mine)).hops == 0
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+@pytest.mark.real_time
+async def test_a_consumer_s_handler_counts_too(joe: Agent, ann: Agent, threaded: bool) -> None:
+    out = ann.subscribe("out")
+    await out.ready()
+    loop = asyncio.get_running_loop()
+    if threaded:
+
+        @joe.on("in", consumer="workers", start="all")
+        def work(message: Message) -> None:
+            asyncio.run_coroutine_threadsafe(joe.publish("out", message.data), loop).result(5)
+    else:
+
+        @joe.on("in", consumer="workers", start="all")
+        async def work_on(message: Message) -> None:
+            await joe.publish("out", message.data)
+
+    await ann.publish("in", 1, headers={"hops": 4})
+    assert (await heard(out)).hops == 5

@@ -42,6 +42,12 @@ def test_submit_gives_a_future(joe: Agent) -> None:
     assert [future.result(timeout=5).seq for future in futures] == list(range(1, 21))
 
 
+def test_mail_is_sent(joe: Agent, broker: MemoryBroker) -> None:
+    assert joe.send("ann", "Task", "do it", create=True).seq == 1
+    (message,) = broker.stored("agents/@ann")
+    assert (message.sender, message.type) == ("joe", "mail")
+
+
 def test_many_messages_in_order(joe: Agent) -> None:
     subscription = joe.subscribe("c", start="all")
     subscription.caught_up()

@@ -139,6 +139,12 @@ class TestSend:
                 assert answer.json()["dup"] is True
                 for name in ("ann", "jack"):
                     assert await read(http, name) == [""]
+        async with serving(tmp_path / "data") as server:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
+                await read(http, "late")  # was not there when it was sent
+                answer = await http.post("/api/send", json={"from": "joe", "to": "ALL", "id": "r"})
+                assert (answer.json()["dup"], answer.json()["recipients"]) == (True, 2)
+                assert await read(http, "late") == []
 
 
 class TestInbox:
@@ -244,6 +250,36 @@ class TestOverTheSocket:
         assert await read(http, "jack") == ["b"]
         assert await read(http, "joe") == []
 
+    @pytest.mark.parametrize("options", [{"publish_rate": 1, "publish_burst": 1}], indirect=True)
+    async def test_mails_to_all_keep_their_order_over_refusals(self, http: httpx.AsyncClient, connect: Any) -> None:
+        await read(http, "jack")
+        async with connect() as joe:
+            await joe.hello("joe", session="s")
+            assert (await joe.pub("_mail/@ALL", {"body": 1}, n=1))["op"] == "ok"
+            refusals = [await joe.pub("_mail/@ALL", {"body": n}, n=n, id=f"i{n}") for n in (2, 3)]
+            assert [refusal["code"] for refusal in refusals] == ["rate_limited", "rate_limited"]
+            await asyncio.sleep(refusals[1]["retry_after"])  # what it asks for
+            early = await joe.pub("_mail/@ALL", {"body": 3}, n=3, id="i3")
+            assert (early["code"], early["expect"]) == ("order", 2)
+            for n in (2, 3):
+                answer = await joe.pub("_mail/@ALL", {"body": n}, n=n, id=f"i{n}")
+                while answer["op"] == "err":
+                    assert answer["code"] == "rate_limited"
+                    await asyncio.sleep(answer["retry_after"])
+                    answer = await joe.pub("_mail/@ALL", {"body": n}, n=n, id=f"i{n}")
+        assert await read(http, "jack") == [1, 2, 3]
+
+    async def test_a_mail_to_all_keeps_its_headers_and_expires(self, http: httpx.AsyncClient, connect: Any) -> None:
+        async with connect("ann") as ann, connect("joe") as joe:
+            await ann.ask("sub", topic="agents/@ann", consumer="inbox", **{"from": "all"})
+            await joe.pub("_mail/@ALL", {"to": "ALL", "body": 1}, headers={"in_reply_to": "x"}, ttl=0.2)
+            message = await ann.until("msg")
+            assert message["headers"] == {"in_reply_to": "x"}
+            await ann.ask("nack", topic="agents/@ann", consumer="inbox", seq=message["seq"], delay=0.5)
+            dead = await ann.sub("agents/_dead", from_="all")
+            assert dead["op"] == "ok"
+            assert (await ann.until("msg", topic="agents/_dead"))["headers"]["dead"]["reason"] == "expired"
+
 
 class TestAgents:
     async def test_who_says_hello_is_registered_and_online_while_it_is(
@@ -267,6 +303,37 @@ class TestAgents:
         found = (await http.get("/v1/agents", params={"capability": "search"})).json()
         assert [agent["agent"] for agent in found["agents"]] == ["b"]
         assert (await http.get("/v1/agents/a")).json()["description"] == "aaa"
+
+    async def test_and_by_what_they_say_in_their_hello(self, http: httpx.AsyncClient, connect: Any) -> None:
+        async with connect() as joe:
+            await joe.hello("joe", capabilities=["search", "sum", "sum"], description="finds things")
+        async with connect("joe"):  # who says nothing changes nothing
+            (found,) = (await http.get("/v1/agents", params={"capability": "sum"})).json()["agents"]
+        assert (found["capabilities"], found["description"]) == (["search", "sum"], "finds things")
+        async with connect() as joe:
+            await joe.hello("joe", capabilities=[])
+            assert (await http.get("/v1/agents", params={"capability": "sum"})).json()["agents"] == []
+
+    @pytest.mark.parametrize(
+        "card", [{"capabilities": ["x"] * 101}, {"capabilities": [""]}, {"description": "x" * 5000}]
+    )
+    async def test_a_card_has_limits_at_every_door(
+        self, http: httpx.AsyncClient, connect: Any, card: dict[str, Any]
+    ) -> None:
+        async with connect() as joe:
+            assert (await joe.ask("hello", agent="joe", **card))["code"] == "bad_request"
+        assert (await http.post("/v1/agents", json={"agent": "joe", **card})).status_code == 400
+        assert (await http.get("/v1/agents/joe")).status_code == 404
+
+    async def test_who_is_unregistered_stays_so_when_its_socket_closes(
+        self, server: Server, http: httpx.AsyncClient, connect: Any
+    ) -> None:
+        async with connect("joe"):
+            assert (await http.delete("/v1/agents/joe")).status_code == 204
+        async with asyncio.timeout(10):
+            while server.broker.sessions.open:  # noqa: ASYNC110 - a closed socket is no event here
+                await asyncio.sleep(0.01)
+        assert (await http.get("/v1/agents/joe")).status_code == 404
 
     async def test_the_group_stays_and_unregistering_forgets(self, http: httpx.AsyncClient) -> None:
         await http.post("/v1/agents", json={"agent": "a", "group": "one"})
@@ -292,15 +359,45 @@ class TestAgents:
 class TestPresence:
     async def test_those_who_are_there_hear_who_comes_and_goes(self, http: httpx.AsyncClient, connect: Any) -> None:
         async with connect("ann") as ann:
-            await ann.ask("sub", topic="g/room", presence=True)
+            await ann.sub("g/room")
+            assert (await ann.ask("join", topic="g/room"))["present"] == ["ann"]
             await ann.until("msg", type="presence")
             async with connect("joe") as joe:
-                await joe.ask("sub", topic="g/room", presence=True)
+                assert (await joe.ask("join", topic="g/room"))["present"] == ["ann", "joe"]
+                assert (await joe.ask("join", topic="g/room"))["present"] == ["ann", "joe"]
                 assert (await ann.until("msg"))["data"] == {"event": "join", "agent": "joe"}
                 assert (await http.get("/v1/topics/g/room/presence")).json()["agents"] == ["ann", "joe"]
+                await joe.ask("leave", topic="g/room")
+                await joe.ask("leave", topic="g/room")
+                assert (await ann.until("msg"))["data"] == {"event": "leave", "agent": "joe"}
+                await joe.ask("join", topic="g/room")
+                assert (await ann.until("msg"))["data"] == {"event": "join", "agent": "joe"}
             assert (await ann.until("msg"))["data"] == {"event": "leave", "agent": "joe"}
             await ann.ask("unsub", topic="g/room")
+            assert (await http.get("/v1/topics/g/room/presence")).json()["agents"] == ["ann"]
+            await ann.ask("leave", topic="g/room")
             assert (await http.get("/v1/topics/g/room/presence")).json()["agents"] == []
+
+    async def test_two_connections_of_one_agent_are_one_presence(self, connect: Any) -> None:
+        async with connect("ann") as ann, connect("joe") as joe:
+            await ann.sub("g/room")
+            await joe.ask("join", topic="g/room")
+            assert (await ann.until("msg"))["data"] == {"event": "join", "agent": "joe"}
+            async with connect("joe") as twin:
+                await twin.ask("join", topic="g/room")
+            await joe.ask("leave", topic="g/room")
+            assert (await ann.until("msg"))["data"] == {"event": "leave", "agent": "joe"}
+
+    @pytest.mark.parametrize("options", [{"max_subscriptions": 2}], indirect=True)
+    async def test_a_connection_is_present_in_so_many_topics(self, connect: Any) -> None:
+        async with connect("ann") as ann:
+            for topic in ("g/a", "g/b"):
+                assert (await ann.ask("join", topic=topic))["op"] == "ok"
+            refusal = await ann.ask("join", topic="g/c")
+            assert (refusal["code"], "max_subscriptions" in refusal["message"]) == ("overloaded", True)
+            await ann.ask("leave", topic="g/a")
+            assert (await ann.ask("join", topic="g/c"))["op"] == "ok"
+            assert (await ann.ask("join", topic="g/*"))["code"] == "bad_request"
 
 
 class TestWills:
@@ -328,6 +425,19 @@ class TestWills:
     async def test_a_will_that_makes_no_sense_is_refused(self, connect: Any, will: dict[str, Any]) -> None:
         async with connect() as joe:
             assert (await joe.ask("hello", agent="joe", will=will))["op"] == "err"
+
+    async def test_a_refused_will_is_never_said(self, server: Server, connect: Any) -> None:
+        async with connect("ann") as ann:
+            await ann.sub("_x/y")
+            await ann.until("live")
+            async with connect() as joe:
+                will = {"topic": "_x/y", "data": "forged", "delay": 0, "ephemeral": True}
+                assert (await joe.ask("hello", agent="joe", will=will))["code"] == "forbidden"
+                joe.socket.transport.abort()
+            async with asyncio.timeout(10):
+                while len(server.broker.sessions.open) > 1:  # noqa: ASYNC110 - a closed socket is no event here
+                    await asyncio.sleep(0.01)
+            await ann.silent()
 
 
 class TestStream:

@@ -10,6 +10,7 @@ import pytest
 from harness.broker import serving, url_of
 from harness.wire import wire_client
 from hubbub import Agent, BudgetExceeded, LoopDetected, Message
+from hubbub_broker.log import LogFailed
 from hubbub_broker.server import Server
 
 EVENTS = "_hubbub/events"
@@ -125,3 +126,21 @@ async def test_broadcasts_are_ten_a_minute(server: Server) -> None:
     guard = server.broker.guard
     assert [guard.admit_broadcast("joe") is None for _ in range(12)] == [True] * 10 + [False] * 2
     assert server.broker.metrics.guard_refusals == {"broadcast_rate": 2}
+
+
+@pytest.mark.parametrize("options", [rules(max_depth=3)], indirect=True)
+async def test_an_event_that_cannot_be_stored_is_lost_and_said_so(
+    connect: Any, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard = server.broker.shard_of("_hubbub")
+
+    def unreadable(name: str) -> None:
+        raise LogFailed("the disk is gone")
+
+    monkeypatch.setattr(shard, "topic", unreadable)
+    answered = "g" if server.broker.shard_of("g") is not shard else "h"
+    async with connect("joe") as joe:
+        denied = await joe.pub(f"{answered}/c", 1, headers={"hops": 4})
+        assert denied["code"] == "loop"
+        await joe.silent()
+    assert "event lost" in "".join(capsys.readouterr())

@@ -7,7 +7,7 @@
 An inbox is a durable topic, and its read mark a consumer: nothing here stores a message of its own.
 """
 
-from .agents import AgentRecord, Agents
+from .agents import AgentRecord, Agents, Card
 from .bus import Bus
 from .inbox import INBOX, Inbox, Unread
 from .mail import ALL, MAIL, Mail, Sent
@@ -20,6 +20,7 @@ __all__ = [
     "AgentRecord",
     "Agents",
     "Bus",
+    "Card",
     "Inbox",
     "Mail",
     "Presence",

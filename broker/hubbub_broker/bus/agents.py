@@ -7,7 +7,8 @@ log; a registration by hand is answered when it is on stable storage, the others
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -18,6 +19,7 @@ from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import RETRY_SECONDS, Answer, Shard
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err
+from hubbub_protocol.limits import CAPABILITIES_MAX, CAPABILITY_CHARS_MAX, DESCRIPTION_CHARS_MAX
 from hubbub_protocol.names import check_agent, check_group, inbox_of
 
 HOME = "_hubbub"
@@ -45,6 +47,30 @@ class AgentRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     def inbox(self) -> str:
         """Its inbox's topic."""
         return inbox_of(self.group, self.name)
+
+
+class Card(NamedTuple):
+    """What an agent says of itself. None: nothing new."""
+
+    capabilities: tuple[str, ...] | None = None
+    description: str | None = None
+
+    @classmethod
+    def of(cls, capabilities: Sequence[str] | None, description: str | None) -> Self:
+        """A card that keeps the limits.
+
+        Raises:
+            Refusal: `bad_request`, naming the limit.
+        """
+        if capabilities is not None:
+            if len(capabilities) > CAPABILITIES_MAX:
+                raise Refusal(ErrorCode.BAD_REQUEST, f"`capabilities` are {CAPABILITIES_MAX} at most")
+            if not all(0 < len(each) <= CAPABILITY_CHARS_MAX for each in capabilities):
+                raise Refusal(ErrorCode.BAD_REQUEST, f"a capability has 1 to {CAPABILITY_CHARS_MAX} characters")
+            capabilities = tuple(dict.fromkeys(capabilities))
+        if description is not None and len(description) > DESCRIPTION_CHARS_MAX:
+            raise Refusal(ErrorCode.BAD_REQUEST, f"`description` has {DESCRIPTION_CHARS_MAX} characters at most")
+        return cls(capabilities, description)
 
 
 _encoder = msgspec.json.Encoder()
@@ -93,7 +119,7 @@ class Agents:
 
     # Changing -------------------------------------------------------------------------------------------------------
 
-    def seen(self, name: str, group: str | None = None) -> AgentRecord:
+    def seen(self, name: str, group: str | None = None, card: Card | None = None) -> AgentRecord:
         """An agent is here; it is registered if it was not. Its group stays what it was at first.
 
         Raises:
@@ -109,15 +135,16 @@ class Agents:
             record.seen = max(record.seen, now)
             if now - self._stored_seen.get(name, 0.0) >= SEEN_SECONDS:
                 self._note(name)
+        if card is not None and self._describe(record, card):
+            self._note(name)
         return record
 
-    async def register(
-        self,
-        name: str,
-        group: str | None = None,
-        capabilities: tuple[str, ...] | None = None,
-        description: str | None = None,
-    ) -> AgentRecord:
+    def left(self, name: str) -> None:
+        """A connection of an agent has ended: it was here until now. One that is not registered stays so."""
+        if name in self._records:
+            self.seen(name)
+
+    async def register(self, name: str, group: str | None = None, card: Card | None = None) -> AgentRecord:
         """Register an agent, or change what is said of it; returns when that is on stable storage.
 
         Raises:
@@ -132,11 +159,8 @@ class Agents:
                 ErrorCode.CONFLICT,
                 f"{name} is registered in group {record.group}, where its inbox is: unregister it first",
             )
-        if capabilities is not None or description is not None:
-            self._forget_capabilities(record)
-            record.capabilities = record.capabilities if capabilities is None else capabilities
-            record.description = record.description if description is None else description
-            self._put(record)
+        if card is not None:
+            self._describe(record, card)
         await self._store(name)
         return record
 
@@ -160,6 +184,17 @@ class Agents:
         record = AgentRecord(name=name, group=check_group(group or self._default_group), registered=now, seen=now)
         self._put(record)
         return record
+
+    def _describe(self, record: AgentRecord, card: Card) -> bool:
+        """Take what an agent says of itself. True if that is news."""
+        capabilities = record.capabilities if card.capabilities is None else card.capabilities
+        description = record.description if card.description is None else card.description
+        if (capabilities, description) == (record.capabilities, record.description):
+            return False
+        self._forget_capabilities(record)
+        record.capabilities, record.description = capabilities, description
+        self._put(record)
+        return True
 
     def _put(self, record: AgentRecord) -> None:
         self._records[record.name] = record

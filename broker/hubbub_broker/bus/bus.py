@@ -47,14 +47,14 @@ class Bus:
         record = self.agents.get(agent)
         return inbox_of(self._default_group, agent) if record is None else record.inbox
 
-    def inbox(self, agent: str) -> Inbox:
-        """An agent's inbox. The agent is registered if it was not.
+    def inbox(self, agent: str, group: str | None = None) -> Inbox:
+        """An agent's inbox. The agent is registered, in `group`, if it was not.
 
         Raises:
             Refusal: there are too many agents.
             BadName: the name is none.
         """
-        record = self.agents.seen(agent)
+        record = self.agents.seen(agent, group)
         return Inbox(self._consumers_of(record.group), record.inbox, self._loop)
 
     async def close(self) -> None:

@@ -21,7 +21,7 @@ from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import RETRY_SECONDS, Answer, Publisher, Shard
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.errors import ErrorCode
-from hubbub_protocol.frames import Err, Ok, Pub
+from hubbub_protocol.frames import NO_DATA, Err, Ok, Pub
 
 from .agents import AgentRecord, Agents, durable
 
@@ -30,6 +30,9 @@ ALL = "ALL"
 
 MAIL = "mail"
 """The `type` of a mail."""
+
+TO_ALL = "_hubbub/broadcast"
+"""What stands for the topic of a mail to ALL where one is wanted."""
 
 COPIES_AT_ONCE = 500
 """Copies of a mail to ALL that are on their way to the disk at a time."""
@@ -65,11 +68,13 @@ class Sent(NamedTuple):
 class _Round(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A mail to ALL, as it stands in the log."""
 
-    data: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = NO_DATA
     to: list[tuple[str, str]] = []
     """Inboxes of its recipients, and their names; empty once all have it."""
     recipients: int
     ts: float
+    headers: msgspec.Raw = NO_DATA
+    ttl: float | None = None
     done: bool = False
 
 
@@ -159,11 +164,13 @@ class Mail:
             Refusal: why it was not taken.
             BadName: if a name is none.
         """
-        if to == ALL:
-            return await self.send_to_all(sender, data, id)
-        record = self.recipient(to, create=create)
-        raw_headers = msgspec.Raw(encode_value(headers)) if headers else msgspec.Raw()
+        raw_headers = msgspec.Raw(encode_value(headers)) if headers else NO_DATA
         raw = msgspec.Raw(encode_value(data))
+        if to == ALL:
+            to_all = Pub(topic=TO_ALL, id=id, data=raw, headers=raw_headers, ttl=ttl)
+            self._limits.admit(sender, to_all)
+            return await self.send_to_all(sender, to_all)
+        record = self.recipient(to, create=create)
         pub = Pub(topic=record.inbox, id=id, type=MAIL, data=raw, ttl=ttl, parent=parent, headers=raw_headers)
         self._limits.admit_send(sender)
         self._limits.admit(sender, pub)
@@ -183,22 +190,23 @@ class Mail:
 
     # To all ---------------------------------------------------------------------------------------------------------
 
-    async def send_to_all(self, sender: str, data: dict[str, Any], id: str) -> Sent:
+    async def send_to_all(self, sender: str, pub: Pub) -> Sent:
         """Send a mail to every agent that is registered now, but the sender; returns when every copy is on stable
-        storage.
+        storage. Of `pub`, which was admitted, its id, data, headers and time-to-live count.
 
         Raises:
             Refusal: nobody gets it; or (`internal`) not all have it yet, and the broker goes on with it.
         """
+        id = pub.id
         key = f"{sender}\0{id}".encode()
         round = self._rounds.get(key)
         dup = round is not None
         if round is None:
             to = [(record.inbox, record.name) for record in self._agents if record.name != sender]
-            raw = msgspec.Raw(encode_value(data))
             self._limits.admit_broadcast(sender)
-            self._limits.admit(sender, Pub(topic="_hubbub/broadcast", id=id, data=raw))
-            round = self._rounds[key] = _Round(data=raw, to=to, recipients=len(to), ts=self._clock())
+            round = self._rounds[key] = _Round(
+                data=pub.data, to=to, recipients=len(to), ts=self._clock(), headers=pub.headers or NO_DATA, ttl=pub.ttl
+            )
             self._dirty[key] = None
             try:
                 await durable(self._home, self._loop)
@@ -221,15 +229,21 @@ class Mail:
         sender, id = key.decode().split("\0")
         for begin in range(0, len(round.to), COPIES_AT_ONCE):
             copies = round.to[begin : begin + COPIES_AT_ONCE]
-            await asyncio.gather(*(self._copy(sender, id, inbox, round.data) for inbox, _ in copies))
-        round.done, round.to, round.data = True, [], msgspec.Raw()
+            await asyncio.gather(*(self._copy(sender, id, inbox, round) for inbox, _ in copies))
+        round.done, round.to, round.data, round.headers = True, [], NO_DATA, NO_DATA  # these are left out, when written
         self._dirty[key] = None
         self._home.batch.want()
 
-    async def _copy(self, sender: str, id: str, inbox: str, data: msgspec.Raw) -> None:
+    async def _copy(self, sender: str, id: str, inbox: str, round: _Round) -> None:
         """Publish one copy, however long the disk is full: the promise is made."""
         while True:
-            frame = await self._publish(sender, Pub(topic=inbox, id=id, type=MAIL, data=data))
+            ttl = round.ttl
+            if ttl is not None:  # it counts from when the mail was sent, whatever came in between
+                ttl -= max(0.0, self._clock() - round.ts)
+                if ttl <= 0:
+                    return
+            pub = Pub(topic=inbox, id=id, type=MAIL, data=round.data, headers=round.headers, ttl=ttl)
+            frame = await self._publish(sender, pub)
             if isinstance(frame, Ok):
                 return
             if not ErrorCode(frame.code).retryable:

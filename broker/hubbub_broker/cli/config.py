@@ -172,6 +172,8 @@ _SECTIONS = {
         "receipt_window",
         "receipts_kept",
         "latency_series",
+        "slow_factor",
+        "deaf_seconds",
     ),
     "The simple bus": ("default_group", "max_agents", "max_wait", "max_streams"),
     "The log": (

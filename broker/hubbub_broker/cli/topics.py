@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from .exit_code import ends_well
 from .http import get
-from .options import DEFAULT_URL, AsJson, Timeout, Url
+from .options import DEFAULT_URL, AsJson, Timeout, Token, Url
 from .output import emit, table
+from .when import when
 
 PAGE = 1000
 
@@ -21,6 +21,7 @@ def topics(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Topics at most.")] = 1000,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
+    token: Token = None,
     timeout: Timeout = 10.0,
 ) -> None:
     """List the durable topics with their last seq, first seq, size and the time of their last message.
@@ -30,7 +31,7 @@ def topics(
       hubbub topics 'research/*' --json
       hubbub topics | wc -l
     """
-    found = list(_find(url, pattern, limit, timeout))
+    found = list(_find(url, pattern, limit, timeout, token))
     if as_json:
         for item in found:
             emit(json.dumps(item))
@@ -38,21 +39,17 @@ def topics(
     table(
         ("topic", "last", "first", "bytes", "last message"),
         [
-            (item["topic"], str(item["head"]), str(item["first"]), str(item["bytes"]), _when(item["ts"]))
+            (item["topic"], str(item["head"]), str(item["first"]), str(item["bytes"]), when(item["ts"]))
             for item in found
         ],
     )
 
 
-def _find(url: str, pattern: str, limit: int, timeout: float) -> Iterator[dict[str, Any]]:
+def _find(url: str, pattern: str, limit: int, timeout: float, token: str | None) -> Iterator[dict[str, Any]]:
     after: str | None = ""
     while after is not None and limit > 0:
         query = {"pattern": pattern, "after": after, "limit": min(PAGE, limit)}
-        page = get(url, "/v1/topics", query, timeout)
+        page = get(url, "/v1/topics", query, timeout, token)
         yield from page["topics"]
         limit -= len(page["topics"])
         after = page["next"]
-
-
-def _when(ts: float) -> str:
-    return datetime.fromtimestamp(ts, UTC).astimezone().isoformat(sep=" ", timespec="seconds") if ts else "-"

@@ -1,13 +1,14 @@
 """Dead letters: a message that its consumer could not deal with goes to its group's `_dead` topic, whole.
 
 A letter is stored before its message counts as settled, and its id is made from what it is about: a crash in between
-stores it once all the same.
+stores it once all the same. Who dies again after its letter was handled gets another one.
 """
 
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,10 @@ import msgspec
 from hubbub_broker.logs import get_logger
 from hubbub_broker.shard import Publisher, Shard
 from hubbub_protocol.codec import decode_broker, encode_value
-from hubbub_protocol.frames import Err, Msg, Pub
+from hubbub_protocol.frames import Err, Msg, Ok, Pub
 from hubbub_protocol.names import dead_letters_of, group_of, is_dead_letters
 
-from .confirm import Confirm
+from .confirm import Reply
 
 if TYPE_CHECKING:
     from .metrics import ConsumerFigures
@@ -40,8 +41,16 @@ log = get_logger(__name__)
 class Burials:
     """Takes the messages of a shard that were given up to their dead-letter topics."""
 
-    def __init__(self, shard: Shard, receipts: Receipts, figures: ConsumerFigures, loop: AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        receipts: Receipts,
+        figures: ConsumerFigures,
+        is_handled: Callable[[str, int], bool],
+        loop: AbstractEventLoop,
+    ) -> None:
         self._shard = shard
+        self._is_handled = is_handled
         self._figures = figures
         self._receipts = receipts
         self._loop = loop
@@ -88,12 +97,25 @@ class Burials:
             log.warning("dead letter given up", topic=place.topic.name, seq=entry.seq, consumer=consumer.terms.name)
             consumer.buried(place, entry.seq)
             return
-        pub, payload, original = self._letter(place, entry)
-        topic = self._shard.topic(dead_letters_of(group_of(place.topic.name)))
-        then = partial(self._stored, place, entry.seq, original)
-        self._shard.publish(Publisher(original.sender, None, topic), pub, payload, Confirm(then))
+        self._write(place, entry, 1)
 
-    def _letter(self, place: Place, entry: Entry) -> tuple[Pub, bytes | None, Msg]:
+    def _write(self, place: Place, entry: Entry, death: int) -> None:
+        pub, payload, original = self._letter(place, entry, death)
+        topic = self._shard.topic(pub.topic)
+        then = partial(self._answered, place, entry, original, death)
+        self._shard.publish(Publisher(original.sender, None, topic), pub, payload, Reply(then))
+
+    def _answered(self, place: Place, entry: Entry, original: Msg, death: int, answer: Ok | Err) -> None:
+        if isinstance(answer, Err):
+            self._not_stored(place, entry.seq, answer)
+        elif entry.seq not in place.condemned:
+            return
+        elif answer.dup and self._is_handled(dead_letters_of(group_of(place.topic.name)), answer.seq or 0):
+            self._write(place, entry, death + 1)  # it was given another chance since, and has died again
+        else:
+            self._stored(place, entry.seq, original)
+
+    def _letter(self, place: Place, entry: Entry, death: int) -> tuple[Pub, bytes | None, Msg]:
         header = entry.line[: entry.header_size] if entry.header_size else entry.line
         original = decode_broker(header)
         assert isinstance(original, Msg)
@@ -115,7 +137,7 @@ class Burials:
         }
         pub = Pub(
             topic=dead_letters_of(group_of(place.topic.name)),
-            id=f"{place.topic.name}#{entry.seq} {terms.name}",
+            id=f"{place.topic.name}#{entry.seq} {terms.name}" + (f" {death}" if death > 1 else ""),
             type=LETTER,
             headers=msgspec.Raw(encode_value({"dead": about})),
             data=original.data,
@@ -123,13 +145,11 @@ class Burials:
         )
         return pub, entry.line[entry.header_size :] if entry.header_size else None, original
 
-    def _stored(self, place: Place, seq: int, original: Msg, error: Err | None) -> None:
-        if error is not None:
-            log.warning("dead letter not stored", topic=place.topic.name, seq=seq, reason=error.message)
-            self._later(place, seq)
-            return
-        if seq not in place.condemned:
-            return
+    def _not_stored(self, place: Place, seq: int, error: Err) -> None:
+        log.warning("dead letter not stored", topic=place.topic.name, seq=seq, reason=error.message)
+        self._later(place, seq)
+
+    def _stored(self, place: Place, seq: int, original: Msg) -> None:
         reason = place.condemned[seq]
         consumer = place.consumer
         consumer.buried(place, seq)

@@ -82,6 +82,10 @@ class Consumer:
         self.redelivered = 0
         self.dead = 0
         self.acked = 0
+        self.retired = False
+        """Removed, or replaced by one that begins elsewhere: what still refers to it is void."""
+        self.fences: dict[tuple[str, int], tuple[object, int]] = {}
+        """Deliveries that a reset has ended: to whom, and which attempt. Their holders have them no more."""
         self._registry = registry
         self._metrics = registry.metrics
         self._figures = registry.figures
@@ -157,6 +161,13 @@ class Consumer:
         """A message has waited long enough."""
         self._again.append((place, seq))
         self.stir()
+
+    def redeliver(self, place: Place, seq: int) -> None:
+        """Give a message that is settled once more, as if for the first time."""
+        if place.reopen(seq):
+            self._again.append((place, seq))
+        self._registry.changed(place)
+        self.stir(place)
 
     # Giving out -----------------------------------------------------------------------------------------------------
 
@@ -287,6 +298,10 @@ class Consumer:
         place.waiting.pop(seq, None)
         failure = place.failures.get(seq)
         attempt = 1 if failure is None else failure.deliveries + 1
+        if self.fences:
+            fence = self.fences.pop((place.topic.name, seq), None)
+            if fence is not None:  # so that an ack of that delivery, still on its way, is not taken for one of this
+                attempt = max(attempt, fence[1] + 1)
         ts, tracked = _ts_and_tracked(entry)
         lease = Lease(place, seq, attempt, member, key, ts, now, self.loop.time() + member.ack_wait, tracked)
         place.out[seq] = lease

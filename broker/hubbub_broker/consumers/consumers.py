@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count, islice
 from time import time
-from typing import NamedTuple
 
 import msgspec
 
@@ -29,17 +29,27 @@ from hubbub_protocol.frames import Err
 from hubbub_protocol.names import is_hidden, is_pattern, literal_prefix, matcher
 
 from .burials import Burials
-from .confirm import Confirm
+from .confirm import Confirm, resolve
 from .consumer import TIMED_OUT, Consumer
+from .dead_letters import DeadLetters
+from .departures import Departures
 from .latency import Latency
 from .lease import Lease, Wait
-from .member import Member
+from .member import Member, Wish
 from .metrics import ConsumerFigures
 from .place import Place
 from .position import Failure, Position, decode_position, encode_position
 from .receipts import Receipts, Tell
 from .settled import Settled
-from .terms import Terms, consumer_key, decode_terms, encode_terms, start_fields
+from .terms import (
+    Terms,
+    consumer_key,
+    consumer_of_key,
+    decode_terms,
+    encode_terms,
+    is_internal,
+    start_fields,
+)
 
 _WRITTEN_AT_ONCE = 1000
 """Positions that go with one batch: about 5 ms of the loop."""
@@ -47,20 +57,6 @@ _WRITTEN_AT_ONCE = 1000
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, ValueError)
 
 log = get_logger(__name__)
-
-
-class Wish(NamedTuple):
-    """What a member asks for. None: what the consumer has, or the setting."""
-
-    topic: str
-    name: str
-    start: Start
-    ack_wait: float
-    max_unacked: int
-    max_deliver: int | None
-    backoff: tuple[float, ...] | None
-    exclusive: bool
-    ordered: str | None
 
 
 class Consumers:
@@ -86,7 +82,8 @@ class Consumers:
         self.receipts = Receipts(
             shard.log, tell, kept=settings.receipts_kept, window=settings.receipt_window, want=self._want
         )
-        self.burials = Burials(shard, self.receipts, figures, loop)
+        self.dead_letters = DeadLetters(self)
+        self.burials = Burials(shard, self.receipts, figures, self.dead_letters.is_handled, loop)
         self._by_topic: dict[str, dict[str, Consumer]] = {}
         """Consumers of one topic, by topic and name."""
         self._patterns: dict[str, dict[str, Consumer]] = {}
@@ -95,6 +92,7 @@ class Consumers:
         self._size = 0
         self._dirty: dict[Place, None] = {}
         self._urgent: dict[Place, None] = {}
+        self.departures = Departures(settings.latency_series)
         self._new_terms: dict[bytes, bytes] = {}
         self._deleted: list[tuple[StateKind, bytes]] = []
         self._writing: list[tuple[Place | None, StateKind, bytes, bytes]] = []
@@ -198,10 +196,15 @@ class Consumers:
         member = Member(sink, agent, session, consumer, wish.ack_wait, wish.max_unacked, time())
 
         def begin() -> None:
-            head, next = self._stand(member.consumer)
+            current = self.get(wish.topic, wish.name)  # it may have been reset, or removed, while it was being stored
+            if current is None:
+                refused(Refusal(ErrorCode.NOT_FOUND, f"consumer {wish.name} of {wish.topic} was removed"))
+                return
+            member.consumer = current
+            head, next = self._stand(current)
             then(member, head, next)
             if not member.gone:  # it may have gone while the consumer was being stored
-                self._begin(member)
+                self.begin(member)
 
         def stored(refusal: Refusal | None) -> None:
             if refusal is not None:
@@ -230,8 +233,7 @@ class Consumers:
             tell(refusal)
 
     def _make(self, wish: Wish) -> Consumer:
-        if self._log.failed is not None:
-            raise Refusal(ErrorCode.READ_ONLY, f"this shard is read-only: {self._log.failed}", 1.0)
+        self.check_writable()
         kind, number = start_fields(wish.start)
         terms = Terms(
             topic=wish.topic,
@@ -257,9 +259,7 @@ class Consumers:
                 ErrorCode.OVERLOADED,
                 f"this shard has {limit} consumers, the limit (max_consumers): remove those that nobody uses",
             )
-        consumer = self._add(terms)
-        self._new_terms[terms.key] = encode_terms(terms)
-        return consumer
+        return self.add(terms)
 
     def _rivals(self, terms: Terms) -> Iterator[Consumer]:
         """The consumers of that name that might read the same topics: two of one topic each can't."""
@@ -287,9 +287,10 @@ class Consumers:
             terms = msgspec.structs.replace(terms, max_deliver=wish.max_deliver)
         if wish.backoff is not None:
             terms = msgspec.structs.replace(terms, backoff=wish.backoff)
-        self._change_terms(consumer, terms)
+        self.change_terms(consumer, terms)
 
-    def _change_terms(self, consumer: Consumer, terms: Terms) -> None:
+    def change_terms(self, consumer: Consumer, terms: Terms) -> None:
+        """Let other terms hold, in the log with the next batch."""
         if terms != consumer.terms:
             consumer.terms = terms
             self._new_terms[terms.key] = encode_terms(terms)
@@ -302,7 +303,8 @@ class Consumers:
         place = self.place(consumer, consumer.terms.topic)
         return place.topic.delivered, place.settled.hole(1)[0]
 
-    def _begin(self, member: Member) -> None:
+    def begin(self, member: Member) -> None:
+        """Give a member its share from now on."""
         consumer = member.consumer
         first = not consumer.pool.members
         consumer.join(member)
@@ -316,6 +318,8 @@ class Consumers:
 
     def drop(self, member: Member, reason: str) -> None:
         """A member is no more. What it has out comes again."""
+        if not member.gone:
+            self.departures.note(member.agent, member.consumer.terms, time())
         member.gone = True
         if self.stopping:
             member.consumer.abandon(member)
@@ -339,10 +343,16 @@ class Consumers:
         self.stopping = True
 
     def _discard(self, consumer: Consumer) -> None:
+        """A consumer is no more; nothing of it is to be written."""
         terms = consumer.terms
+        consumer.retired = True
+        if consumer.scan is not None:
+            consumer.scan.cancel()
+            consumer.scan = None
         table = self._patterns if is_pattern(terms.topic) else self._by_topic
         named = table.get(terms.topic, {})
         if named.get(terms.name) is consumer:
+            self._new_terms.pop(terms.key, None)
             del named[terms.name]
             self._new_terms.pop(terms.key, None)
             self._size -= 1
@@ -376,11 +386,45 @@ class Consumers:
         consumer.scan = None
         consumer.stir()
 
+    # What operators change (see `administration`) -------------------------------------------------------------------
+
+    def add(self, terms: Terms) -> Consumer:
+        """A new consumer, that goes to the log with the next batch."""
+        consumer = self._add(terms)
+        self._new_terms[terms.key] = encode_terms(terms)
+        self._want()
+        return consumer
+
+    def retire(self, consumer: Consumer) -> None:
+        """Take a consumer out, and its members out of it. What still refers to it (places, timers) finds it empty."""
+        self._discard(consumer)
+        for member in list(consumer.pool.members):
+            consumer.pool.leave(member)
+            member.leases.clear()
+            member.stalled.clear()
+
+    def delete(self, kind: StateKind, keys: Iterable[bytes]) -> None:
+        """Delete states from the log, with the next batch."""
+        self._deleted.extend((kind, key) for key in keys)
+        self._want()
+
     def _has_more(self, consumer: Consumer, topic: str, head: int, last_ts: float) -> bool:
-        position = self._position(consumer, topic)
+        position = self.position_of(consumer, topic)
         if position is not None:
             return position.floor < head
         return consumer.terms.start != "new" or last_ts >= consumer.terms.created
+
+    def position_of(self, consumer: Consumer, topic: str) -> Position | None:
+        """Where it stands in a topic by the log; None if it has not begun there."""
+        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic))
+        if body is None:
+            return None
+        try:
+            position = decode_position(body)
+        except _UNREADABLE as error:  # better to deliver again than not at all
+            log.exception("position unreadable", consumer=consumer.terms.name, topic=topic, reason=str(error))
+            return None
+        return position if position.made == consumer.terms.created else None
 
     def place(self, consumer: Consumer, topic: str) -> Place:
         """A consumer's place in one of its topics, brought into memory if need be."""
@@ -391,7 +435,7 @@ class Consumers:
 
     def _load(self, consumer: Consumer, topic: Topic) -> Place:
         """A place as it was left. From here on the topic stays in memory as long as the place has something to lose."""
-        position = self._position(consumer, topic.name)
+        position = self.position_of(consumer, topic.name)
         failures: dict[int, Failure] = {}
         if position is None:
             settled = Settled(max(0, consumer.terms.floor_of(topic)))
@@ -402,16 +446,6 @@ class Consumers:
         place = Place(consumer, topic, settled, failures)
         self.shard.readers.follow(topic, place)
         return place
-
-    def _position(self, consumer: Consumer, topic: str) -> Position | None:
-        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic))
-        if body is None:
-            return None
-        try:
-            return decode_position(body)
-        except _UNREADABLE as error:  # better to deliver again than not at all
-            log.exception("position unreadable", consumer=consumer.terms.name, topic=topic, reason=str(error))
-            return None
 
     # Settling -------------------------------------------------------------------------------------------------------
 
@@ -434,7 +468,7 @@ class Consumers:
         Raises:
             Refusal: there is no such consumer.
         """
-        consumer = self.covering(topic, name)
+        consumer = None if is_internal(name) else self.covering(topic, name)
         if consumer is None:
             raise Refusal(ErrorCode.NOT_FOUND, f"there is no consumer {name} of {topic}")
         return self.place(consumer, topic)
@@ -464,6 +498,9 @@ class Consumers:
                 raise self._conflict(place, seq)
             place.consumer.settle(lease)
             return
+        fence = place.consumer.fences.get((place.topic.name, seq)) if place.consumer.fences else None
+        if fence is not None and fence[0] is sink:
+            raise self._conflict(place, seq)
         if seq in place.settled:
             by = place.recent.get(seq)
             if by is not None and (by[0] != session or attempt not in (None, by[1])):
@@ -555,6 +592,27 @@ class Consumers:
         self.shard.batch.answer_when_durable(sink, line)
         self._want()
 
+    async def stored(self, *places: Place) -> None:
+        """Wait until what has been done up to now (in `places`, and to consumers) is on stable storage.
+
+        Raises:
+            Refusal: `read_only`. It counts as done while the broker runs, and is stored when storage is back.
+        """
+        done: asyncio.Future[Err | None] = self._loop.create_future()
+        self.confirm(Confirm(partial(resolve, done)), places=places)
+        error = await done
+        if error is not None:
+            raise Refusal(ErrorCode.READ_ONLY, error.message, error.retry_after)
+
+    def check_writable(self) -> None:
+        """Refuse what would have to be stored while nothing can be.
+
+        Raises:
+            Refusal: `read_only`.
+        """
+        if self._log.failed is not None:
+            raise Refusal(ErrorCode.READ_ONLY, f"this shard is read-only: {self._log.failed}", RETRY_SECONDS)
+
     def hurry(self, place: Place) -> None:
         """Write this position with the next batch."""
         self._urgent[place] = None
@@ -585,8 +643,10 @@ class Consumers:
 
     def _append_position(self, place: Place) -> None:
         if place.dirty:
-            body = encode_position(place.settled, place.failures)
-            self._append(place, StateKind.POSITION, consumer_key(place.consumer.terms.name, place.topic.name), body)
+            terms = place.consumer.terms
+            if not place.consumer.retired:
+                body = encode_position(place.settled, place.failures, terms.created)
+                self._append(place, StateKind.POSITION, consumer_key(terms.name, place.topic.name), body)
             place.dirty = False
             self._dirty.pop(place, None)
 
@@ -607,8 +667,8 @@ class Consumers:
                 self.changed(place)
             elif not body:
                 self._deleted.append((kind, key))
-            else:
-                self._new_terms.setdefault(key, body)
+            elif (consumer := self.get(*consumer_of_key(key))) is not None:
+                self._new_terms.setdefault(key, encode_terms(consumer.terms))
 
     async def flush(self) -> None:
         """Write every position, and wait until that is on stable storage (or can't be)."""
@@ -616,9 +676,8 @@ class Consumers:
             if self._log.failed is not None:
                 return
             self._due = True
-            done: asyncio.Future[None] = self._loop.create_future()
-            self.confirm(Confirm(lambda _, done=done: done.done() or done.set_result(None)))  # type: ignore[misc]
-            await done
+            with suppress(Refusal):
+                await self.stored()
 
     def close(self) -> None:
         """Stop what is under way."""

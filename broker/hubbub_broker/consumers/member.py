@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from hubbub_broker.shard import Sink
+from hubbub_broker.shard import Sink, Start
 
 from .lease import Lease
 
 if TYPE_CHECKING:
     from .consumer import Consumer
     from .place import Place
+
+
+class Wish(NamedTuple):
+    """What a member asks for. None: what the consumer has, or the setting."""
+
+    topic: str
+    name: str
+    start: Start
+    ack_wait: float
+    max_unacked: int
+    max_deliver: int | None
+    backoff: tuple[float, ...] | None
+    exclusive: bool
+    ordered: str | None
 
 
 class Member:

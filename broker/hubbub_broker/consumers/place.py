@@ -119,6 +119,8 @@ class Place:
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost by letting the place go from memory: it is in the log."""
+        if self.consumer.retired:
+            return True
         if self.dirty or self.out or self.condemned or self.parked or self.warming or self.watchers:
             return False
         if not self.consumer.pool.members:
@@ -235,13 +237,19 @@ class Place:
 
     # Position -------------------------------------------------------------------------------------------------------
 
-    def move_to(self, floor: int) -> None:
-        """Begin again behind `floor`: nothing above it is settled, everything up to it is."""
-        self.settled = Settled(floor)
-        self.failures.clear()
-        self.next = floor + 1
-        self.drop_ahead()
-        self.recent.clear()
+    def reopen(self, seq: int) -> bool:
+        """Take a settled message as one that was never given out: the next delivery is its first.
+
+        Whether it is to be given out again; else it lies ahead, and comes in its turn.
+        """
+        self.settled.discard(seq)
+        self.failures.pop(seq, None)
+        self.recent.pop(seq, None)
+        if seq >= self.next:
+            self.consumer.missed_signals(self.drop_ahead())
+            return False
+        self.waiting[seq] = Wait(0.0, None, None)
+        return True
 
     def rewind(self) -> None:
         """Begin again with the first message that is not settled, as after a restart. Nothing may be out."""

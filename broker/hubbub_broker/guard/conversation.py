@@ -8,9 +8,9 @@ forgotten counts as never seen: the guard errs on the side of whoever publishes.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from msgspec import DecodeError, Struct, ValidationError
+from msgspec import DecodeError, Raw, Struct, ValidationError
 from msgspec.json import Decoder
 from xxhash import xxh3_64_intdigest
 
@@ -20,6 +20,7 @@ from hubbub_broker.policy import TopicPolicy
 from hubbub_protocol.causal import COST, HOPS, cost_of, hops_of
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Pub
+from hubbub_protocol.names import is_dead_letters, is_reserved
 
 from .bucket import TokenBucket
 from .budget import Ledger
@@ -46,19 +47,23 @@ class _Known(Struct):
 
 assert set(_Known.__struct_fields__) == {HOPS, COST}
 _decode = Decoder(_Known).decode
-_NOTHING_KNOWN = _Known()
-_NAMES = (b'"hops"', b'"cost"')
+_NOTHING_STATED = (0, 0.0)
+_ONLY_HOPS = b'{"hops":'
+_NAMES = (b'"%b"' % HOPS.encode(), b'"%b"' % COST.encode())
 
 
-def _known(pub: Pub) -> _Known:
-    """The headers that the guard reads. Malformed ones say nothing: that is between the agents."""
-    text = bytes(pub.headers)
+def _stated(headers: Raw) -> tuple[int, float]:
+    """What the headers say of depth and cost. Malformed ones say nothing: that is between the agents."""
+    text = bytes(headers)
+    if text.startswith(_ONLY_HOPS) and text[8:-1].isdigit() and len(text) < 20:
+        return hops_of(int(text[8:-1])), 0.0  # what the SDK writes where there is nothing else: half the time
     if _NAMES[0] not in text and _NAMES[1] not in text:
-        return _NOTHING_KNOWN
+        return _NOTHING_STATED
     try:
-        return _decode(text)
+        known = _decode(text)
     except (DecodeError, ValidationError, RecursionError):
-        return _NOTHING_KNOWN
+        return _NOTHING_STATED
+    return hops_of(known.hops), cost_of(known.cost)
 
 
 class Memory:
@@ -67,6 +72,7 @@ class Memory:
     __slots__ = (
         "contents",
         "echo",
+        "exempt",
         "gone",
         "last",
         "last_at",
@@ -84,6 +90,8 @@ class Memory:
         self.name = name
         self.policy = policy
         self.watched = policy.watches_all
+        self.exempt = is_reserved(name) or is_dead_letters(name)
+        """The broker's own, and letters that repeat what was admitted once: no rule is about them."""
         self.gone = False
         """Forgotten: whoever still holds this must ask the guard again."""
         self.touched = False
@@ -98,6 +106,15 @@ class Memory:
         self.last: Link | None = None
         """The newest message, where `pingpong_gap` looks at it."""
         self.last_at = 0.0
+
+
+class Conversation(Protocol):
+    """A topic, as the guard sees it."""
+
+    name: str
+    policy: TopicPolicy
+    memory: Memory | None
+    """None until there is something to remember."""
 
 
 class ConversationGuard:
@@ -138,33 +155,41 @@ class ConversationGuard:
             memory.touched = False
             self._memories[name] = memory
 
-    def admit(self, memory: Memory, sender: str, pub: Pub, payload: bytes | None, now: float) -> Denial | None:
+    def admit(
+        self, conversation: Conversation, sender: str, pub: Pub, payload: bytes | None, now: float
+    ) -> Denial | None:
         """Decide about one message that is about to be sequenced, and remember it if it may.
 
         Args:
-            memory: its conversation's.
+            conversation: its topic. What is remembered of it is found there, and put there.
             sender: who publishes it.
             pub: the message; not a repeat of one that was taken before.
             payload: its data where that is bytes.
             now: seconds; never goes back.
         """
-        known = _known(pub) if pub.headers else _NOTHING_KNOWN
-        depth = 0 if known is _NOTHING_KNOWN else hops_of(known.hops)
+        memory = conversation.memory
+        if memory is None or memory.gone:
+            memory = conversation.memory = self.memory_of(conversation.name, conversation.policy)
+        if memory.exempt:
+            return None
+        depth, cost = _stated(pub.headers) if pub.headers else _NOTHING_STATED
         parent = None
         if pub.parent is not None:
             parent = memory.links.get(pub.parent) or memory.older.get(pub.parent)
             above = 1 if parent is None else parent[0] + 1
             depth = above if above > depth else depth
         if memory.watched or depth > SHALLOW:
-            made, refused = self._judge(memory, sender, pub, payload, now, parent, depth, cost_of(known.cost))
+            made, refused = self._judge(memory, sender, pub, payload, now, parent, depth, cost)
             if refused is not None:
                 self._metrics.count_guard(refused.rule)
                 self.report(refused, memory.name, sender)
                 return refused
-        else:
-            made = (depth, sender, None if parent is None else parent[1], None)
-        if depth:
+        elif depth:
             memory.touched = True
+            made = (depth, sender, None if parent is None else parent[1], None)
+        else:
+            return None
+        if depth:
             links = memory.links
             if len(links) >= self._ids:
                 memory.older = links

@@ -11,11 +11,11 @@ from pydantic import Field
 
 from hubbub_broker.access import Operation
 from hubbub_protocol.errors import ErrorCode
-from hubbub_protocol.limits import ID_BYTES_MAX, LAMPORT_MAX
+from hubbub_protocol.limits import CAPABILITIES_MAX, DESCRIPTION_CHARS_MAX, ID_BYTES_MAX, LAMPORT_MAX
 from hubbub_protocol.names import check_agent, check_group, check_topic
 
 from .api import Refused, StoredLine
-from .body import read_model
+from .body import body_of, read_model
 from .bus_api import BusApi, MailRequest, RegisteredAgent
 from .caller import Caller, FromCaller
 from .models import BAD, ERRORS, AgentItem, Agents, Model
@@ -23,9 +23,6 @@ from .models import BAD, ERRORS, AgentItem, Agents, Model
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
 """Messages, or agents, in one answer."""
-
-CAPABILITIES_MAX = 100
-DESCRIPTION_MAX = 4096
 
 Name = Annotated[str, Path(description="The agent's name.", examples=["jack"])]
 
@@ -91,7 +88,7 @@ class AgentBody(Model):
     agent: str = Field(examples=["jack"])
     group: str | None = Field(None, description="Where its inbox is; the setting default_group if left out.")
     capabilities: list[str] | None = Field(None, max_length=CAPABILITIES_MAX, examples=[["search", "summaries"]])
-    description: str | None = Field(None, max_length=DESCRIPTION_MAX)
+    description: str | None = Field(None, max_length=DESCRIPTION_CHARS_MAX)
 
 
 class Present(Model):
@@ -129,7 +126,7 @@ def routes(bus: BusApi) -> APIRouter:
         if not id or len(id.encode()) > ID_BYTES_MAX or "\0" in id:
             raise Refused.because(ErrorCode.BAD_REQUEST, f"`id` is 1 to {ID_BYTES_MAX} bytes of text")
         sender = check_agent(mail.sender)
-        caller.name(sender)
+        caller.require(Operation.SPEAK_AS, sender)
         data = {"to": mail.to, "subject": mail.subject, "body": mail.body}
         sent = await bus.send(MailRequest(sender, mail.to, data, id, mail.create), partial(_allow, caller))
         return MailAnswer(id=sent.id, to=sent.to, seq=sent.seq, recipients=sent.recipients, dup=sent.dup)
@@ -151,7 +148,9 @@ def routes(bus: BusApi) -> APIRouter:
         caller.require(Operation.READ_INBOX, bus.inbox_of(check_agent(agent)))
         if wait > settings.max_wait:
             raise Refused.because(ErrorCode.BAD_REQUEST, f"`wait` is at most {settings.max_wait:g} s (max_wait)")
-        page = await bus.inbox(agent, after, limit, mark=mark_read, wait=wait)
+        if mark_read:
+            caller.require(Operation.MARK_INBOX, agent)
+        page = await bus.inbox(agent, after, limit, mark=mark_read, wait=wait, group=caller.group(None))
         return InboxAnswer(
             agent=agent,
             messages=[item_of(seq, stored, agent) for seq, stored in page.messages],
@@ -167,7 +166,7 @@ def routes(bus: BusApi) -> APIRouter:
     )
     async def mark(caller: FromCaller, agent: Name, request: Request) -> MarkAnswer:
         """Mark single messages as read, by id or by seq. Marking twice is harmless."""
-        caller.require(Operation.READ_INBOX, bus.inbox_of(check_agent(agent)))
+        caller.require(Operation.MARK_INBOX, check_agent(agent))
         wanted = await read_model(request, MarkBody, settings.max_frame, settings.hello_timeout)
         return MarkAnswer(marked=await bus.mark(agent, wanted.seqs, wanted.ids))
 
@@ -181,8 +180,8 @@ def routes(bus: BusApi) -> APIRouter:
     async def register(caller: FromCaller, request: Request) -> AgentItem:
         """Register an agent, or change what is said of it. Its group can't change while it is registered."""
         wanted = await read_model(request, AgentBody, settings.max_frame, settings.hello_timeout)
-        caller.name(check_agent(wanted.agent))
-        group = None if wanted.group is None else check_group(wanted.group)
+        caller.require(Operation.REGISTER, check_agent(wanted.agent))
+        group = _group(caller, bus, wanted)
         found = await bus.register(wanted.agent, group, wanted.capabilities, wanted.description)
         return _registered(found)
 
@@ -215,17 +214,22 @@ def routes(bus: BusApi) -> APIRouter:
     @router.delete("/v1/agents/{agent}", tags=["agents"], summary="Unregister an agent", status_code=204, responses=BAD)
     async def unregister(caller: FromCaller, agent: Name) -> None:
         """Forget an agent: itself, or any for an operator. What is in its inbox stays until retention takes it."""
-        if not caller.may(Operation.SPEAK_AS, check_agent(agent)):
-            caller.require(Operation.ADMIN)
+        caller.require(Operation.REGISTER, check_agent(agent))
         await bus.unregister(agent)
 
     @router.get("/v1/topics/{topic:path}/presence", tags=["agents"], summary="Who is in a topic", responses=BAD)
     async def presence(caller: FromCaller, topic: Annotated[str, Path(examples=["research/conv-42"])]) -> Present:
-        """The agents that have joined a topic (`presence` in their subscription), sorted by name."""
+        """The agents that have joined a topic (`join` over their sockets), sorted by name."""
         caller.require(Operation.HISTORY, check_topic(topic))
         return Present(topic=topic, agents=list(bus.present(topic)))
 
     return router
+
+
+def _group(caller: Caller, bus: BusApi, wanted: AgentBody) -> str | None:
+    """Where an agent is to be registered; None: where it is, or in the default group."""
+    given = None if wanted.group is None else check_group(wanted.group)
+    return given if given is None and bus.knows(wanted.agent) else caller.group(given)
 
 
 def item_of(seq: int, stored: StoredLine, agent: str) -> MailItem:
@@ -256,11 +260,6 @@ def _allow(caller: Caller, inbox: str | None) -> None:
         caller.require(Operation.SEND_TO_ALL)
     else:
         caller.require(Operation.SEND, inbox)
-
-
-def body_of(model: type[Model]) -> dict[str, Any]:
-    """The description of a JSON body."""
-    return {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}
 
 
 def _registered(found: RegisteredAgent) -> AgentItem:

@@ -213,4 +213,5 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 DENIED: dict[int | str, dict[str, Any]] = {401: ERRORS[401], 403: ERRORS[403]}
 BAD: dict[int | str, dict[str, Any]] = {400: ERRORS[400], **DENIED}
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Refusal, "description": "There is none."}}
 UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: ERRORS[503]}

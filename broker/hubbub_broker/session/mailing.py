@@ -22,7 +22,24 @@ if TYPE_CHECKING:
 
 PREFIX = f"{MAIL_GROUP}/@"
 
-_tasks: set[asyncio.Task[None]] = set()
+LINES_KEPT = 4096
+"""Senders to ALL whose count `n` is remembered while nothing of theirs is under way."""
+
+
+class Line:
+    """The mails to ALL of one life of an agent: one after the other, in the order of `n`."""
+
+    __slots__ = ("next", "tail")
+
+    def __init__(self) -> None:
+        self.next: int | None = None
+        """The `n` that comes next, once one was taken."""
+        self.tail: asyncio.Task[None] | None = None
+        """The last of those that are under way."""
+
+
+Lines = dict[tuple[str, str | None], Line]
+"""By agent and life."""
 
 
 def is_mail(topic: str) -> bool:
@@ -45,7 +62,10 @@ def open_mail(session: Session, sessions: Sessions, bus: Bus, agent: str, pub: P
     if name == ALL:
         session.require(Operation.SEND_TO_ALL)
         topic = sessions.shard_of(MAIL_GROUP).topic(f"{MAIL_GROUP}/{ALL}")
-        return Publisher(agent, life, topic), lambda _, pub, payload, sink: _to_all(bus, agent, pub, payload, sink)
+        line = _line_of(sessions.to_all, agent, life)
+        return Publisher(agent, life, topic), lambda _, pub, payload, sink: _to_all(
+            bus, line, agent, pub, payload, sink
+        )
     session.require(Operation.SEND, bus.inbox_of(check_agent(name)))
     sessions.admit_send(agent)
     record = bus.mail.recipient(name, create=_fields(pub.headers).get("create") is True)
@@ -57,23 +77,50 @@ def open_mail(session: Session, sessions: Sessions, bus: Bus, agent: str, pub: P
     return Publisher(agent, f"{life or ''}~mail", shard.topic(record.inbox)), publish
 
 
-def _to_all(bus: Bus, agent: str, pub: Pub, payload: bytes | None, sink: Sink) -> None:
-    async def send() -> None:
-        try:
-            if payload is not None:
-                raise Refusal(ErrorCode.BAD_REQUEST, "a mail to ALL has JSON `data`")
-            sent = await bus.mail.send_to_all(agent, decode_value(bytes(pub.data)), pub.id)
-        except Refusal as refusal:
-            line = answers.refusal(pub, refusal.code, refusal.message, retry_after=refusal.retry_after)
-        except ProtocolError as error:
-            line = answers.refusal(pub, ErrorCode.BAD_REQUEST, str(error))
-        else:
-            line = encode(Ok(id=pub.id, rid=pub.rid, topic=pub.topic, dup=sent.dup))
-        sink.settle(1, [line])
+def _line_of(lines: Lines, agent: str, life: str | None) -> Line:
+    line = lines.get((agent, life))
+    if line is None:
+        if len(lines) >= LINES_KEPT:
+            for key in [key for key, each in lines.items() if each.tail is None]:
+                del lines[key]
+        line = lines[agent, life] = Line()
+    return line
 
-    task = asyncio.get_running_loop().create_task(send(), name="mail to ALL")
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+
+def _to_all(bus: Bus, line: Line, agent: str, pub: Pub, payload: bytes | None, sink: Sink) -> None:
+    before = line.tail
+
+    async def send() -> None:
+        if before is not None:
+            await asyncio.wait((before,))
+        sink.settle(1, [await _send(bus, line, agent, pub, payload)])
+
+    task = line.tail = asyncio.get_running_loop().create_task(send(), name="mail to ALL")
+
+    def done(_: asyncio.Task[None]) -> None:
+        if line.tail is task:
+            line.tail = None
+
+    task.add_done_callback(done)
+
+
+async def _send(bus: Bus, line: Line, agent: str, pub: Pub, payload: bytes | None) -> bytes:
+    """Send one mail to ALL; the answer to it."""
+    n, expect = pub.n, line.next
+    if n is not None and expect is not None and n > expect:
+        message = f"n is {n}, and {expect} comes next: one before it was not taken"
+        return answers.refusal(pub, ErrorCode.ORDER, message, expect=expect)
+    try:
+        if payload is not None:
+            raise Refusal(ErrorCode.BAD_REQUEST, "a mail to ALL has JSON `data`")
+        sent = await bus.mail.send_to_all(agent, pub)
+    except Refusal as refusal:
+        return answers.refusal(pub, refusal.code, refusal.message, retry_after=refusal.retry_after)
+    except ProtocolError as error:
+        return answers.refusal(pub, ErrorCode.BAD_REQUEST, str(error))
+    if n is not None and not (sent.dup and expect is not None and n < expect):
+        line.next = n + 1
+    return encode(Ok(id=pub.id, rid=pub.rid, topic=pub.topic, dup=sent.dup))
 
 
 def _fields(headers: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from time import time
 from typing import TYPE_CHECKING, Protocol
 
 from hubbub_broker.access import OPEN, Denied, Identity, Operation
+from hubbub_broker.bus import Card
 from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
 from hubbub_broker.refusal import Refusal
@@ -24,6 +25,8 @@ from hubbub_protocol.frames import (
     Frame,
     Goaway,
     Hello,
+    Join,
+    Leave,
     Nack,
     Ok,
     Ping,
@@ -39,6 +42,7 @@ from hubbub_protocol.frames import (
 from hubbub_protocol.limits import ID_BYTES_MAX, TOPIC_BYTES_MAX
 from hubbub_protocol.names import check_agent, check_group, check_pattern, check_topic, group_of, is_pattern
 
+from .attendance import Attendance, check_will
 from .consuming import Consuming
 from .mailing import is_mail, open_mail
 
@@ -84,13 +88,13 @@ class Session:
     """One agent on one connection. A `Sink` for the shards."""
 
     __slots__ = (
+        "_attendance",
         "_connection",
         "_consuming",
         "_expiry",
         "_in_flight_max",
         "_owed",
         "_owing",
-        "_present",
         "_publishers",
         "_replays",
         "_sessions",
@@ -155,8 +159,8 @@ class Session:
         self.closed = False
         self.will: Will | None = None
         """What is to be said when the connection is lost."""
-        self._present: set[str] = set()
-        """Topics in which it is present."""
+        self._attendance: Attendance | None = None
+        """Where it is present, once it is anywhere."""
 
     # Sink -----------------------------------------------------------------------------------------------------------
 
@@ -262,8 +266,8 @@ class Session:
             cursor.detach()
         if self._consuming is not None:
             self._consuming.lost()
-        for topic in list(self._present):
-            self._leave_topic(topic)
+        if self._attendance is not None:
+            self._attendance.lost()
         self._sessions.left(self)
 
     def go_away(self, reason: str, reconnect_after: float) -> None:
@@ -314,6 +318,13 @@ class Session:
                 self._subscribe(frame)
             case Unsub():
                 self._unsubscribe(frame)
+            case Join():
+                self._attend(frame)
+            case Leave():
+                self._known()
+                if self._attendance is not None:
+                    self._attendance.leave(frame.topic)
+                self.answer([encode(Ok(rid=frame.rid, topic=frame.topic))])
             case Ack() | Nack() | Extend() | Term():
                 self._known()
                 self._consumes().settle(frame)
@@ -328,16 +339,17 @@ class Session:
             return
         if self.agent is not None and self.agent != hello.agent:
             raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
+        if hello.will is not None:
+            check_will(hello.will, self._sessions, identity)
+        card = Card.of(hello.capabilities, hello.description)
         self.know(identity)
-        self.groups = groups or tuple(sorted(identity.groups))
+        self.groups = groups or identity.groups
         self.agent = hello.agent
         self.life = hello.session
         self.meta = bytes(hello.meta)
         self._publishers.clear()  # what was worked out for a name that the handshake gave may count differently now
         self.will = hello.will
-        if hello.will is not None:
-            self._check_will(hello.will)
-        inbox = self._sessions.arrived(self, hello.groups[0] if hello.groups else None)
+        inbox = self._sessions.arrived(self, card)
         self._sessions.greeted(self)
         settings = self._sessions.settings
         self.answer(
@@ -364,12 +376,6 @@ class Session:
         )
         self._sessions.on_agent(self.agent)
 
-    def _check_will(self, will: Will) -> None:
-        self._sessions.open_topic(will.topic)
-        self.require(Operation.PUBLISH, will.topic)
-        if not 0 <= will.delay <= 3600:
-            raise Refusal(ErrorCode.BAD_REQUEST, "`will.delay` is 0 to 3600 seconds")
-
     def _identify(self, hello: Hello, groups: tuple[str, ...]) -> Identity | None:
         """Who says hello. None if that was no answer, and the connection is closed.
 
@@ -385,7 +391,7 @@ class Session:
             code = CloseCode.TOKEN_EXPIRED if denied.expired else CloseCode.UNAUTHORIZED
         else:
             why = access.why_not(identity, Operation.SPEAK_AS, hello.agent)
-            if why is None and identity.name is not None and not identity.groups.issuperset(groups):
+            if why is None and identity.name is not None and not set(groups).issubset(identity.groups):
                 why = f"your token is not for all of these groups: {', '.join(groups)[:200]}"
             if why is None:
                 if self.identity is None or not renews or identity.same_rights(self.identity):
@@ -491,7 +497,7 @@ class Session:
     def _subscribe(self, sub: Sub) -> None:
         self._known()
         name = check_pattern(sub.topic)
-        self.require(Operation.SUBSCRIBE, name)
+        self.require(Operation.SUBSCRIBE if sub.consumer is None else Operation.SETTLE, name)
         start = Start.parse(sub.start)
         if sub.consumer is None and (name in self.subscribed or name in self.patterns):
             raise Refusal(ErrorCode.CONFLICT, f"this connection is subscribed to {name} already: `unsub` it first")
@@ -528,9 +534,6 @@ class Session:
             lines.append(gap)
         self.answer([encode(line) for line in lines])
         shard.readers.begin(cursor)
-        if sub.presence and self._sessions.bus is not None:
-            self._present.add(sub.topic)
-            self._sessions.bus.presence.join(sub.topic, self._known())
 
     def _subscribe_pattern(self, sub: Sub, start: Start) -> None:
         pattern = sub.topic
@@ -574,7 +577,6 @@ class Session:
             return
         if name in self.subscribed:
             self.subscribed.discard(name)
-            self._leave_topic(name)
             self._sessions.shard_of(group_of(name)).readers.drop(self.cursors[name])
         elif name in self.patterns:
             for shard, part in self.patterns.pop(name):
@@ -588,10 +590,15 @@ class Session:
         if not self._sessions.shard_of(group_of(topic.name)).readers.heard_besides(topic, self):
             raise Refusal(ErrorCode.NOT_FOUND, f"nobody is subscribed to {topic.name} (mandatory)")
 
-    def _leave_topic(self, topic: str) -> None:
-        if topic in self._present and self._sessions.bus is not None and self.agent is not None:
-            self._present.discard(topic)
-            self._sessions.bus.presence.leave(topic, self.agent)
+    def _attend(self, join: Join) -> None:
+        agent = self._known()
+        self.require(Operation.SUBSCRIBE, check_topic(join.topic))
+        if self._sessions.bus is None:
+            raise Refusal(ErrorCode.NOT_FOUND, "this broker keeps no presence")
+        if self._attendance is None:
+            self._attendance = Attendance(agent, self._sessions.bus.presence, self._sessions.settings.max_subscriptions)
+        present = self._attendance.join(join.topic)
+        self.answer([encode(Ok(rid=join.rid, topic=join.topic, present=list(present)))])
 
     # Refuse ---------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 from hubbub_broker.access import Access
-from hubbub_broker.bus import Bus
+from hubbub_broker.bus import Bus, Card
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Consumers
 from hubbub_broker.guard import Denial, Guard
@@ -16,6 +16,7 @@ from hubbub_protocol.frames import Pub
 from hubbub_protocol.names import check_topic, group_of, is_dead_letters, is_reserved
 
 from .admission import check_publish
+from .mailing import Lines
 from .session import Session
 
 
@@ -51,6 +52,8 @@ class Sessions:
         self._gone: asyncio.Event = asyncio.Event()
         self.bus: Bus | None = None
         """Registers agents, takes mail, knows who is where. Without one there is none of that."""
+        self.to_all: Lines = {}
+        """The mails to ALL that are under way, and in which order they go on."""
         self.on_agent: Callable[[str], None] = lambda _: None
         """Called when an agent is there: what it missed can be told."""
 
@@ -112,8 +115,10 @@ class Sessions:
             if self._lives.get(key) is session:
                 del self._lives[key]
 
-    def arrived(self, session: Session, group: str | None = None) -> str | None:
-        """An agent is here, and is registered if it was not. Its inbox.
+    def arrived(self, session: Session, card: Card | None = None) -> str | None:
+        """An agent is here, and is registered in the first of its groups if it was not. Its inbox.
+
+        `card` is what it says of itself.
 
         Raises:
             Refusal: there are too many agents.
@@ -121,13 +126,13 @@ class Sessions:
         if self.bus is None or session.agent is None:
             return None
         self.bus.wills.back(session.agent)
-        return self.bus.agents.seen(session.agent, group).inbox
+        return self.bus.agents.seen(session.agent, next(iter(session.groups), None), card).inbox
 
     def lost(self, session: Session, code: int) -> None:
         """The socket of a session is gone; `code` says how."""
         self.open.pop(session, None)
         if self.bus is not None and session.agent is not None and not self.draining:
-            self.bus.agents.seen(session.agent)
+            self.bus.agents.left(session.agent)
             will = session.will
             if will is not None and code not in (CloseCode.NORMAL, CloseCode.GOING_AWAY) and not self.of(session.agent):
                 self.bus.wills.dropped(session.agent, will)

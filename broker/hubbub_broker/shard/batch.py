@@ -104,6 +104,7 @@ class Batch:
         """A durable message: nobody is sent it before it is on stable storage."""
         if not topic.queued:
             topic.queued = True
+            topic.since = self.now
             self._dirty.append(topic)
         topic.durable_pending += 1
         topic.pending.append(line)
@@ -112,6 +113,7 @@ class Batch:
         """An ephemeral message: it goes out this turn, unless durable ones of its topic stand before it."""
         if topic.underway and not topic.queued:
             topic.queued = True
+            topic.since = self.now
             self._dirty.append(topic)
         elif not topic.pending:
             self._signal_topics.append(topic)
@@ -221,6 +223,8 @@ class Batch:
         for topic, run in runs:
             topic.underway = False
             topic.in_flight = 0
+            if run.durable:
+                topic.durable_seconds.observe(now - run.since, run.durable)
             self._deliver(topic, run, now)
         for sink, lines in acks.items():
             sink.settle(len(lines), lines)

@@ -10,13 +10,12 @@ from collections import deque
 from xxhash import xxh3_64_intdigest
 
 from hubbub_broker.config import Settings
-from hubbub_broker.guard import ConversationGuard
+from hubbub_broker.guard import ConversationGuard, Denial
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.codec import decode_broker, encode_value
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Msg, Pub
-from hubbub_protocol.names import is_dead_letters
 
 from . import answers
 from .batch import RETRY_SECONDS, Batch
@@ -109,8 +108,11 @@ class Sequencer:
         if len(line) > topic.policy.max_message:
             self._refuse_large(sink, pub, len(line), topic.policy.max_message)
             return
-        if (pub.parent is not None or pub.headers or topic.watched) and self._denies(publisher, pub, payload, sink):
-            return
+        if pub.parent is not None or pub.headers or topic.watched:
+            denial = self._guard.admit(topic, publisher.name, pub, payload, self._batch.now)
+            if denial is not None:
+                self._refuse_denied(sink, pub, denial)
+                return
         topic.lc = lc
         expires = 0.0 if pub.ttl is None else self._batch.now + pub.ttl
         self._batch.add_durable(topic, line)
@@ -158,9 +160,12 @@ class Sequencer:
             return
         answer = answers.ok_signal(pub, wire_id, topic.wire_name, lc)
         if topic.remember_signal(pub.id, publisher.name):
-            if (pub.parent is not None or pub.headers or topic.watched) and self._denies(publisher, pub, payload, sink):
-                topic.forget_signal(pub.id)
-                return
+            if pub.parent is not None or pub.headers or topic.watched:
+                denial = self._guard.admit(topic, publisher.name, pub, payload, self._batch.now)
+                if denial is not None:
+                    topic.forget_signal(pub.id)
+                    self._refuse_denied(sink, pub, denial)
+                    return
             topic.lc = lc
             self._batch.add_signal(topic, line)
             if header_size or pub.ttl is not None:
@@ -236,19 +241,8 @@ class Sequencer:
         message = f"n is {pub.n}, but {last + 1} comes next from this publisher to {pub.topic}"
         self._refuse(sink, pub, ErrorCode.ORDER, message, retry_after=0.0, expect=last + 1)
 
-    def _denies(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> bool:
-        """Whether the guard stops a message, whose publisher is told then. What is not stopped has been counted."""
-        topic = publisher.topic
-        if is_dead_letters(topic.name):  # a letter repeats what was admitted once
-            return False
-        memory = topic.memory
-        if memory is None or memory.gone:
-            memory = topic.memory = self._guard.memory_of(topic.name, topic.policy)
-        denial = self._guard.admit(memory, publisher.name, pub, payload, self._batch.now)
-        if denial is None:
-            return False
+    def _refuse_denied(self, sink: Sink, pub: Pub, denial: Denial) -> None:
         self._refuse(sink, pub, denial.code, denial.message, denial.retry_after)
-        return True
 
     def _has_room(self, pub: Pub, sink: Sink) -> bool:
         """The disk is behind: first this connection is read no further, then its messages are refused."""

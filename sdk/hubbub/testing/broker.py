@@ -18,6 +18,8 @@ from hubbub_protocol.frames import (
     Gap,
     Goaway,
     Hello,
+    Join,
+    Leave,
     Live,
     Msg,
     Ok,
@@ -28,6 +30,7 @@ from hubbub_protocol.frames import (
     Welcome,
 )
 
+from .bus import MemoryBus
 from .connection import ClientEnd, Session
 from .consumers import MemoryConsumers, Settle
 from .topic_log import Arrival, Stored, Subscriber, TopicLog
@@ -84,12 +87,14 @@ class MemoryBroker:
         """Connections accepted so far."""
         self.urls: list[str] = []
         self.headers: list[dict[str, str]] = []
+        self.hellos: list[Hello] = []
         self._running = True
         self._topics: dict[str, TopicLog] = {}
         self._queue: list[Arrival] = []
         self._commit: asyncio.Handle | None = None
         self._answers: list[tuple[Session, Frame]] | None = None
         self._consumers = MemoryConsumers(self)
+        self._bus = MemoryBus(self)
 
     def transport(self) -> MemoryTransport:
         """A transport for agents."""
@@ -172,9 +177,11 @@ class MemoryBroker:
         if session in self.sessions:
             self.sessions.remove(session)
             self._consumers.gone(session)
+            self._bus.gone(session)
 
     def hello(self, session: Session, hello: Hello) -> None:
         """A client introduces itself."""
+        self.hellos.append(hello)
         number = self.sessions.index(session)
         token = self.headers[-1].get("Authorization", "").removeprefix("Bearer ") or hello.token
         if self.authenticate is not None:
@@ -195,6 +202,7 @@ class MemoryBroker:
                 heartbeat=self.heartbeat,
                 limits={"max_frame": self.max_frame, "max_inflight": self.max_inflight},
                 ts=self.clock() or 1e-9,  # 0 stands for a broker that does not say
+                inbox=self._bus.register(hello),
             )
         )
         for receipt in self._consumers.missed(session.agent):
@@ -204,12 +212,17 @@ class MemoryBroker:
 
     def publish(self, session: Session, pub: Pub, payload: bytes | None) -> None:
         """A message comes in."""
+        mail = self._bus.addressed(pub)
+        if isinstance(mail, Err):
+            self._answer(session, mail)
+            return
+        pub = mail or pub
         refusal = self._refusal(session, pub)
         if refusal is not None:
             self._answer(session, replace(refusal, id=pub.id, topic=pub.topic))
             return
         log = self.log(pub.topic)
-        writer = f"{session.agent}/{session.session}"
+        writer = f"{session.agent}/{session.session}{'' if mail is None else '~mail'}"
         arrival = Arrival(pub, payload, session.agent, writer, [(session, False)])
         if pub.ephemeral:
             self._accept(log, arrival)
@@ -340,6 +353,7 @@ class MemoryBroker:
             self._answer(session, replace(ok, dup=dup))
         if not pub.ephemeral:
             self._feed_all(log)
+            self._bus.stored(arrival)
 
     def _answer(self, session: Session, frame: Frame) -> None:
         if self._answers is not None:
@@ -398,6 +412,14 @@ class MemoryBroker:
             session.send(Err(rid=unsub.rid, code=ErrorCode.NOT_FOUND, message="no such subscription"))
         else:
             session.send(Ok(rid=unsub.rid, topic=unsub.topic))
+
+    def attend(self, session: Session, frame: Join | Leave) -> None:
+        """A client comes to a topic, or goes."""
+        self._bus.attend(session, frame)
+
+    def signal(self, topic: str, sender: str, pub: Pub) -> None:
+        """Say something for a client."""
+        self._accept(self.log(topic), Arrival(pub, None, sender, "", []))
 
     def settle(self, session: Session, frame: Settle) -> None:
         """A consumer's member says what became of a message."""

@@ -7,7 +7,7 @@ from typing import Protocol
 from hubbub.transport import ABNORMAL, ConnectionLost, is_binary
 from hubbub_protocol import codec
 from hubbub_protocol.errors import BadFrame, CloseCode, ErrorCode
-from hubbub_protocol.frames import Err, Frame, Hello, Ping, Pong, Pub, Sub, Unsub
+from hubbub_protocol.frames import Err, Frame, Hello, Join, Leave, Ping, Pong, Pub, Sub, Unsub
 
 from .consumers import Settle
 from .topic_log import Stored, Subscriber
@@ -32,6 +32,9 @@ class Desk(Protocol):
 
     def unsubscribe(self, session: "Session", unsub: Unsub) -> None:
         """A subscription ends."""
+
+    def attend(self, session: "Session", frame: Join | Leave) -> None:
+        """The client comes to a topic, or goes."""
 
     def settle(self, session: "Session", frame: Settle) -> None:
         """A consumer's member says what became of a message."""
@@ -115,6 +118,8 @@ class Session:
             self.broker.subscribe(self, frame)
         elif isinstance(frame, Unsub):
             self.broker.unsubscribe(self, frame)
+        elif isinstance(frame, Join | Leave):
+            self.broker.attend(self, frame)
         elif isinstance(frame, Ping):
             self.send(Pong(rid=frame.rid))
         else:

@@ -1,5 +1,6 @@
 """The rules of a conversation: what they stop, and above all what they never stop."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -8,13 +9,23 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from hubbub_broker.config import Settings
-from hubbub_broker.guard import ConversationGuard, Denial, Rule
+from hubbub_broker.guard import ConversationGuard, Denial, Memory, Rule
 from hubbub_broker.metrics import Metrics
+from hubbub_broker.policy import TopicPolicy
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Pub
 
 TOPIC = "g/c"
+
+
+@dataclass
+class Told:
+    """A topic."""
+
+    name: str
+    policy: TopicPolicy
+    memory: Memory | None = None
 
 
 class Room:
@@ -30,6 +41,7 @@ class Room:
         self.topic = topic
         self.now = 1000.0
         self._count = 0
+        self._conversations: dict[str, Told] = {}
 
     def say(
         self,
@@ -53,7 +65,13 @@ class Room:
             type=type,
             headers=Raw() if headers is None else Raw(encode_value(headers)),
         )
-        return self.guard.admit(self.guard.memory_of(name, self.policies.of(name)), sender, pub, payload, self.now)
+        return self.guard.admit(self.conversation(name), sender, pub, payload, self.now)
+
+    def conversation(self, name: str) -> "Told":
+        found = self._conversations.get(name)
+        if found is None:
+            found = self._conversations[name] = Told(name, self.policies.of(name))
+        return found
 
     def chain(self, senders: str, length: int, gap: float = 100.0, **fields: Any) -> Denial | None:
         """A chain of so many answers, each to the one before; what stopped it. Slow enough to be no ping-pong."""
@@ -101,10 +119,21 @@ def test_a_header_that_is_no_count_says_nothing(hops: Any) -> None:
     assert Room({"max_depth": 1}).say("a", headers={"hops": hops}) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [b'{"hops":5}', b'{ "hops" : 5 }', b'{"k":{"hops":1},"hops":5}', b'{"hops":5,"cost":1}', b'{"hops":4,"hops":5}'],
+)
+def test_the_header_is_found_however_it_is_written(text: bytes) -> None:
+    for limit, stopped in ((5, False), (4, True)):
+        room = Room({"max_depth": limit})
+        pub = Pub(topic=TOPIC, id="x", data=Raw(b"1"), headers=Raw(text))
+        assert (room.guard.admit(room.conversation(TOPIC), "a", pub, None, 1.0) is not None) is stopped
+
+
 def test_headers_that_nobody_can_read_say_nothing() -> None:
     room = Room({"max_depth": 1})
     pub = Pub(topic=TOPIC, id="x", data=Raw(b"1"), headers=Raw(b'{"hops":' + b"[" * 100_000 + b"]" * 100_000 + b"}"))
-    assert room.guard.admit(room.guard.memory_of(TOPIC, room.policies.of(TOPIC)), "a", pub, None, 1.0) is None
+    assert room.guard.admit(room.conversation(TOPIC), "a", pub, None, 1.0) is None
 
 
 def test_parent_and_header_the_larger_counts() -> None:

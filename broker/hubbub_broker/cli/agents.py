@@ -1,0 +1,65 @@
+"""`hubbub agents`: who there is."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from .exit_code import ends_well
+from .http import get
+from .options import DEFAULT_URL, AsJson, Timeout, Token, Url
+from .output import emit, printable, table
+
+PAGE = 1000
+
+
+@ends_well
+def agents(
+    capability: Annotated[str | None, typer.Option("--capability", "-C", help="Those that can do this.")] = None,
+    group: Annotated[str | None, typer.Option("--group", "-g", help="Those of this group.")] = None,
+    online: Annotated[
+        bool | None, typer.Option("--online/--offline", help="Those that are connected now, or are not.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    timeout: Timeout = 10.0,
+) -> None:
+    """List the registered agents: whoever has said hello, read its inbox, or was registered by hand.
+
+    Examples:
+      hubbub agents --online
+      hubbub agents --capability search --json
+    """
+    query = {"capability": capability, "group": group, "online": None if online is None else str(online).lower()}
+    found = _find(url, {name: value for name, value in query.items() if value is not None}, timeout, token)
+    if as_json:
+        for item in found:
+            emit(json.dumps(item, ensure_ascii=False))
+        return
+    table(
+        ("agent", "inbox", "online", "last seen", "can", "is"),
+        [
+            (
+                item["agent"],
+                item["inbox"],
+                "yes" if item["online"] else "no",
+                datetime.fromtimestamp(item["seen"], UTC).astimezone().isoformat(sep=" ", timespec="seconds"),
+                printable(", ".join(item["capabilities"])),
+                printable(item["description"]),
+            )
+            for item in found
+        ],
+    )
+
+
+def _find(url: str, query: dict[str, Any], timeout: float, token: str | None) -> Iterator[dict[str, Any]]:
+    offset = 0
+    while True:
+        page = get(url, "/v1/agents", query | {"offset": offset, "limit": PAGE}, timeout, token)
+        yield from page["agents"]
+        offset += len(page["agents"])
+        if not page["agents"] or offset >= page["total"]:
+            return

@@ -1,0 +1,75 @@
+"""Where a connection's agent is present, and what is to be said for it if the connection is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hubbub_broker.access import Identity, Operation
+from hubbub_broker.bus import Presence
+from hubbub_broker.refusal import Refusal
+from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.frames import Pub, Will
+
+from .admission import check_publish
+
+if TYPE_CHECKING:
+    from .sessions import Sessions
+
+WILL_DELAY_MAX = 3600.0
+"""Seconds that a will may wait for its agent to come back."""
+
+
+class Attendance:
+    """The topics in which one connection is present. It leaves them all when it ends."""
+
+    __slots__ = ("_agent", "_limit", "_presence", "_topics")
+
+    def __init__(self, agent: str, presence: Presence, limit: int) -> None:
+        self._agent = agent
+        self._presence = presence
+        self._limit = limit
+        self._topics: set[str] = set()
+
+    def join(self, topic: str) -> Sequence[str]:
+        """Come. Twice is as once. Who is there now, by name.
+
+        Raises:
+            Refusal: `overloaded`: this connection is in too many topics.
+        """
+        if topic not in self._topics:
+            if len(self._topics) >= self._limit:
+                raise Refusal(
+                    ErrorCode.OVERLOADED,
+                    f"this connection is present in {self._limit} topics, the limit (max_subscriptions): leave some",
+                )
+            self._topics.add(topic)
+            self._presence.join(topic, self._agent)
+        return self._presence.present(topic)
+
+    def leave(self, topic: str) -> None:
+        """Go, if it is there."""
+        if topic in self._topics:
+            self._topics.discard(topic)
+            self._presence.leave(topic, self._agent)
+
+    def lost(self) -> None:
+        """The connection has ended."""
+        for topic in list(self._topics):
+            self.leave(topic)
+
+
+def check_will(will: Will, sessions: Sessions, identity: Identity) -> None:
+    """See that a will could be published as it stands by whoever leaves it.
+
+    Raises:
+        Refusal: it could not.
+        BadName: its topic is none.
+    """
+    sessions.open_topic(will.topic)
+    why = sessions.access.why_not(identity, Operation.PUBLISH, will.topic)
+    if why is not None:
+        raise Refusal(ErrorCode.FORBIDDEN, why)
+    check_publish(Pub(topic=will.topic, id="will", type=will.type, data=will.data))
+    if not 0 <= will.delay <= WILL_DELAY_MAX:
+        raise Refusal(ErrorCode.BAD_REQUEST, f"`will.delay` is 0 to {WILL_DELAY_MAX:.0f} seconds")

@@ -1,0 +1,159 @@
+"""The simple bus, as an agent uses it: mail to others, its own inbox, and who is present where."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Self, TypeVar, Unpack, cast
+
+from hubbub_protocol.frames import Gap
+from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, inbox_of
+
+from .consuming import ConsumerOptions, Consumption, Consumptions, HandlerOptions, WorkerRegistration, spec_of
+from .handlers import Handler
+from .link import Link
+from .local import LocalMessage
+from .mail import MAIL, Mail, address_of, content
+from .mail_consumer import INBOX, MailConsumer
+from .message import PublishOptions, Receipt
+from .naming import Naming
+from .presence import Attendance, Presence
+from .subscription import StartOption, Subscription
+
+H = TypeVar("H", bound=Handler)
+
+
+class InboxReader(Consumption):
+    """An agent's inbox: an asynchronous iterator over mail, to be settled.
+
+        async with jack.inbox() as inbox:
+            async for mail in inbox:
+                print(mail.sender, mail.subject, mail.body)
+                await mail.ack()
+
+    It is the consumer `inbox` of the agent's inbox: what is acked here is marked as read, and what is marked as read
+    over HTTP does not come here. See `Consumption`, and `hubbub.mail_consumer` for mail while the broker is away.
+    """
+
+    async def __anext__(self) -> Mail:
+        return cast(Mail, await super().__anext__())
+
+    def __aiter__(self) -> Self:
+        return self
+
+
+class Participant(ABC):
+    """The part of an agent that takes part in the simple bus."""
+
+    name: str
+    _consumptions: Consumptions
+    _attendance: Attendance
+    _naming: Naming
+
+    # Mail -------------------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        to: str,
+        subject: str = "",
+        body: Any = "",
+        *,
+        create: bool = False,
+        **options: Unpack[PublishOptions],
+    ) -> Receipt:
+        """Send a mail to an agent's inbox, or to `ALL` (everyone who is registered, but the sender); wait for the
+        receipt: until it is on the broker's disk, for everyone who gets it.
+
+        As every publish it is buffered while the broker is away, sent in order when it is back, and stored once. `body`
+        is any JSON value; `create` keeps the mail for an agent that has never been there. The options are those of
+        `PublishOptions`; for a mail `id` and `ttl` are the usual ones.
+
+        Raises:
+            NotFound: nobody is registered under that name, and not `create`.
+            Rejected, BufferFull, Expired, Closed, Refused, Unencodable, InvalidName: as `Agent.publish`.
+        """
+        options["type"] = options.get("type") or MAIL
+        if create:
+            options["headers"] = {**(options.get("headers") or {}), "create": True}
+        return await self.publish(address_of(to), content(to, subject, body), **options)
+
+    def inbox(self, *, on_gap: Callable[[Gap], None] | None = None, **options: Unpack[ConsumerOptions]) -> InboxReader:
+        """This agent's inbox, from the first unread mail on: see `InboxReader`. The options are a consumer's.
+
+        Raises:
+            ValueError
+            Conflict: it is read by this agent already.
+            Closed, Refused
+        """
+        self._require_open()
+        spec = spec_of(self._own_address, INBOX, "all", options)
+        return InboxReader(*self._consumptions.iterate(spec, on_gap, MailConsumer))
+
+    def on_mail(self, *, concurrency: int | None = None, **options: Unpack[HandlerOptions]) -> Callable[[H], H]:
+        """Decorate a function to be called with each unread `Mail` of this agent.
+
+            @jack.on_mail()
+            async def read(mail):
+                await mail.reply("done")
+
+        Returning marks it as read; all else is as with a consumer's handler: see `Agent.on`.
+        """
+        spec = spec_of(self._own_address, INBOX, "all", options)
+        make = WorkerRegistration.maker(spec, concurrency, options, MailConsumer)
+
+        def register(handler: H) -> H:
+            self._register(make(handler))
+            return handler
+
+        return register
+
+    @property
+    def _own_address(self) -> str:
+        return inbox_of(MAIL_GROUP, self.name)
+
+    def _hear_mail(self, heard: LocalMessage) -> int:
+        """Take a mail of this process, if it is for this agent and somebody here reads its inbox."""
+        frame = heard.frame
+        to_all = frame.topic == MAIL_TO_ALL and frame.sender != self.name
+        if not to_all and frame.topic != self._own_address:
+            return 0
+        readers = [consumer for consumer in self._consumptions.table if isinstance(consumer, MailConsumer)]
+        return sum(reader.hear(heard) for reader in readers)
+
+    # Presence ---------------------------------------------------------------------------------------------------
+
+    def presence(self, topic: str) -> Presence:
+        """Be present in a topic, and see who else is: see `Presence`.
+
+        Raises:
+            InvalidName: if it is none.
+        """
+        return Presence(self._naming.topic(topic), self, self._attendance)
+
+    def _attend(self, link: Link) -> None:
+        """The main connection is up, and what is to be read is asked for."""
+        self._attendance.link_up(link)
+
+    # What the agent has -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def publish(self, topic: str, data: Any, /, **options: Unpack[PublishOptions]) -> Receipt:
+        """Publish, and wait for the receipt."""
+
+    @abstractmethod
+    def subscribe(
+        self,
+        topic: str,
+        /,
+        start: StartOption = "new",
+        *,
+        buffer: int | None = None,
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> Subscription:
+        """Subscribe to a topic or a pattern, at once."""
+
+    @abstractmethod
+    def _require_open(self) -> None:
+        """Raises Closed or Refused if nothing can be asked of this agent."""
+
+    @abstractmethod
+    def _register(self, registration: WorkerRegistration) -> None:
+        """Have a handler called, now or once the agent is open."""

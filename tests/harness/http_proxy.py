@@ -1,0 +1,89 @@
+"""A proxy between HTTP clients and a broker that loses requests, and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+
+class LossyProxy:
+    """Passes on what it is given. Of the connections, a share ends with a loss:
+
+    - the request is not passed on (it never reached the broker), or
+    - it is, and carried out, and the answer is not (the client can't tell).
+    """
+
+    def __init__(self, port: int, source: random.Random, *, requests: float, answers: float) -> None:
+        """`requests` and `answers` are the shares that are lost."""
+        self.port = 0
+        self.lost_requests = 0
+        self.lost_answers = 0
+        self._to = port
+        self._source = source
+        self._requests = requests
+        self._answers = answers
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def end(self) -> None:
+        """End what is open still."""
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection, with one request."""
+        beyond: asyncio.StreamWriter | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        try:
+            request = await _message(reader)
+            if self._source.random() < self._requests:
+                self.lost_requests += 1
+                return
+            answers, beyond = await asyncio.open_connection("127.0.0.1", self._to)
+            beyond.write(request)
+            answer = await _message(answers)
+            if self._source.random() < self._answers:
+                self.lost_answers += 1
+                return
+            writer.write(answer)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, ValueError):
+            pass  # the broker is gone, or the client: whoever is left sees its connection end
+        finally:
+            for end in (writer, beyond):
+                if end is not None:
+                    end.close()
+                    with suppress(OSError):
+                        await end.wait_closed()
+
+
+async def _message(reader: asyncio.StreamReader) -> bytes:
+    """A whole HTTP message."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    size = 0
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            size = int(value)
+    return head + (await reader.readexactly(size) if size else b"")
+
+
+@asynccontextmanager
+async def lossy_proxy(
+    port: int, source: random.Random, *, requests: float, answers: float
+) -> AsyncIterator[LossyProxy]:
+    """A proxy to that port of this machine."""
+    proxy = LossyProxy(port, source, requests=requests, answers=answers)
+    server = await asyncio.start_server(proxy.take, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await proxy.end()
+        await server.wait_closed()
