@@ -246,6 +246,7 @@ async def test_every_mail_is_read_and_none_is_handled_twice(tmp_path: Path) -> N
 
 
 @pytest.mark.kill
+@pytest.mark.soak  # minutes: not part of `make test`
 @pytest.mark.timeout(900)
 async def test_two_months(tmp_path: Path) -> None:
     print(await run(tmp_path, agents=25, mails=12_000, brokers=20, victims=20))
