@@ -533,3 +533,16 @@ async def test_many_members_of_many_acks(server: Server, connect: Any) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert sorted(done) == list(range(2000))
+
+
+@pytest.mark.parametrize("options", [{"max_inflight": 1}], indirect=True)
+async def test_acks_take_nothing_of_the_window_of_publishes(connect: Any) -> None:
+    async with connect("joe") as joe:
+        await member(joe)
+        await publish(joe, 3)
+        await joe.messages(3)
+        lines = [{"op": "ack", "topic": "g/t", "consumer": "w", "seq": seq, "rid": seq} for seq in (1, 2, 3)]
+        lines.append({"op": "pub", "topic": "g/t", "id": "last", "data": 1})
+        await joe.socket.send("\n".join(json.dumps(line) for line in lines))
+        answers = [await joe.until("ok") for _ in range(4)]
+        assert {line.get("rid", line.get("id")) for line in answers} == {1, 2, 3, "last"}

@@ -581,7 +581,7 @@ class Consumers:
     def confirm(self, sink: Sink, line: bytes = b'{"op":"ok"}', places: Sequence[Place] = ()) -> None:
         """Send `line` to `sink` when what has been done up to now in `places` is on stable storage.
 
-        If that fails, an `err` goes instead. Counts as one publish in flight.
+        If that fails, an `err` goes instead.
         """
         for place in places:
             if place.dirty:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hubbub_broker.access import Operation
 from hubbub_broker.consumers import Consumers, Member, Place, Wish, is_internal
 from hubbub_broker.refusal import Refusal
-from hubbub_broker.shard import Start
+from hubbub_broker.shard import Cursor, Start
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Ack, Err, Extend, Nack, Ok, Rid, Sub, Term, Unsub
@@ -26,10 +26,36 @@ ALLOWED_KEPT = 4096
 Settle = Ack | Nack | Extend | Term
 
 
+class _Answers:
+    """A `Sink` for the answers to acks that wait for the disk: they are no publishes, and take none of their window."""
+
+    __slots__ = ("_session", "cursors", "writable")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.writable = False
+        self.cursors: dict[str, Cursor] = {}
+
+    def write(self, blob: bytes) -> None:
+        self._session.write(blob)
+
+    def answer(self, lines: list[bytes]) -> None:
+        self._session.answer(lines)
+
+    def settle(self, count: int, lines: list[bytes]) -> None:  # noqa: ARG002 - the signature is Sink's
+        self._session.answer(lines)
+
+    def stop_reading(self) -> None:
+        self._session.stop_reading()
+
+    def resume_reading(self) -> None:
+        self._session.resume_reading()
+
+
 class Consuming:
     """The memberships of one session."""
 
-    __slots__ = ("_allowed", "_leaving", "_session", "_sessions", "members")
+    __slots__ = ("_allowed", "_answers", "_leaving", "_session", "_sessions", "members")
 
     def __init__(self, session: Session, sessions: Sessions) -> None:
         self._session = session
@@ -37,6 +63,7 @@ class Consuming:
         self.members: dict[tuple[str, str], Member] = {}
         self._allowed: set[str] = set()
         """Topics where it may settle."""
+        self._answers = _Answers(session)
         self._leaving: list[Member] = []
         """They finish what they have, and want nothing new."""
 
@@ -186,8 +213,7 @@ class Consuming:
             return
         if lost and len(seqs) == 1:
             raise Refusal(ErrorCode.CONFLICT, f"message {lost[0]} of {ack.topic} was given to another meanwhile")
-        session.in_flight += 1
-        consumers.confirm(session, encode(Ok(rid=ack.rid, topic=ack.topic, seq=ack.seq)), [place])
+        consumers.confirm(self._answers, encode(Ok(rid=ack.rid, topic=ack.topic, seq=ack.seq)), [place])
 
     def _conflict(self, frame: Settle, refusal: Refusal, seq: int | None = None, *, with_rid: bool = True) -> None:
         self._sessions.metrics.count_request_refusal(refusal.code)
