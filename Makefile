@@ -51,7 +51,7 @@ kill-test: $(READY) ## SIGKILL of the broker under load, again and again
 bench: $(READY) ## the figures of the README, on this machine
 	$(BIN)/python bench $(ARGS)
 
-bench-large: $(READY) ## starts on 10,000,000 messages; takes 15 GB of disk and a quarter of an hour
+bench-large: $(READY) ## starts on 10,000,000 messages; takes minutes, and 15 GB of disk
 	$(BIN)/python bench $(patsubst %,--scenario %,$(wildcard bench/scenarios/large/*.toml)) $(ARGS)
 
 lock: $(READY) ## resolve the dependencies anew into the two lock files (UPGRADE=1: to the newest)

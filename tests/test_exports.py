@@ -17,9 +17,9 @@ SURFACE = """
     Agent Backoff Consumption Delivery Gap InboxReader Mail MemorySeen Message OnFull Outcome Presence PresenceEvent
     Receipt SeenStore SqliteSeen State Stats Will
     Subscription Token Topic Tracked __version__
-    AlreadyDone BadRequest BufferFull Closed Conflict ConnectionLimit Disconnected Expired Forbidden HubbubError
-    InvalidName LeaseLost MessageDecodeError NoResponder NoVectorClock NotAllowed NotFound Refused Reject Rejected
-    Replaced RequestTimeout Retry SeenError SpoolError
+    AlreadyDone BadRequest BudgetExceeded BufferFull Closed Conflict ConnectionLimit Disconnected Expired Forbidden
+    HubbubError InvalidName LeaseLost LoopDetected MessageDecodeError NoResponder NoVectorClock NotAllowed NotFound
+    Refused Reject Rejected Replaced RequestTimeout Retry SeenError SpoolError
     TooLarge Unauthorized Undelivered Unencodable WrongProtocol
     Bulkhead BulkheadFull CircuitBreaker CircuitOpen RetryPolicy
 """.split()
@@ -40,8 +40,8 @@ METHODS = {
     "Outcome": "by consumer id is_final reason seq state topic ts",
     "SqliteSeen": "add close run seen transaction",
     "Message": """
-        attempt concurrent_with data ephemeral happened_before headers id lc orphan parent raw reply reply_to sender seq
-        topic ts type vector_clock
+        attempt concurrent_with data ephemeral happened_before headers hops id lc orphan parent raw reply reply_to
+        sender seq topic ts type vector_clock
     """,
     "Receipt": "dup id lc seq topic",
 }

@@ -10,6 +10,8 @@ from .load import Load
 _WINDOW = 1024
 _IN_FLIGHT = 200_000
 """Messages of all topics together that wait for their answers: enough to keep any broker busy."""
+_PATIENCE = 60.0
+"""Seconds without an answer after which filling has failed: nothing is measured yet, and the machine may be busy."""
 
 
 async def fill(address: Address, label: str, *, messages: int, payload: int, topics: int = 1, groups: int = 1) -> str:
@@ -34,7 +36,7 @@ async def fill(address: Address, label: str, *, messages: int, payload: int, top
                 limit=share,
             )
             publisher.flow.fill()
-        await load.until(0, messages)
+        await load.until(0, messages, _PATIENCE)
         if load.acked < messages:
             raise DriverError(f"only {load.acked} of {messages} messages were taken")
         return fleet.topic(0)

@@ -83,15 +83,15 @@ class Load:
             return
         self.check()
 
-    async def until(self, delivered: int, acked: int) -> None:
-        """Wait until so much has come, or nothing more comes.
+    async def until(self, delivered: int, acked: int, patience: float = DRAIN_PATIENCE) -> None:
+        """Wait until so much has come, or nothing more comes for so many seconds.
 
         Raises:
             DriverError: as soon as anything fails.
         """
         quiet = 0.0
         before = (-1, -1)
-        while (self.delivered < delivered or self.acked < acked) and quiet < DRAIN_PATIENCE:
+        while (self.delivered < delivered or self.acked < acked) and quiet < patience:
             now = (self.delivered, self.acked)
             quiet = quiet + 0.01 if now == before else 0.0
             before = now

@@ -1,5 +1,10 @@
 """How many sockets each IP address has open: a leaf."""
 
+from collections.abc import Callable
+from functools import partial
+
+Leave = Callable[[], None]
+
 
 class Addresses:
     """Counts sockets by address, up to a limit.
@@ -12,24 +17,26 @@ class Addresses:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._open: dict[str, int] = {}
+        self._open: dict[str, tuple[int, Leave]] = {}
 
-    def enter(self, address: str) -> bool:
-        """One more of this address. False, and not counted, if it has as many as it may."""
-        there = self._open.get(address, 0)
+    def enter(self, address: str) -> Leave | None:
+        """One more of this address; what is returned takes it out again. None, and not counted, if it may have no more.
+
+        All sockets of an address get the same function, so that a count costs a connection nothing.
+        """
+        there, leave = self._open.get(address) or (0, partial(self._leave, address))
         if self._limit and there >= self._limit:
-            return False
-        self._open[address] = there + 1
-        return True
-
-    def leave(self, address: str) -> None:
-        """One fewer."""
-        left = self._open.get(address, 0) - 1
-        if left > 0:
-            self._open[address] = left
-        else:
-            self._open.pop(address, None)
+            return None
+        self._open[address] = there + 1, leave
+        return leave
 
     def of(self, address: str) -> int:
         """How many it has open."""
-        return self._open.get(address, 0)
+        return self._open[address][0] if address in self._open else 0
+
+    def _leave(self, address: str) -> None:
+        there, leave = self._open[address]
+        if there > 1:
+            self._open[address] = there - 1, leave
+        else:
+            del self._open[address]

@@ -7,19 +7,23 @@ import random
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from hubbub_broker.access import Access
 from hubbub_broker.bus import Bus
 from hubbub_broker.config import Settings
-from hubbub_broker.consumers import ConsumerFigures, Consumers, Latency
+from hubbub_broker.consumers import Administration, ConsumerFigures, Consumers, Latency
+from hubbub_broker.guard import EVENTS_TOPIC, Guard
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
 from hubbub_broker.session import Heartbeat, Sessions
 from hubbub_broker.shard import CatchUp, Shard
 from hubbub_protocol.errors import CloseCode
+from hubbub_protocol.names import group_of
 
 from .ticker import Ticker
+from .watch import Watch
 
 log = get_logger(__name__)
 
@@ -27,6 +31,8 @@ HOLD_TICK = 0.05
 """Seconds between looks at held-back messages: how much later than `hold_seconds` an orphan may go out."""
 CONSUMER_TICK = 0.02
 """Seconds between looks at leases and waits that are over: how much later than their time that is noticed."""
+CROWD_TICK = 0.05
+"""Seconds between looks at shards that hold far too many topics: 20,000 a second of each can go."""
 LOOP_PROBE = 0.1
 """Seconds between measurements of the loop's delay."""
 
@@ -69,6 +75,9 @@ class Broker:
             )
             for number in range(self._directory.shards)
         ]
+        self.guard = Guard(settings, self.metrics, loop.time, self._announce, loop.call_soon)
+        for shard in self.shards:
+            shard.guard.report = self.guard.events.report
         self.latency = Latency(settings.latency_series)
         self.consumer_figures = ConsumerFigures()
         self.sessions = Sessions(
@@ -77,7 +86,7 @@ class Broker:
             self.shards,
             self.shard_of,
             self.catch_up,
-            loop.time,
+            self.guard,
             self.consumers_of,
             self.access,
         )
@@ -85,11 +94,15 @@ class Broker:
             Consumers(shard, settings, self.metrics, self.consumer_figures, self.latency, self.sessions.tell, loop)
             for shard in self.shards
         ]
+        self.administrations = [Administration(consumers, loop) for consumers in self.consumers]
         self.sessions.on_agent = self._tell_receipts
         self.bus = self.sessions.bus = Bus(
-            settings, self.shard_of, self.consumers_of, self.sessions.admit, self._is_here, loop
+            settings, self.shard_of, self.consumers_of, self.sessions, self._is_here, loop
         )
+        self.heartbeat = Heartbeat(self.sessions, loop.time)
+        self.watch = Watch(self, loop)
         self._tickers: list[Ticker] = []
+        self._commits: set[asyncio.Task[None]] = set()
         self._retention: asyncio.Task[None] | None = None
         self._probe_due = 0.0
         self._closed = False
@@ -102,6 +115,10 @@ class Broker:
         """The consumers of a group's topics."""
         return self.consumers[self.shard_of(group).number]
 
+    def administration_of(self, group: str) -> Administration:
+        """What operators ask of the consumers of a group's topics."""
+        return self.administrations[self.shard_of(group).number]
+
     def now(self) -> float:
         """Seconds since the Unix epoch."""
         return time.time()
@@ -110,15 +127,16 @@ class Broker:
 
     def start(self) -> None:
         """Begin the work that recurs: heartbeats, hold-back, retention, probes."""
-        heartbeat = Heartbeat(self.sessions, self._loop.time)
         self._probe_due = self._loop.time() + LOOP_PROBE
         self._tickers = [
-            Ticker(self._loop, heartbeat.period, heartbeat.visit),
+            Ticker(self._loop, self.heartbeat.period, self.heartbeat.visit),
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
             Ticker(self._loop, CONSUMER_TICK, self._tick_consumers),
+            Ticker(self._loop, CROWD_TICK, self._let_go_of_crowds),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
             Ticker(self._loop, 1.0, self._refresh_keys),
+            Ticker(self._loop, self.settings.budget_interval, self._keep_budgets),
         ]
         self.bus.mail.resume()
         if self.settings.retention_interval:
@@ -129,10 +147,13 @@ class Broker:
 
         1. New publishes are refused (`shutting_down`); new connections are turned away (1013).
         2. Every client gets a `goaway` with a time to come back of its own, so that they don't all come at once.
-        3. What is pending is committed, delivered and answered.
+        3. What is pending is committed, delivered and answered. Consumers give nothing more out.
         4. Every socket is closed (4001) and, for at most `shutdown_grace`, waited for.
+        5. What was acked meanwhile is written, too.
         """
         self.sessions.draining = True
+        for consumers in self.consumers:
+            consumers.stop()
         spread = self.settings.reconnect_spread
         for session in list(self.sessions.open):
             session.go_away("shutdown", round(random.uniform(0, spread), 3))
@@ -140,11 +161,14 @@ class Broker:
             shard.sequencer.release_all()
         await asyncio.gather(*(consumers.flush() for consumers in self.consumers))
         await asyncio.gather(*(shard.batch.settle() for shard in self.shards))
+        self._keep_budgets()
+        await asyncio.gather(*self._commits)
         for session in list(self.sessions.open):
             session.close(CloseCode.SHUTDOWN, "the broker is stopping")
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.shutdown_grace):
                 await self.sessions.all_gone()
+        await asyncio.gather(*(consumers.flush() for consumers in self.consumers))
 
     async def close(self) -> None:
         """Stop everything and let go of the directory. Idempotent. `drain` comes before it, unless in a hurry."""
@@ -157,9 +181,13 @@ class Broker:
             self._retention.cancel()
             with suppress(asyncio.CancelledError):
                 await self._retention
+        for administration in self.administrations:
+            administration.close()
+
         await self.bus.close()
         for consumers in self.consumers:
             consumers.close()
+        await asyncio.gather(*self._commits)
         for shard in self.shards:
             shard.log.close()
         self._syncer.close()
@@ -183,6 +211,11 @@ class Broker:
         for consumers in self.consumers:
             consumers.receipts.greeted(agent)
 
+    def _let_go_of_crowds(self) -> None:
+        for shard in self.shards:
+            if shard.crowded:
+                shard.let_go(time.time())
+
     def _look_after_shards(self) -> None:
         now = time.time()
         for consumers in self.consumers:
@@ -200,6 +233,27 @@ class Broker:
         for session in list(self.sessions.open):
             if session.identity is not None and not self.access.in_force(session.identity):
                 session.close(CloseCode.TOKEN_EXPIRED, "the key of the token is not in force any more")
+
+    def _keep_budgets(self) -> None:
+        for shard in self.shards:
+            if shard.keep_budgets():
+                task = self._loop.create_task(self._commit(shard), name="budgets")
+                self._commits.add(task)
+                task.add_done_callback(self._commits.discard)
+
+    async def _commit(self, shard: Shard) -> None:
+        try:
+            await shard.log.flush()
+        except LogError as error:
+            log.warning("budgets not kept", shard=shard.number, reason=str(error))
+            shard.guard.ledger.write_again()
+
+    def _announce(self, type: str, data: dict[str, Any]) -> None:
+        """Tell operators, on the topic that is theirs."""
+        try:
+            self.shard_of(group_of(EVENTS_TOPIC)).announce(EVENTS_TOPIC, type, data)
+        except LogError as error:
+            log.warning("event lost", reason=str(error), rule=data.get("rule"), sender=data.get("sender"))
 
     def _probe_loop(self) -> None:
         now = self._loop.time()

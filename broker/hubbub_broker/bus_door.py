@@ -68,10 +68,12 @@ class BusDoor:
         """The topic that is an agent's inbox."""
         return self._bus.inbox_of(agent)
 
-    async def inbox(self, agent: str, after: int, limit: int, *, mark: bool, wait: float) -> InboxPage:
+    async def inbox(
+        self, agent: str, after: int, limit: int, *, mark: bool, wait: float, group: str | None = None
+    ) -> InboxPage:
         """Read what is unread."""
         with _refusals():
-            inbox = self._bus.inbox(agent)
+            inbox = self._bus.inbox(agent, group)
             found, remaining = await inbox.read(after, limit, self.settings.max_frame, mark=mark, wait=wait)
         return InboxPage([(unread.seq, StoredLine(unread.line, unread.header_size)) for unread in found], remaining)
 
@@ -128,6 +130,10 @@ class BusDoor:
         found = list(agents) if capability is None else agents.with_capability(capability)
         wanted = (record for record in found if group in (None, record.group))
         return [self._shown(record) for record in sorted(wanted, key=lambda record: record.name)]
+
+    def knows(self, agent: str) -> bool:
+        """Whether an agent is registered."""
+        return self._bus.agents.get(agent) is not None
 
     def present(self, topic: str) -> Sequence[str]:
         """Who is in a topic."""

@@ -68,6 +68,79 @@ class PolicyRule(Table):
         most=TTL_SECONDS_MAX,
         off="no limit",
     )
+    max_depth: int | None = setting(
+        None,
+        "Longest chain of messages of which each was caused by the one before it; a longer one is refused (loop).",
+        least=1,
+        most=1_000_000,
+        off="no limit",
+    )
+    pingpong_messages: int | None = setting(
+        None,
+        "Messages that two agents may exchange in one chain within pingpong_window before they are slowed.",
+        least=2,
+        most=1_000_000,
+        off="no limit",
+    )
+    pingpong_window: float | None = setting(
+        None, "The window of pingpong_messages. As long a silence ends the matter.", unit="s", least=0.1, most=DAY
+    )
+    pingpong_stop: int | None = setting(
+        None, "How many more are let by, slowed, before the chain is stopped (loop).", least=0, most=1_000_000
+    )
+    pingpong_gap: float | None = setting(
+        None,
+        "A message without parent that follows another agent's within this time counts as an answer to it.",
+        unit="s",
+        least=0.001,
+        most=3600,
+        off="only a parent counts",
+    )
+    echo_messages: int | None = setting(
+        None,
+        "How often the same content may come round within echo_window, deeper in its chain, before it is slowed.",
+        least=2,
+        most=1_000_000,
+        off="no limit",
+    )
+    echo_window: float | None = setting(
+        None, "The window of echo_messages and of repeat_messages.", unit="s", least=0.1, most=DAY
+    )
+    echo_stop: int | None = setting(
+        None, "How many more are let by, slowed, before the content is stopped (loop).", least=0, most=1_000_000
+    )
+    repeat_messages: int | None = setting(
+        None,
+        "How often the same content may be published within echo_window, by whomever, before it is slowed.",
+        least=1,
+        most=1_000_000,
+        off="no limit",
+    )
+    sender_rate: float | None = setting(
+        None,
+        "Messages that one sender may publish to one topic in the long run.",
+        unit="per second",
+        least=0.001,
+        most=1e9,
+        off="no limit",
+    )
+    sender_burst: int | None = setting(
+        None, "Messages that one sender may publish to one topic at once.", least=1, most=1_000_000_000
+    )
+    budget_messages: int | None = setting(
+        None, "Messages of one conversation in all.", least=1, most=2**53, off="no budget", unit="messages"
+    )
+    budget_bytes: int | None = setting(
+        None, "Data of one conversation in all.", unit="bytes", least=1, most=1024 * TIB, off="no budget"
+    )
+    budget_cost: float | None = setting(
+        None,
+        "Sum of the header cost over one conversation, in whatever unit its agents mean.",
+        unit="of cost",
+        least=1e-6,
+        most=1e15,
+        off="no budget",
+    )
 
     @field_validator("pattern")
     @classmethod
@@ -179,6 +252,18 @@ class Settings(Table):
     max_inflight: int = setting(
         INFLIGHT_MAX, "Publishes of one connection that have no answer yet.", least=1, most=10_000_000
     )
+    write_buffer: int = setting(
+        256 * KIB,
+        "What a connection's socket may hold unsent before its cursors stay behind and catch up from the log.",
+        unit="bytes",
+        least=4 * KIB,
+        most=GIB,
+    )
+    slow_timeout: float = setting(
+        600.0, "A reader that takes nothing for so long is closed (4008).", unit="s", least=0.01, most=DAY, off="never"
+    )
+
+    # The guard
     publish_rate: float = setting(
         0.0,
         "Publishes that an agent may make in the long run.",
@@ -190,15 +275,70 @@ class Settings(Table):
     publish_burst: int = setting(
         1000, "Publishes that an agent may make at once, above publish_rate.", least=1, most=1_000_000_000
     )
-    write_buffer: int = setting(
-        256 * KIB,
-        "What a connection's socket may hold unsent before its cursors stay behind and catch up from the log.",
-        unit="bytes",
-        least=4 * KIB,
-        most=GIB,
+    publish_bytes_rate: float = setting(
+        0.0,
+        "Bytes of data that an agent may publish in the long run.",
+        unit="per second",
+        least=1,
+        most=1e15,
+        off="no limit",
     )
-    slow_timeout: float = setting(
-        600.0, "A reader that takes nothing for so long is closed (4008).", unit="s", least=0.01, most=DAY, off="never"
+    group_publish_rate: float = setting(
+        0.0,
+        "Publishes that all agents together may make to the topics of one group in the long run.",
+        unit="per second",
+        least=0.001,
+        most=1e9,
+        off="no limit",
+    )
+    group_bytes_rate: float = setting(
+        0.0,
+        "Bytes of data that all agents together may publish to the topics of one group in the long run.",
+        unit="per second",
+        least=1,
+        most=1e15,
+        off="no limit",
+    )
+    send_rate: float = setting(
+        0.0,
+        "Messages that an agent may send to inboxes in the long run.",
+        unit="per second",
+        least=0.001,
+        most=1e9,
+        off="no limit",
+    )
+    broadcast_rate: int = setting(
+        10, "Messages to all that an agent may send in any minute.", least=1, most=10_000, off="no limit"
+    )
+    burst_seconds: float = setting(
+        10.0,
+        "How much of publish_bytes_rate, send_rate and groups' rates may be used at once, in seconds of that rate.",
+        unit="s",
+        least=0.001,
+        most=3600,
+    )
+    rate_entries: int = setting(
+        10_000, "Agents, and groups, whose rates are remembered; the least recently used go.", least=1, most=100_000_000
+    )
+    chain_topics: int = setting(
+        1000, "Conversations of each shard in which causes are remembered.", least=1, most=100_000_000
+    )
+    chain_ids: int = setting(
+        256, "Messages of one conversation whose place in a chain is remembered.", least=1, most=10_000_000
+    )
+    budget_interval: float = setting(
+        1.0, "How often what conversations have used is written to the log.", unit="s", least=0.01, most=3600
+    )
+    event_interval: float = setting(
+        60.0,
+        "How often the same trouble (rule, topic, sender) is told again on _hubbub/events.",
+        unit="s",
+        least=0.001,
+        most=DAY,
+        off="each time",
+    )
+    event_rate: int = setting(
+        60, "Events that the guard publishes on _hubbub/events in a minute.", least=1, most=1_000_000, off="none"
     )
 
     # Topics
@@ -276,6 +416,21 @@ class Settings(Table):
     receipts_kept: int = setting(10_000, "Receipts that each shard keeps.", least=1, most=100_000_000)
     latency_series: int = setting(
         1000, "Consumers and agents whose latencies are told apart in the metrics.", least=1, most=1_000_000
+    )
+    slow_factor: float = setting(
+        5.0,
+        "An agent counts as slow when nine in ten of its messages take it more than so many times what its consumer's "
+        "agents usually take.",
+        least=1,
+        most=1_000_000,
+        unit="times",
+    )
+    deaf_seconds: float = setting(
+        10.0,
+        "A connected agent counts as deaf when its socket takes nothing, or a ping is unanswered, for so long.",
+        unit="s",
+        least=0.001,
+        most=DAY,
     )
 
     # The simple bus

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from time import time
 
 from hubbub_broker.consumers import ConsumerCollector
+from hubbub_broker.guard import Sums
 from hubbub_broker.http.api import (
+    BudgetEntry,
     HistoryPage,
     PublishRequest,
     Refused,
@@ -19,6 +21,7 @@ from hubbub_broker.http.api import (
 )
 from hubbub_broker.log import LogError, ShardLog, TopicLog
 from hubbub_broker.metrics import Exposition
+from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.session import Refusal
 from hubbub_broker.shard import Answer, Publisher
 from hubbub_protocol.errors import BadName, ErrorCode
@@ -26,6 +29,19 @@ from hubbub_protocol.frames import Err, Ok
 from hubbub_protocol.names import check_agent, check_topic, group_of
 
 from .broker import Broker
+from .watch_metrics import WatchCollector
+
+
+def _budget(topic: str, used: Sums, policy: TopicPolicy) -> BudgetEntry:
+    return BudgetEntry(
+        topic,
+        used.messages,
+        used.bytes,
+        used.cost,
+        policy.budget_messages,
+        policy.budget_bytes,
+        policy.budget_cost,
+    )
 
 
 class Door:
@@ -36,7 +52,9 @@ class Door:
         self.metrics = broker.metrics
         self.access = broker.access
         self._broker = broker
-        self._exposition = Exposition(broker, ConsumerCollector(broker.consumer_figures, broker.latency))
+        self._exposition = Exposition(
+            broker, ConsumerCollector(broker.consumer_figures, broker.latency), WatchCollector(broker.watch)
+        )
         self._waiting = 0
 
     async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> Sequence[Ok | Err]:
@@ -123,6 +141,16 @@ class Door:
         """Where a group lives: here, as long as one process owns every shard."""
         return Route(self._broker.shard_of(group).number)
 
+    def budget(self, topic: str) -> BudgetEntry:
+        """What a conversation has used."""
+        shard = self._broker.shard_of(group_of(topic))
+        return _budget(topic, shard.guard.ledger.of(topic), self._broker.policies.of(topic))
+
+    def reset_budget(self, topic: str) -> BudgetEntry:
+        """Let it begin again at nothing."""
+        shard = self._broker.shard_of(group_of(topic))
+        return _budget(topic, shard.guard.ledger.reset(topic), self._broker.policies.of(topic))
+
     def ready(self) -> Err | None:
         """Whether publishes are taken."""
         if self._broker.sessions.draining:
@@ -144,7 +172,7 @@ class Door:
             if self._waiting >= self.settings.max_inflight:
                 limit = self.settings.max_inflight
                 raise Refusal(ErrorCode.OVERLOADED, f"{limit} publishes over HTTP wait, the limit (max_inflight)", 0.1)
-            self._broker.sessions.admit(agent, pub)
+            self._broker.sessions.admit(agent, pub, request.payload)
             shard, topic = self._broker.sessions.open_topic(pub.topic)
         except BadName as error:
             refusal = Refusal(ErrorCode.BAD_REQUEST, str(error))

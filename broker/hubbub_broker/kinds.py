@@ -19,3 +19,5 @@ class StateKind(IntEnum):
     """A registered agent. Key: its name."""
     BROADCAST = 5
     """A mail to ALL, under way or done. Key: sender, NUL, id."""
+    BUDGET = 16
+    """What a conversation has used of its budget. Key: its topic."""

@@ -32,6 +32,12 @@ POWERS_OF_TWO = tuple(float(2**power) for power in range(15))
 DELAY_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Seconds, from what a busy loop shows all the time to what a reader notices."""
 
+GROUPS_MAX = 100
+"""Groups that are told apart in the metrics."""
+
+OTHERS = "(other)"
+"""Stands for the groups beyond that: no group has such a name."""
+
 
 class Histogram:
     """Counts by fixed upper bounds, and the sum. `counts` has one entry more than `bounds`: what is above them all.
@@ -47,10 +53,10 @@ class Histogram:
         self.counts = [0] * (len(self.bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count `value`."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count `value`, so many times."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times
 
     @property
     def count(self) -> int:
@@ -74,11 +80,15 @@ class Metrics:
         "connections_refused",
         "deliveries_live",
         "deliveries_replay",
+        "durable_seconds",
         "ephemeral_dropped",
         "expired_dropped",
         "flush_sizes",
         "frames_in",
         "gaps",
+        "guard_events",
+        "guard_events_left_out",
+        "guard_refusals",
         "held",
         "hold_orphaned",
         "hold_released",
@@ -123,6 +133,13 @@ class Metrics:
         self.paused_publishers = 0
         """Times that a connection was read no further because a shard's log was behind."""
 
+        self.guard_refusals: dict[str, int] = {}
+        """Messages and requests that a rule of the guard stopped or slowed, by rule (also counted as refused)."""
+        self.guard_events = 0
+        """Events told to operators."""
+        self.guard_events_left_out = 0
+        """Denials that no event of their own was told of."""
+
         self.held = 0
         """Messages held back because their parent had not come."""
         self.hold_released = 0
@@ -149,12 +166,20 @@ class Metrics:
         self.bytes_out = 0  # of messages handed to subscribers' sockets, answers not included
         self.frames_in = 0
         """WebSocket data frames received."""
+        self.durable_seconds: dict[str, Histogram] = {}
+        """Seconds from a publish until it is on stable storage, by group: see `durable_of`."""
         self.flush_sizes = Histogram(POWERS_OF_TWO)
         """Messages in each flush of a shard: what one group commit made durable and delivered."""
         self.loop_delay = Histogram(DELAY_BOUNDS)
         """Seconds by which the event loop ran a timer too late: what everything in the process had to wait."""
         self.http_requests: dict[tuple[str, str, int], int] = {}
         """HTTP requests answered, by method, route and status."""
+
+    def durable_of(self, group: str) -> Histogram:
+        """The histogram of a group's `durable_seconds`; of all those together that come after the first so many."""
+        if group not in self.durable_seconds and len(self.durable_seconds) >= GROUPS_MAX:
+            group = OTHERS
+        return self.durable_seconds.setdefault(group, Histogram(DELAY_BOUNDS))
 
     def observe_flush(self, messages: int) -> None:
         """A shard flushed so many messages."""
@@ -175,6 +200,10 @@ class Metrics:
     def count_close(self, code: int) -> None:
         """A connection ended."""
         self.connections_closed[code] = self.connections_closed.get(code, 0) + 1
+
+    def count_guard(self, rule: str) -> None:
+        """A rule of the guard said no."""
+        self.guard_refusals[rule] = self.guard_refusals.get(rule, 0) + 1
 
     def count_gap(self, reason: str) -> None:
         """A `gap` was sent."""
@@ -349,6 +378,13 @@ def _message_families(metrics: Metrics) -> Iterator[Metric]:
     )
     yield _by("hubbub_publishes_refused", "Publishes refused, by reason.", "reason", metrics.publishes_refused)
     yield _by("hubbub_requests_refused", "Other requests refused, by reason.", "reason", metrics.requests_refused)
+    yield _by("hubbub_guard_refusals", "Refusals of the guard, by rule.", "rule", metrics.guard_refusals)
+    yield _by(
+        "hubbub_guard_events",
+        "Refusals of the guard, by whether operators were told in an event of its own.",
+        "outcome",
+        {"told": metrics.guard_events, "left_out": metrics.guard_events_left_out},
+    )
     yield _counter(
         "hubbub_publishers_paused", "Times that a connection was read no further.", metrics.paused_publishers
     )
@@ -375,6 +411,16 @@ def _message_families(metrics: Metrics) -> Iterator[Metric]:
     yield _by("hubbub_gaps", "Gaps told to subscribers, by reason.", "reason", metrics.gaps)
     yield _counter("hubbub_catch_up_reads", "Chunks read from the log for lagging readers.", metrics.catch_up_chunks)
     yield _counter("hubbub_cold_reads", "Chunks that came from disk, not from the page cache.", metrics.reads_cold)
+    durable = HistogramMetricFamily(
+        "hubbub_durable_seconds",
+        "From published to stable storage: for each run of a topic's messages, how long the first of them took.",
+        labels=("group",),
+    )
+    for group, histogram in metrics.durable_seconds.items():
+        ends = [*(f"{bound:.6g}" for bound in histogram.bounds), "+Inf"]
+        counts = [float(count) for count in accumulate(histogram.counts)]
+        durable.add_metric((group,), list(zip(ends, counts, strict=True)), sum_value=histogram.sum)
+    yield durable
     yield _histogram("hubbub_flush_messages", "Messages in a flush.", metrics.flush_sizes)
 
 

@@ -34,6 +34,7 @@ from hubbub_broker.tls import Certificate
 from .broker import Broker
 from .bus_door import BusDoor
 from .door import Door
+from .operator_door import OperatorDoor
 from .ticker import Ticker
 
 log = get_logger(__name__)
@@ -104,7 +105,7 @@ class Server:
         if settings.tls_certificate is not None and settings.tls_key is not None:
             self._certificate = Certificate(settings.tls_certificate, settings.tls_key)
         config = uvicorn.Config(
-            create_app(Door(self.broker), BusDoor(self.broker)),
+            create_app(Door(self.broker), BusDoor(self.broker), OperatorDoor(self.broker)),
             http=HttpConnection,
             ws=cast(Any, functools.partial(_connection, self.broker)),
             log_config=None,

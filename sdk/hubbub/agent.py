@@ -659,6 +659,8 @@ class Agent(Participant):
         return Closed(f"agent {self.name} is closed")
 
     def _register(self, registration: Registration | WorkerRegistration) -> None:
+        if isinstance(registration, WorkerRegistration) and not self._open:
+            registration.check_apart(self._registrations)
         self._registrations.append(registration)
         if self._open:
             self._run(registration)

@@ -182,7 +182,7 @@ class Channel:
         elif isinstance(frame, Receipt):
             self._outcome(frame)
         elif isinstance(frame, Err) and frame.rid is None and frame.consumer is not None:
-            self._consumers.conflict(frame)
+            self._consumers.told(frame)
         else:
             link = self.supervisor.link
             if link is not None:

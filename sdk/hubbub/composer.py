@@ -10,6 +10,7 @@ from msgspec import Raw
 from hubbub_protocol import causal, codec
 from hubbub_protocol.frames import NO_DATA, Pub
 
+from .chain import caused
 from .errors import Unencodable
 from .message import Message, clock_of
 from .outbox import Entry
@@ -77,6 +78,7 @@ class Composer:
         """
         if ttl is not None and not ttl > 0:
             raise ValueError(f"ttl is {ttl}: seconds, more than 0")
+        headers = caused(headers)
         if self._clock is not None:
             self._clock = causal.tick(self._clock, self._agent)
             headers = {**(headers or {}), causal.HEADER: self._clock}

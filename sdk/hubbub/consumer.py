@@ -238,6 +238,10 @@ class Consumer:
     def _is_known(self, lease: Lease, attempt: int, frame: Msg, payload: bytes | None) -> bool:
         """Whether a message that came again is dealt with by what is here of it."""
         if lease.state is LeaseState.HELD:
+            if lease.delivery is None or lease.delivery() is None:  # nobody here would ever settle it
+                self._keeper.let_go(lease)
+                self._over(lease)
+                return False
             if attempt != lease.attempt or not lease.current:
                 self._stats.adopted += 1
                 logger.info("= %r is at work here and goes on as attempt %d", lease, attempt)

@@ -1,17 +1,37 @@
 """The consumers of one connection: which of them a frame is for."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 
 from hubbub_protocol import names
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err, Gap, Live, Msg
 
-from .consumer import Consumer
+from . import policy
+from .consumer import Consumer, ConsumerSpec
 from .errors import Conflict
 from .link import Link
 
+logger = logging.getLogger("hubbub")
+
 ROUTES_MAX = 100_000
 """Topics for which it is remembered whose they are."""
+
+
+def check_apart(specs: Iterable[ConsumerSpec], name: str, topic: str) -> None:
+    """Make sure that one more consumer shares no messages with any of these.
+
+    Raises:
+        Conflict: it does.
+    """
+    for spec in specs:
+        if spec.name == name and names.overlap(spec.topic, topic):
+            raise _conflict(spec)
+
+
+def _conflict(spec: ConsumerSpec) -> Conflict:
+    text = f"this agent is in consumer {spec.name} of {spec.topic} already: drain that, or take another name"
+    return Conflict(text, ErrorCode.CONFLICT)
 
 
 class ConsumerTable:
@@ -34,12 +54,10 @@ class ConsumerTable:
         Raises:
             Conflict: another one here would share messages with it.
         """
-        for (_, asked), other in self._consumers.items():
-            if other.spec.name == name and (asked == topic or names.overlap(other.spec.topic, topic)):
-                raise Conflict(
-                    f"this agent is in consumer {name} of {other.spec.topic} already: drain that, or take another name",
-                    ErrorCode.CONFLICT,
-                )
+        same = self._consumers.get((name, topic))  # asked for by that name, whatever it stands for by now
+        if same is not None:
+            raise _conflict(same.spec)
+        check_apart((consumer.spec for consumer in self), name, topic)
 
     def add(self, consumer: Consumer) -> None:
         """One more."""
@@ -86,12 +104,20 @@ class ConsumerTable:
         if consumer is not None:
             consumer.gap(frame)
 
-    def conflict(self, frame: Err) -> None:
-        """A message is another's now."""
-        if frame.consumer is not None and frame.topic is not None and frame.seq is not None:
-            consumer = self._find(frame.consumer, frame.topic)
-            if consumer is not None:
-                consumer.conflict(frame.topic, frame.seq)
+    def told(self, frame: Err) -> None:
+        """What the broker says unasked: a message is another's now; or the consumer is no more."""
+        if frame.consumer is None or frame.topic is None:
+            return
+        if frame.seq is None:
+            named = (frame.consumer, frame.topic)
+            ended = next((each for each in self if (each.spec.name, each.spec.topic) == named), None)
+            if ended is not None:
+                logger.warning("! %r ends: %s", ended, frame.message)
+                ended.end(policy.rejection_of(frame))
+            return
+        consumer = self._find(frame.consumer, frame.topic)
+        if consumer is not None:
+            consumer.conflict(frame.topic, frame.seq)
 
     def stop(self, error: BaseException) -> None:
         """The agent is at its end."""

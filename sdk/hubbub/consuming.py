@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self, TypedDict
@@ -12,7 +12,7 @@ from hubbub_protocol.frames import Gap
 
 from .cancels import Cancels
 from .consumer import Consumer, ConsumerSpec, Taker
-from .consumers import ConsumerTable
+from .consumers import ConsumerTable, check_apart
 from .delivery import Delivery
 from .errors import LeaseLost, fresh
 from .handlers import ErrorHook, Handler
@@ -125,6 +125,15 @@ class WorkerRegistration:
             raise ValueError(f"concurrency is {number}: 1 to max_unacked, which is {spec.max_unacked}")
         policy = AckPolicy(options.get("ack", "return"))
         return lambda handler: cls(spec, handler, number, policy, options, kind)
+
+    def check_apart(self, others: Iterable[object]) -> None:
+        """Make sure that it shares no messages with the other handlers of its agent.
+
+        Raises:
+            Conflict: it does.
+        """
+        specs = [other.spec for other in others if isinstance(other, WorkerRegistration)]
+        check_apart(specs, self.spec.name, self.spec.topic)
 
 
 class Consumption:

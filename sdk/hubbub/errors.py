@@ -11,8 +11,9 @@
     │   └── Replaced                another connection of the same session took over (4509)
     ├── Rejected                    the broker refused one request, and sending it again can't cure it
     │   ├── BadRequest              ├── Forbidden       ├── TooLarge
-    │   ├── Conflict                └── NotFound
-    │                                   └── NoResponder     a request that nobody would have heard
+    │   ├── Conflict                ├── NotFound
+    │   ├── LoopDetected            │   └── NoResponder     a request that nobody would have heard
+    │   └── BudgetExceeded
     ├── LeaseLost                   a message of a consumer may be another's by now
     ├── AlreadyDone                 a message whose effect is recorded already
     ├── Retry                       raised by a handler: let the message come again later
@@ -108,6 +109,14 @@ class NotFound(Rejected):
 
 class NoResponder(NotFound):
     """Nobody who could answer the request is there."""
+
+
+class LoopDetected(Rejected):
+    """The message is one too many in a chain of messages that cause one another. Don't publish it again."""
+
+
+class BudgetExceeded(Rejected):
+    """The conversation has used what it may use, in messages, bytes or cost."""
 
 
 class LeaseLost(HubbubError):

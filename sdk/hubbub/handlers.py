@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .cancels import Cancels
+from .chain import handling
 from .errors import HubbubError
 from .message import Message
 from .stats import Stats
@@ -127,6 +128,7 @@ class HandlerRunner:
             cancels.end(message, call_off)
 
     async def _call(self, message: Message) -> None:
+        handling.set(message)  # what is published from here on, until the next call, was caused by it
         try:
             if inspect.iscoroutinefunction(self._handler):
                 await self._handler(message)

@@ -192,6 +192,14 @@ class MessageView:
         named = self.headers.get(IN_REPLY_TO)
         return named if isinstance(named, str) else None
 
+    @property
+    def hops(self) -> int:
+        """How many messages led to this one, each to the next, as far as its sender knew."""
+        try:
+            return causal.hops_of(self.headers.get(causal.HOPS))
+        except MessageDecodeError:
+            return 0
+
     # Causality ---------------------------------------------------------------------------------------------------
 
     @property
@@ -260,10 +268,11 @@ class Message(MessageView):
         Raises:
             Rejected, Refused, BufferFull, Closed: as `Agent.publish`.
         """
+        headers = {causal.HOPS: self.hops + 1, **(headers or {})}
         to = self._frame.reply_to
         if to is None:
             parent = None if self._frame.ephemeral else self._frame.id
-            fields = headers if parent is not None else {**(headers or {}), IN_REPLY_TO: self._frame.id}
+            fields = headers if parent is not None else {**headers, IN_REPLY_TO: self._frame.id}
             return await self._publisher.publish(
                 self._frame.topic,
                 data,
@@ -273,7 +282,7 @@ class Message(MessageView):
                 ttl=ttl,
                 ephemeral=bool(ephemeral),
             )
-        fields = {**(headers or {}), IN_REPLY_TO: self._frame.id}
+        fields = {**headers, IN_REPLY_TO: self._frame.id}
         if ephemeral is None:
             ephemeral = self.headers.get(REPLY_DURABLY) is not True
         return await self._publisher.publish(to, data, type=type, headers=fields, ttl=ttl, ephemeral=ephemeral)

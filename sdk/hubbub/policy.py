@@ -5,10 +5,12 @@ from hubbub_protocol.frames import Err
 
 from .errors import (
     BadRequest,
+    BudgetExceeded,
     Conflict,
     ConnectionLimit,
     Disconnected,
     Forbidden,
+    LoopDetected,
     NotAllowed,
     NotFound,
     Refused,
@@ -34,6 +36,8 @@ _REJECTIONS: dict[str, type[Rejected]] = {
     ErrorCode.FORBIDDEN: Forbidden,
     ErrorCode.TOO_LARGE: TooLarge,
     ErrorCode.CONFLICT: Conflict,
+    ErrorCode.LOOP: LoopDetected,
+    ErrorCode.BUDGET: BudgetExceeded,
     ErrorCode.NOT_FOUND: NotFound,
 }
 

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from .message import MessageView
 from .recent import Recent
 
 LIMIT = 100_000
@@ -35,6 +34,26 @@ class Mark(NamedTuple):
     topic: str
     sender: str
     id: str
+
+
+class Consumed(Protocol):
+    """A message of a consumer: a `Delivery`, in whichever thread."""
+
+    @property
+    def consumer(self) -> str:
+        """The consumer that it belongs to."""
+
+    @property
+    def topic(self) -> str:
+        """Its topic."""
+
+    @property
+    def sender(self) -> str:
+        """Who published it."""
+
+    @property
+    def id(self) -> str:
+        """What its publisher calls it."""
 
 
 class SeenStore(Protocol):
@@ -87,6 +106,6 @@ class MemorySeen:
         self._recent.add(mark)
 
 
-def mark_of(message: MessageView, consumer: str) -> Mark:
+def mark_of(message: Consumed) -> Mark:
     """What a message of a consumer is told by."""
-    return Mark(consumer, message.topic, message.sender, message.id)
+    return Mark(message.consumer, message.topic, message.sender, message.id)

@@ -31,9 +31,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
-from .delivery import Delivery
 from .errors import AlreadyDone, SeenError
-from .seen import LIMIT, TTL_SECONDS, Mark, mark_of
+from .seen import LIMIT, TTL_SECONDS, Consumed, Mark, mark_of
 
 BUSY_SECONDS = 10.0
 """How long to wait for another process that writes to the file."""
@@ -136,7 +135,7 @@ class SqliteSeen:
         self._start()
         await written
 
-    async def run(self, message: Delivery, effect: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, message: Consumed, effect: Callable[[sqlite3.Connection], T]) -> T:
         """`transaction` for coroutines: `effect(db)` is called in a thread, in one transaction with the mark.
 
         Raises:
@@ -192,7 +191,7 @@ class SqliteSeen:
     # In threads -------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def transaction(self, message: Delivery) -> Iterator[sqlite3.Connection]:
+    def transaction(self, message: Consumed) -> Iterator[sqlite3.Connection]:
         """A transaction in which the message is marked as done. For functions in threads; one at a time.
 
         It is committed at the end of the block, and rolled back when an exception leaves it. Keep it short: everybody
@@ -202,7 +201,7 @@ class SqliteSeen:
             AlreadyDone: the message is marked: its effect is in the file. Let it pass; the message is acked then.
             SeenError: the file can't be used. Nothing has changed.
         """
-        mark = mark_of(message, message.consumer)
+        mark = mark_of(message)
         with self._writer_lock:
             if self._closed:
                 raise SeenError(f"{self.path} is closed")

@@ -25,8 +25,13 @@ from hubbub_protocol.frames import Gap
 
 from . import agent as asynchronous
 from . import message as received
+from .consuming import ConsumerOptions, HandlerOptions
+from .consuming import Consumption as AsyncConsumption
+from .delivery import Delivery as AsyncDelivery
 from .errors import Closed
-from .message import MessageView, PublishOptions, Receipt
+from .message import PublishOptions, Receipt
+from .outcomes import Listener as OutcomeListener
+from .scripting import Consumption, Delivery, Message, Tracked
 from .state import State
 from .stats import Stats
 from .subscription import StartOption
@@ -36,29 +41,7 @@ BATCH = 100
 """Messages that an iterator fetches from the agent's thread at once."""
 
 T = TypeVar("T")
-
-
-class Message(MessageView):
-    """A received message."""
-
-    __slots__ = ("_agent", "_inner")
-
-    def __init__(self, inner: received.Message, agent: "Agent") -> None:
-        super().__init__(*inner.contents())
-        self._inner = inner
-        self._agent = agent
-
-    def reply(
-        self,
-        data: Any,
-        *,
-        type: str | None = None,
-        headers: dict[str, Any] | None = None,
-        ttl: float | None = None,
-        ephemeral: bool | None = None,
-    ) -> Receipt:
-        """Answer it, and wait for the receipt: see `hubbub.Message.reply`."""
-        return self._agent.wait(self._inner.reply(data, type=type, headers=headers, ttl=ttl, ephemeral=ephemeral))
+H = TypeVar("H", bound=Callable[[Any], Any])
 
 
 class Subscription:
@@ -199,6 +182,16 @@ class Agent:
         self.wait(self._submit(receipt, topic, data, options))
         return receipt
 
+    def publish_tracked(
+        self, topic: str, data: Any, /, *, consumers: int = 1, **options: Unpack[PublishOptions]
+    ) -> Tracked:
+        """Publish, and hear what becomes of the message: see `hubbub.Agent.publish_tracked`."""
+        return Tracked(self.wait(self._inner.publish_tracked(topic, data, consumers=consumers, **options)), self)
+
+    def on_outcome(self, listener: OutcomeListener) -> None:
+        """Call `listener(outcome)`, in the agent's thread, for each receipt: see `hubbub.Agent.on_outcome`."""
+        self._inner.on_outcome(listener)
+
     def send(
         self, to: str, subject: str = "", body: Any = "", *, create: bool = False, **options: Unpack[PublishOptions]
     ) -> Receipt:
@@ -219,10 +212,13 @@ class Agent:
         type: str | None = None,
         headers: dict[str, Any] | None = None,
         durable: bool = False,
+        mandatory: bool = False,
     ) -> Message:
         """Ask a question and wait for the first answer: see `hubbub.Agent.request`."""
-        answer = self.wait(self._inner.request(topic, data, timeout, type=type, headers=headers, durable=durable))
-        return Message(answer, self)
+        asking = self._inner.request(
+            topic, data, timeout, type=type, headers=headers, durable=durable, mandatory=mandatory
+        )
+        return Message(self.wait(asking), self)
 
     def subscribe(
         self,
@@ -240,16 +236,49 @@ class Agent:
 
         return Subscription(self.wait(subscribe()), self)
 
-    def on(
-        self, topic: str, *, start: StartOption = "new", concurrency: int = 1, buffer: int | None = None
-    ) -> Callable[[Callable[[Message], Any]], Callable[[Message], Any]]:
-        """Decorate a function to be called, in a thread, with each message: see `hubbub.Agent.on`."""
-        register = self._inner.on(topic, start=start, concurrency=concurrency, buffer=buffer)
+    def consume(
+        self,
+        topic: str,
+        /,
+        consumer: str,
+        *,
+        start: StartOption = "new",
+        on_gap: Callable[[Gap], None] | None = None,
+        **options: Unpack[ConsumerOptions],
+    ) -> Consumption:
+        """Share the work of a topic: see `hubbub.Agent.consume`. `on_gap` is called in the agent's thread."""
 
-        def decorate(handler: Callable[[Message], Any]) -> Callable[[Message], Any]:
+        async def consume() -> AsyncConsumption:
+            return self._inner.consume(topic, consumer, start=start, on_gap=on_gap, **options)
+
+        return Consumption(self.wait(consume()), self)
+
+    def consumption(self, topic: str, /, consumer: str) -> Consumption:
+        """The membership that a handler has: see `hubbub.Agent.consumption`."""
+        return Consumption(self._inner.consumption(topic, consumer), self)
+
+    def on(
+        self,
+        topic: str,
+        *,
+        start: StartOption = "new",
+        concurrency: int | None = None,
+        buffer: int | None = None,
+        consumer: str | None = None,
+        **options: Unpack[HandlerOptions],
+    ) -> Callable[[H], H]:
+        """Decorate a function to be called, in a thread, with each message (with a consumer: each `Delivery`): see
+        `hubbub.Agent.on`.
+        """
+        register = self._inner.on(
+            topic, start=start, concurrency=concurrency, buffer=buffer, consumer=consumer, **options
+        )
+
+        def decorate(handler: H) -> H:
             @functools.wraps(handler)
             def call(message: received.Message) -> Any:
-                return handler(Message(message, self))
+                ours = Delivery(message, self) if isinstance(message, AsyncDelivery) else Message(message, self)
+                return handler(ours)
 
             async def registered() -> None:
                 register(call)
@@ -297,4 +326,4 @@ def _copy(receipt: "Future[Receipt]", settled: "asyncio.Future[Receipt]") -> Non
         receipt.set_result(settled.result())
 
 
-__all__ = ["Agent", "Message", "Subscription"]
+__all__ = ["Agent", "Consumption", "Delivery", "Message", "Subscription", "Tracked"]

@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 
 from .cancels import Cancels
+from .chain import handling
 from .consumer import Consumer
 from .delivery import Delivery, reason_of
 from .errors import AlreadyDone, HubbubError, LeaseLost, Reject, Retry
@@ -238,7 +239,7 @@ class Workers:
     async def _is_done(self, delivery: Delivery) -> bool:
         if self._dedup is None or delivery.lease is None:
             return False
-        done = await self._dedup.seen(mark_of(delivery, delivery.consumer))
+        done = await self._dedup.seen(mark_of(delivery))
         self._stats.already_done += done
         return done
 
@@ -249,7 +250,7 @@ class Workers:
             return None  # its handler may have stopped half-way, and not done it
         if self._dedup is not None and delivery.lease is not None:
             try:
-                await self._dedup.add(mark_of(delivery, delivery.consumer))
+                await self._dedup.add(mark_of(delivery))
             except HubbubError as error:
                 logger.warning("! %r is done, and can't be noted as such: %s", delivery, error)
         return ACK
@@ -264,6 +265,7 @@ class Workers:
         return True
 
     async def _call(self, call: Call) -> None:
+        handling.set(call.delivery)  # what is published in here was caused by it
         if inspect.iscoroutinefunction(self._handler):
             await self._handler(call.delivery)
             return

@@ -12,6 +12,19 @@ from enum import Enum
 HEADER = "vc"
 """The message header that carries a vector clock: an object of agent -> count."""
 
+HOPS = "hops"
+"""The message header that counts how many messages caused this one, each the next: an integer. It goes where `parent`
+can't, from one topic to another."""
+
+HOPS_MAX = 1_000_000
+"""What is above this, below 0, or no integer says nothing."""
+
+COST = "cost"
+"""The message header that says what a message has cost its sender, in a unit of its own: a number, 0 or more."""
+
+COST_MAX = 1e15
+"""What is above this says nothing."""
+
 VectorClock = dict[str, int]
 
 
@@ -22,6 +35,20 @@ class Order(Enum):
     BEFORE = "before"
     AFTER = "after"
     CONCURRENT = "concurrent"
+
+
+def hops_of(header: object) -> int:
+    """The number in a `hops` header; 0 when there is none, or it is not one."""
+    if type(header) is int and 0 <= header <= HOPS_MAX:
+        return header
+    return 0
+
+
+def cost_of(header: object) -> float:
+    """The number in a `cost` header; 0 when there is none, or it is not one: negative, infinite, above `COST_MAX`."""
+    if isinstance(header, int | float) and not isinstance(header, bool) and 0 <= header <= COST_MAX:
+        return float(header)
+    return 0.0
 
 
 def next_lamport(own: int, seen: int) -> int:

@@ -35,6 +35,8 @@ class ErrorCode(StrEnum):
     ORDER = "order"
     WRONG_SHARD = "wrong_shard"
     CONFLICT = "conflict"
+    LOOP = "loop"
+    BUDGET = "budget"
     NOT_FOUND = "not_found"
     READ_ONLY = "read_only"
     SHUTTING_DOWN = "shutting_down"
@@ -69,6 +71,8 @@ _HTTP_STATUS = {
     ErrorCode.FORBIDDEN: 403,
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.CONFLICT: 409,
+    ErrorCode.LOOP: 409,  # as things stand in the conversation, this message is one too many: not in itself wrong
+    ErrorCode.BUDGET: 409,  # the same; an operator can change how things stand
     ErrorCode.ORDER: 409,
     ErrorCode.TOO_LARGE: 413,
     ErrorCode.WRONG_SHARD: 421,

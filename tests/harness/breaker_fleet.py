@@ -57,19 +57,20 @@ class Line:
     async def watch(self, prefix: str) -> AsyncIterator[StateEntry]:
         await self._pass()
         entries = aiter(self.store.watch(prefix))
-        while True:
-            coming = asyncio.ensure_future(anext(entries))
-            cut = asyncio.ensure_future(self.is_cut.wait())
-            try:
+        cut = asyncio.ensure_future(self.is_cut.wait())
+        coming = asyncio.ensure_future(anext(entries))
+        try:
+            while True:
                 await asyncio.wait((coming, cut), return_when=asyncio.FIRST_COMPLETED)
-                if self.is_cut.is_set():
-                    raise ConnectionError("the line is cut")
                 await asyncio.sleep(self.latency)
+                if cut.done():
+                    raise ConnectionError("the line is cut")
                 yield coming.result()
-            finally:
-                for task in (coming, cut):
-                    task.cancel()
-                await asyncio.gather(coming, cut, return_exceptions=True)
+                coming = asyncio.ensure_future(anext(entries))
+        finally:
+            coming.cancel()
+            cut.cancel()
+            await asyncio.gather(coming, cut, return_exceptions=True)
 
     async def _pass(self) -> None:
         if self.is_cut.is_set():

@@ -46,6 +46,8 @@ class FaultyDisk(Files):
         """Calls that change something until the power goes; None: it stays."""
         self.cached = True
         """Whether reads find everything in the page cache."""
+        self.warms = False
+        """Whether a read that waits for the disk brings everything into the page cache."""
         self.free: int | None = None
         """What `free_bytes` answers, if set."""
         self._faults: dict[str, list[int]] = {}
@@ -139,6 +141,7 @@ class FaultyDisk(Files):
 
     def read(self, fd: int, size: int, at: int) -> bytes:
         self._step("read")
+        self.cached = self.cached or self.warms
         return super().read(fd, size, at)
 
     def read_cached(self, fd: int, buffer: memoryview, at: int) -> int:

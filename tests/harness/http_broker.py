@@ -7,6 +7,7 @@ from pathlib import Path
 from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
 from hubbub_broker.http import (
+    BudgetEntry,
     HistoryPage,
     PublishRequest,
     Refused,
@@ -92,6 +93,12 @@ class HttpBroker:
 
     def route(self, group: str) -> Route:
         return Route(7, "ws://elsewhere:1/v1/ws") if group == "far" else Route(3)
+
+    def budget(self, topic: str) -> BudgetEntry:
+        return BudgetEntry(topic, len(self.lines.get(topic, ())), 0, 0.0, 10, 0, 0.0)
+
+    def reset_budget(self, topic: str) -> BudgetEntry:
+        return self.budget(topic)
 
     def ready(self) -> Err | None:
         return self.not_ready

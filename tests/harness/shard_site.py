@@ -19,6 +19,7 @@ from unittest import mock
 
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import ConsumerFigures, Consumers, Latency
+from hubbub_broker.guard import Guard
 from hubbub_broker.log import LogSettings, ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.session import Session, Sessions
@@ -170,13 +171,14 @@ class ShardSite:
         policies = self.settings.policies()
         self.catch_up = CatchUp(self.loop, self.metrics)
         self.shard = Shard(0, log, self.settings, policies, self.metrics, self.catch_up, self.loop)
+        guard = Guard(self.settings, self.metrics, self.loop.time, lambda kind, data: None, self.loop.call_soon)
         self.sessions = Sessions(
             self.settings,
             self.metrics,
             [self.shard],
             lambda group: self.shard,
             self.catch_up,
-            self.loop.time,
+            guard,
             lambda group: self.consumers,
         )
         self.consumers = Consumers(

@@ -8,10 +8,13 @@ from hubbub_protocol.errors import BadFrame, BadName, CloseCode, ErrorCode, Prot
 
 CONTRACT = """bad_request unauthorized forbidden too_large rate_limited overloaded order wrong_shard conflict not_found
 read_only shutting_down internal"""
+EXTENSIONS = {"loop", "budget"}
+"""Of the guard: a client that does not know them must not retry, and by the rule for unknown codes does not."""
 
 
 def test_the_error_codes_are_those_of_the_contract() -> None:
-    assert {str(code) for code in ErrorCode} == set(CONTRACT.split())
+    assert {str(code) for code in ErrorCode} == set(CONTRACT.split()) | EXTENSIONS
+    assert not any(ErrorCode(code).retryable for code in EXTENSIONS)
 
 
 def test_the_close_codes_are_those_of_the_contract() -> None:

@@ -270,7 +270,7 @@ class TestNamesOfTheGroupsOwn:
             ("g/_cancel", False, True),
             ("g/_dead/x", False, True),
             ("g/a/_dead", False, False),
-            ("g/@a", False, False),
+            ("g/@a", False, True),
             ("_g/a", False, False),
         ],
     )

@@ -15,6 +15,7 @@ from hubbub import (
     InvalidName,
     LeaseLost,
     Message,
+    Refused,
     Reject,
     Rejected,
     Retry,
@@ -120,6 +121,20 @@ class TestHandlers:
         joe.consume("tasks", "other")
         await tasks.close()
         await joe.consume("*", "w").close()
+
+    async def test_two_handlers_of_one_consumer_are_told_before_the_agent_is_open(self, make_agent: Any) -> None:
+        def work(msg: Delivery) -> None: ...
+
+        joe = make_agent("joe")
+        joe.on("tasks", consumer="w")(work)
+        joe.on("tasks", consumer="other")(work)
+        joe.on("tasks")(work)
+        with pytest.raises(Conflict, match="already"):
+            joe.on("*", consumer="w")(work)
+        async with joe:
+            await joe.consumption("tasks", "w").ready()
+            await joe.consumption("tasks", "w").drain()
+            joe.on("*", consumer="w")(work)
 
     async def test_a_refused_consumer_says_why(self, joe: Agent, broker: MemoryBroker) -> None:
         broker.subscription_verdict = lambda _sub: Err(code="forbidden", message="not yours")
@@ -544,6 +559,19 @@ class TestIterating:
             await again.ack()
             await other.close()
 
+    async def test_what_nobody_held_is_handed_out_when_it_comes_again(self, joe: Agent, broker: MemoryBroker) -> None:
+        async with joe.consume("tasks", consumer="w", ack_wait=1000) as tasks:
+            await tasks.ready()
+            await joe.publish("tasks", 1)
+            message: Delivery | None = await anext(tasks)
+            assert message is not None
+            message = None
+            gc.collect()
+            broker.cut("joe")
+            again = await anext(tasks)
+            assert again.attempt == 2
+            await again.ack()
+
     async def test_an_ack_after_the_lease_was_lost_raises_and_is_not_sent(
         self, joe: Agent, broker: MemoryBroker
     ) -> None:
@@ -582,6 +610,50 @@ class TestIterating:
             await anext(tasks)
         with pytest.raises(Closed):
             joe.consume("tasks", consumer="w")
+
+
+class TestTheEnd:
+    async def test_an_agent_that_is_refused_stops_its_handlers_and_tells_its_iterators(
+        self, make_agent: Any, broker: MemoryBroker
+    ) -> None:
+        cancelled: list[Delivery] = []
+        joe = make_agent("joe")
+        await joe.open()
+
+        @joe.on("tasks", consumer="w")
+        async def work(msg: Delivery) -> None:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                cancelled.append(msg)
+                raise
+
+        tasks = joe.consume("others", "w")
+        await joe.consumption("tasks", "w").ready()
+        await tasks.ready()
+        await joe.publish("tasks", 1)
+        await joe.publish("others", 1)
+        held = await anext(tasks)
+        broker.cut("joe", code=4503)
+        await joe.wait_for("closed")
+        for asking in (anext(tasks), held.ack(), tasks.ready()):
+            with pytest.raises(Refused):
+                await asking
+        await until(lambda: len(cancelled) == 1)
+        assert cancelled[0].lost.is_set()
+        await joe.close()
+
+    async def test_an_ack_that_waits_is_told_when_the_agent_ends(self, make_agent: Any, broker: MemoryBroker) -> None:
+        async with make_agent("joe", drain=1) as joe:
+            tasks = joe.consume("tasks", "w", ack_wait=1000)
+            await tasks.ready()
+            await joe.publish("tasks", 1)
+            message = await anext(tasks)
+            broker.mute = True
+            acking = asyncio.create_task(message.ack())
+            await asyncio.sleep(0.1)
+        with pytest.raises(Closed):
+            await acking
 
 
 class TestDraining:

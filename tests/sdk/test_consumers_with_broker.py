@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from harness.broker import BrokerProcess
 from harness.until import until
-from hubbub import Agent, Delivery, NoResponder, Reject, RequestTimeout, Retry, SqliteSeen
+from hubbub import Agent, Delivery, NoResponder, NotFound, Reject, RequestTimeout, Retry, SqliteSeen
 
 pytestmark = [pytest.mark.real_time, pytest.mark.slow]
 
@@ -275,3 +276,16 @@ async def test_a_consumer_and_a_plain_subscription_side_by_side(make: Any) -> No
         assert [(await in_time(anext(plain))).seq for _ in range(510)] == list(range(1, 511))
         assert [(await in_time(anext(tasks))).seq for _ in range(10)] == list(range(501, 511))
         assert plain.gaps == 0
+
+
+async def test_who_is_in_a_consumer_that_an_operator_removes_is_told(
+    real: BrokerProcess, make: Any, group: str
+) -> None:
+    async with make("joe") as joe:
+        tasks = joe.consume("tasks", "w")
+        await in_time(tasks.ready())
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{real.port}") as http:
+            answer = await http.delete(f"/v1/consumers/{group}/tasks", params={"name": "w"})
+            assert answer.status_code == 200, answer.text
+        with pytest.raises(NotFound, match="removed by an operator"):
+            await in_time(anext(tasks))

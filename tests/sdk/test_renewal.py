@@ -110,7 +110,7 @@ async def test_an_agent_outlives_its_tokens_on_one_connection(tmp_path: Path) ->
     given: list[str] = []
 
     async def fetch() -> str:
-        given.append(token("joe", lasts=3, groups=["g"], pub=["g/**"], subscribe=["g/**"]))
+        given.append(token("joe", lasts=5, groups=["g"], pub=["g/**"], subscribe=["g/**"]))
         if len(given) == 3:
             renewed.set()
         return given[-1]
@@ -130,7 +130,7 @@ async def test_an_agent_outlives_its_tokens_on_one_connection(tmp_path: Path) ->
 @pytest.mark.real_time
 async def test_a_token_that_was_not_renewed_in_time_is_asked_for_at_the_next_connection(tmp_path: Path) -> None:
     given: list[float] = []
-    first = token("joe", lasts=1.5, groups=["g"], pub=["g/**"])
+    first = token("joe", lasts=3, groups=["g"], pub=["g/**"])
 
     def fetch() -> str:
         given.append(time.monotonic())

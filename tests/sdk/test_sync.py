@@ -5,12 +5,13 @@ import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hubbub import Closed, RequestTimeout, Undelivered
-from hubbub.sync import Agent, Message
+from hubbub import Closed, LeaseLost, NoResponder, RequestTimeout, Retry, SqliteSeen, Undelivered
+from hubbub.sync import Agent, Delivery, Message
 from hubbub.testing import MemoryBroker
 
 
@@ -165,3 +166,59 @@ def test_ctrl_c_ends_a_wait() -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert (out, err, process.returncode) == ("interrupted\n", "", 0)
+
+
+def test_a_handler_of_a_consumer(joe: Agent, tmp_path: Path) -> None:
+    seen = SqliteSeen(tmp_path / "seen")
+    calls: list[tuple[Any, int]] = []
+
+    @joe.on("tasks", consumer="w", backoff=[0.0], dedup=seen, concurrency=1)
+    def work(msg: Delivery) -> None:
+        calls.append((msg.data, msg.attempt))
+        if msg.data == "twice" and msg.attempt == 1:
+            raise Retry(after=0)
+        with seen.transaction(msg) as database:
+            database.execute("CREATE TABLE IF NOT EXISTS results (data TEXT)")
+            database.execute("INSERT INTO results VALUES (?)", (msg.data,))
+        msg.reply("done")
+
+    joe.consumption("tasks", "w").ready()
+    replies = joe.subscribe("results")
+    replies.ready()
+    for data in ("once", "twice"):
+        joe.publish("tasks", data, reply_to="g/results")
+    assert [next(replies).data for _ in range(2)] == ["done"] * 2
+    joe.consumption("tasks", "w").drain()
+    assert sorted(calls) == [("once", 1), ("twice", 1), ("twice", 2)]
+    assert (joe.stats.acked, joe.stats.nacked) == (2, 1)
+    seen.close()
+
+
+def test_iterating_over_a_consumer(joe: Agent) -> None:
+    with joe.consume("tasks", "w", backoff=[0.0]) as tasks:
+        tasks.caught_up()
+        tracked = [joe.publish_tracked("tasks", number) for number in range(3)]
+        for message in tasks:
+            assert (message.consumer, message.lost.is_set()) == ("w", False)
+            if message.data == 0:
+                message.extend()
+                message.ack()
+            elif message.data == 1 and message.attempt == 1:
+                message.nack(delay=0, reason="again")
+            elif message.data == 2:
+                message.term("no")
+            else:
+                message.ack()
+                break
+        assert [one.done(timeout=10).state for one in tracked] == ["done", "done", "dead"]
+        assert next(tracked[0]).state == "delivered"
+        joe.publish("tasks", 3)
+        held = next(tasks)
+    with pytest.raises((Closed, LeaseLost)):
+        held.ack()
+    assert list(tasks) == []
+
+
+def test_a_mandatory_question(joe: Agent) -> None:
+    with pytest.raises(NoResponder):
+        joe.request("q", 1, timeout=10, mandatory=True)

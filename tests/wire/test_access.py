@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -16,12 +15,14 @@ from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed
 
 from harness.broker import serving, url_of
+from harness.log_capture import captured_log
 from harness.tokens import BUS_TOKEN, key, token, write_key
 from harness.wire import WireClient, wire_client
 from hubbub_broker.bus_door import BusDoor
 from hubbub_broker.door import Door
 from hubbub_broker.http import create_app
 from hubbub_broker.http.caller import OPEN_PATHS
+from hubbub_broker.operator_door import OperatorDoor
 from hubbub_broker.server import Server
 
 STRANGER = key("k1", secret=b"a secret that this broker has no")
@@ -37,10 +38,12 @@ KINDS: dict[str, str | None] = {
     "writer": token("ann", pub=["g/*"]),
     "outsider": token("ann", groups=["h"], pub=["h/**"], subscribe=["h/**"]),
     "empty": token("ann"),
+    "herald": token("ann", pub=["_mail/@ALL"]),
+    "monitor": token("ann", subscribe=["g/@joe"]),
     "scraper": token("ann", metrics=True),
     "operator": token("ann", admin=True),
 }
-KNOWN = "bus member reader writer outsider empty scraper operator"
+KNOWN = "bus member reader writer outsider empty herald monitor scraper operator"
 
 Ask = Callable[["Doors"], Awaitable[bool]]
 
@@ -57,21 +60,25 @@ class Doors:
     async def ask(self, method: str, path: str, **more: Any) -> bool:
         """Over HTTP."""
         answer = await self.http.request(method, path, **more)
-        assert answer.status_code in (200, 401, 403), (answer.status_code, answer.text)
+        assert answer.status_code in (200, 204, 401, 403), (answer.status_code, answer.text)
         if answer.status_code == 401:
             assert answer.json()["code"] == "unauthorized"
             assert answer.headers["www-authenticate"] == "Bearer"
         if answer.status_code == 403:
             assert answer.json()["code"] == "forbidden"
-        return answer.status_code == 200
+        return answer.status_code in (200, 204)
 
-    async def on_socket(self, do: Callable[[WireClient], Awaitable[bool]], agent: str = "ann") -> bool:
+    async def on_socket(self, do: Callable[[WireClient], Awaitable[bool]], agent: str = "ann", **more: Any) -> bool:
         """Over a WebSocket."""
         async with self.socket() as client:
             with suppress(ConnectionClosed):
-                await client.send("hello", agent=agent)
-                if (await client.next())["op"] == "welcome":
+                await client.send("hello", agent=agent, **more)
+                answer = await client.next()
+                if answer["op"] == "welcome":
                     return await do(client)
+                if more:
+                    assert answer["code"] in ("forbidden", "unauthorized")
+                    return False
             assert await client.closed() in (4500, 4005, 4507)
             return False
 
@@ -99,13 +106,13 @@ def posts(topic: str, agent: str | None = None) -> Ask:
     return lambda doors: doors.ask("POST", f"/v1/publish{query}", json={"topic": topic, "data": 1})
 
 
-def subscribes(topic: str) -> Ask:
+def settles(topic: str) -> Ask:
+    """Acks what it never got: whoever may is told that there is no such thing."""
+
     async def ask(doors: Doors) -> bool:
         async def do(client: WireClient) -> bool:
-            await client.send("sub", topic=topic, rid=1)
-            answer = await client.next()
-            assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
-            return bool(answer["op"] == "ok")
+            await client.send("ack", topic=topic, consumer="nobody's", seq=1, rid=1)
+            return bool((await client.expect("err", rid=1))["code"] != "forbidden")
 
         return await doors.on_socket(do)
 
@@ -124,13 +131,37 @@ def joins(topic: str) -> Ask:
     return ask
 
 
-def wills(topic: str) -> Ask:
+def leaves_a_will(topic: str) -> Ask:
+    async def yes(_: WireClient) -> bool:
+        return True
+
+    return lambda doors: doors.on_socket(yes, will={"topic": topic, "data": 1})
+
+
+def mails(sender: str, to: str) -> Ask:
+    return lambda doors: doors.ask("POST", "/api/send", json={"from": sender, "to": to, "body": "x"})
+
+
+def streams(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async with doors.http.stream("GET", f"/v1/topics/{topic}/stream") as answer:
+            assert answer.status_code in (200, 401, 403)
+            return answer.status_code == 200
+
+    return ask
+
+
+def registers(agent: str) -> Ask:
+    return lambda doors: doors.ask("POST", "/v1/agents", json={"agent": agent})
+
+
+def subscribes(topic: str, **more: Any) -> Ask:
     async def ask(doors: Doors) -> bool:
         async def do(client: WireClient) -> bool:
-            await client.send("hello", agent="ann", will={"topic": topic})
+            await client.send("sub", topic=topic, rid=1, **more)
             answer = await client.next()
-            assert answer["op"] == "welcome" or answer["code"] == "forbidden", answer
-            return bool(answer["op"] == "welcome")
+            assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
+            return bool(answer["op"] == "ok")
 
         return await doors.on_socket(do)
 
@@ -145,68 +176,17 @@ def history(topic: str) -> Ask:
     return gets(f"/v1/topics/{topic}/messages")
 
 
-def sends(sender: str, to: str) -> Ask:
-    return lambda doors: doors.ask("POST", "/api/send", json={"from": sender, "to": to, "body": 1, "create": True})
-
-
-def marks(agent: str) -> Ask:
-    return lambda doors: doors.ask("POST", f"/api/inbox/{agent}/read", json={"ids": ["none"]})
-
-
-def registers(agent: str) -> Ask:
-    return lambda doors: doors.ask("POST", "/v1/agents", json={"agent": agent})
-
-
-def unregisters(agent: str) -> Ask:
+def manages(method: str, path: str, body: Any = None) -> Ask:
     async def ask(doors: Doors) -> bool:
-        answer = await doors.http.delete(f"/v1/agents/{agent}")
-        assert answer.status_code in (204, 401, 403), answer.text
-        return answer.status_code == 204
+        answer = await doors.http.request(method, path, json=body)
+        assert answer.status_code in (200, 401, 403, 404), answer.text
+        return answer.status_code in (200, 404)  # it may ask, though there may be none
 
     return ask
 
 
-def mails(to: str) -> Ask:
-    async def ask(doors: Doors) -> bool:
-        async def do(client: WireClient) -> bool:
-            answer = await client.pub(f"_mail/@{to}", {"body": 1}, headers={"create": True})
-            assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
-            return bool(answer["op"] == "ok")
-
-        return await doors.on_socket(do)
-
-    return ask
-
-
-def consumes(topic: str) -> Ask:
-    async def ask(doors: Doors) -> bool:
-        async def do(client: WireClient) -> bool:
-            answer = await client.ask("sub", topic=topic, consumer=uuid4().hex)
-            assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
-            return bool(answer["op"] == "ok")
-
-        return await doors.on_socket(do)
-
-    return ask
-
-
-def settles(topic: str) -> Ask:
-    async def ask(doors: Doors) -> bool:
-        async def do(client: WireClient) -> bool:
-            answer = await client.ask("ack", topic=topic, consumer="nobody", seq=1)
-            return bool(answer["code"] == "not_found")  # it may ask, and there is none
-
-        return await doors.on_socket(do)
-
-    return ask
-
-
-def streams(topic: str) -> Ask:
-    async def ask(doors: Doors) -> bool:
-        async with doors.http.stream("GET", f"/v1/topics/{topic}/stream") as response:
-            return response.status_code == 200
-
-    return ask
+def resets(topic: str) -> Ask:
+    return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
 
 
 def says_hello(agent: str) -> Ask:
@@ -241,44 +221,65 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("subscribe to all", subscribes("**"), "bus operator"),
     ("subscribe to what overlaps", subscribes("*/c"), "bus operator"),
     ("subscribe elsewhere", subscribes("h/c"), "bus outsider operator"),
-    ("subscribe to one's own inbox", subscribes("g/@ann"), "bus member operator"),
-    ("subscribe to another's inbox", subscribes("g/@joe"), "bus operator"),
+    ("subscribe to one's own inbox", subscribes("g/@ann"), KNOWN),
+    ("subscribe to another's inbox", subscribes("g/@joe"), "bus monitor operator"),
     ("subscribe to dead letters", subscribes("g/_dead"), "bus operator"),
     ("subscribe to the broker's events", subscribes("_hubbub/events"), "bus operator"),
     ("read history", history("g/c"), "bus member reader operator"),
     ("read history elsewhere", history("h/c"), "bus outsider operator"),
-    ("read one's own inbox", history("g/@ann"), "bus member operator"),
-    ("read another's inbox", history("g/@joe"), "bus operator"),
+    ("read one's own inbox", history("g/@ann"), KNOWN),
+    ("read another's inbox", history("g/@joe"), "bus monitor operator"),
     ("read dead letters", history("g/_dead"), "bus operator"),
     ("read the broker's events", history("_hubbub/events"), "bus operator"),
-    ("list topics", gets("/v1/topics"), KNOWN),
-    ("list agents", gets("/v1/agents"), KNOWN),
-    ("consume", consumes("g/c"), "bus member reader operator"),
-    ("consume a pattern", consumes("g/*"), "bus member operator"),
-    ("consume elsewhere", consumes("h/c"), "bus outsider operator"),
-    ("settle", settles("g/c"), "bus member reader operator"),
-    ("settle elsewhere", settles("h/c"), "bus outsider operator"),
-    ("send", sends("ann", "joe"), "bus member writer operator"),
-    ("send as another", sends("joe", "ann"), "bus"),
-    ("send to all", sends("ann", "ALL"), "bus operator"),
-    ("mail", mails("joe"), "bus member writer operator"),
-    ("mail to all", mails("ALL"), "bus operator"),
-    ("pull one's own inbox", gets("/api/inbox/ann"), "bus member operator"),
-    ("pull another's inbox", gets("/api/inbox/joe"), "bus operator"),
-    ("mark in one's own inbox", marks("ann"), "bus member operator"),
-    ("mark in another's inbox", marks("joe"), "bus operator"),
-    ("register", registers("ann"), KNOWN),
-    ("register another", registers("joe"), "bus"),
-    ("see an agent", gets("/v1/agents/joe"), "bus member writer operator"),
-    ("list sessions", gets("/v1/sessions"), KNOWN),
-    ("be present in a topic", joins("g/c"), "bus member reader operator"),
-    ("be present elsewhere", joins("h/c"), "bus outsider operator"),
-    ("leave a will", wills("g/c"), "bus member writer operator"),
-    ("leave a will elsewhere", wills("h/c"), "bus outsider operator"),
-    ("who is in a topic", gets("/v1/topics/g/c/presence"), "bus member reader operator"),
     ("stream", streams("g/c"), "bus member reader operator"),
     ("stream elsewhere", streams("h/c"), "bus outsider operator"),
-    ("unregister another", unregisters("joe"), "bus operator"),
+    ("stream another's inbox", streams("g/@joe"), "bus monitor operator"),
+    ("who is present", gets("/v1/topics/g/c/presence"), "bus member reader operator"),
+    ("be present", joins("g/c"), "bus member reader operator"),
+    ("be present elsewhere", joins("h/c"), "bus outsider operator"),
+    ("leave a will", leaves_a_will("g/c"), "bus member writer operator"),
+    ("leave dead letters", leaves_a_will("g/_dead"), ""),
+    ("consume", subscribes("g/c", consumer="w"), "bus member reader operator"),
+    ("consume a pattern", subscribes("g/*", consumer="all"), "bus member operator"),
+    ("consume elsewhere", subscribes("h/c", consumer="w"), "bus outsider operator"),
+    ("consume another's inbox", subscribes("g/@joe", consumer="w"), "bus monitor operator"),
+    ("settle", settles("g/c"), "bus member reader operator"),
+    ("settle elsewhere", settles("h/c"), "bus outsider operator"),
+    ("settle another's mail", settles("g/@joe"), "bus monitor operator"),
+    ("mail", mails("ann", "joe"), "bus member writer operator"),
+    ("mail as another", mails("joe", "ann"), "bus"),
+    ("mail to all", mails("ann", "ALL"), "bus herald operator"),
+    ("mail over the socket", publishes("_mail/@joe"), "bus member writer operator"),
+    ("mail to all over the socket", publishes("_mail/@ALL"), "bus herald operator"),
+    ("pull one's own inbox", gets("/api/inbox/ann"), KNOWN),
+    ("take one's own mail", gets("/api/inbox/ann?mark_read=true"), KNOWN),
+    ("pull another's inbox", gets("/api/inbox/joe"), "bus monitor operator"),
+    ("take another's mail", gets("/api/inbox/joe?mark_read=true"), "bus operator"),
+    ("mark one's own mail", lambda doors: doors.ask("POST", "/api/inbox/ann/read", json={}), KNOWN),
+    ("mark another's mail", lambda doors: doors.ask("POST", "/api/inbox/joe/read", json={}), "bus operator"),
+    ("register", registers("ann"), KNOWN),
+    ("register another", registers("joe"), "bus operator"),
+    ("look at another", gets("/v1/agents/joe"), "bus member writer monitor operator"),
+    ("forget another", lambda doors: doors.ask("DELETE", "/v1/agents/tom"), "bus operator"),
+    ("list sessions", gets("/v1/sessions"), KNOWN),
+    ("list topics", gets("/v1/topics"), KNOWN),
+    ("list agents", gets("/v1/agents"), KNOWN),
+    ("see a budget", gets("/v1/topics/g/c/budget"), "bus member reader operator"),
+    ("reset a budget", resets("g/c"), "operator"),
+    ("list consumers", gets("/v1/consumers"), KNOWN),
+    ("see a consumer", manages("GET", "/v1/consumers/g/c?name=w"), "bus member reader operator"),
+    ("see a consumer elsewhere", manages("GET", "/v1/consumers/h/c?name=w"), "bus outsider operator"),
+    ("reset", manages("POST", "/v1/consumers/g/c/reset?name=w", {"from": "all"}), "bus member operator"),
+    ("reset elsewhere", manages("POST", "/v1/consumers/h/c/reset?name=w", {"from": "all"}), "bus outsider operator"),
+    ("pause", manages("POST", "/v1/consumers/g/c/pause?name=w"), "bus member operator"),
+    ("resume", manages("POST", "/v1/consumers/g/c/resume?name=w"), "bus member operator"),
+    ("remove", manages("DELETE", "/v1/consumers/g/*?name=w"), "bus member operator"),
+    ("list dead letters", gets("/v1/dead/g"), "bus operator"),
+    ("see a dead letter", manages("GET", "/v1/dead/g/1"), "bus operator"),
+    ("redrive", manages("POST", "/v1/dead/g/redrive", {"all": True}), "bus operator"),
+    ("drop", manages("POST", "/v1/dead/g/drop", {"all": True}), "bus operator"),
+    ("ask for receipts", gets("/v1/receipts/m1"), KNOWN),
+    ("top", gets("/v1/top"), "bus scraper operator"),
     ("route", gets("/v1/route?group=g"), KNOWN),
     ("shards", gets("/v1/shards"), "bus scraper operator"),
     ("metrics", gets("/metrics"), "bus scraper operator"),
@@ -291,11 +292,14 @@ TABLE: list[tuple[str, Ask, str]] = [
 
 @pytest.fixture
 def options(tmp_path: Path) -> dict[str, Any]:
-    return {"bus_token": BUS_TOKEN, "token_keys": write_key(tmp_path / "keys"), "default_group": "g"}
+    return {"bus_token": BUS_TOKEN, "token_keys": write_key(tmp_path / "keys")}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_who_may_what(server: Server, kind: str) -> None:
+    async with Doors(server, BUS_TOKEN).http as http:
+        for name in ("joe", "tom"):
+            assert (await http.post("/v1/agents", json={"agent": name, "group": "g"})).status_code == 200
     doors = Doors(server, KINDS[kind])
     wrong = []
     for name, ask, kinds in TABLE:
@@ -313,18 +317,31 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/topics/{topic}/messages",
         "/v1/topics",
         "/v1/topics/{topic}/presence",
+        "/v1/topics/{topic}/budget",
         "/v1/topics/{topic}/stream",
-        "/v1/sessions",
         "/v1/agents",
         "/v1/agents/{agent}",
+        "/v1/sessions",
         "/api/send",
         "/api/inbox/{agent}",
         "/api/inbox/{agent}/read",
+        "/v1/consumers",
+        "/v1/consumers/{topic}",
+        "/v1/consumers/{topic}/reset",
+        "/v1/consumers/{topic}/pause",
+        "/v1/consumers/{topic}/resume",
+        "/v1/dead/{group}",
+        "/v1/dead/{group}/{seq}",
+        "/v1/dead/{group}/redrive",
+        "/v1/dead/{group}/drop",
+        "/v1/receipts/{id}",
+        "/v1/top",
         "/v1/shards",
         "/v1/route",
         "/metrics",
     }
-    assert set(create_app(Door(server.broker), BusDoor(server.broker)).openapi()["paths"]) - OPEN_PATHS == asked
+    app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker))
+    assert set(app.openapi()["paths"]) - OPEN_PATHS == asked
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/publish/", "//v1/topics", "/V1/TOPICS", "/v1/health/x", "/docs/"])
@@ -403,9 +420,9 @@ async def test_a_pattern_passes_over_what_is_not_for_everyone(server: Server, li
         ("bus", "g/@ann g/@joe g/c g/c/d h/c"),
         ("operator", "g/@ann g/@joe g/c g/c/d h/c"),
         ("member", "g/@ann g/@joe g/c g/c/d"),  # it may send to joe
-        ("reader", "g/c"),
-        ("outsider", "h/c"),
-        ("empty", ""),
+        ("reader", "g/@ann g/c"),
+        ("outsider", "g/@ann h/c"),
+        ("empty", "g/@ann"),
     ],
 )
 async def test_topics_are_shown_to_those_who_may_see_them(server: Server, kind: str, topics: str) -> None:
@@ -433,6 +450,8 @@ async def test_agents_are_shown_to_those_who_may_send_to_them(server: Server) ->
             async with Doors(server, KINDS[kind]).http as http:
                 found = (await http.get("/v1/sessions")).json()["sessions"]
                 seen[kind] = [(one["agent"], bool(one["address"])) for one in found]
+                registered = (await http.get("/v1/agents")).json()["agents"]
+                assert [one["agent"] for one in registered] == [name for name, _ in seen[kind]]
         assert seen == {
             "bus": [("eve", False), ("joe", False)],
             "operator": [("eve", True), ("joe", True)],
@@ -482,6 +501,60 @@ async def test_a_group_that_the_token_does_not_name_is_refused(server: Server) -
         assert await client.closed() == 4507
 
 
+async def test_an_agent_is_registered_in_a_group_of_its_token(server: Server) -> None:
+    async with Doors(server, token("ann", groups=["g", "h"])).http as http:
+        assert (await http.post("/v1/agents", json={"agent": "ann", "group": "x"})).status_code == 403
+        assert (await http.get("/api/inbox/ann")).status_code == 200
+        assert (await http.get("/v1/agents/ann")).json()["inbox"] == "g/@ann"
+        assert (await http.post("/v1/agents", json={"agent": "ann", "description": "d"})).status_code == 200
+        assert (await http.post("/v1/agents", json={"agent": "ann", "group": "h"})).status_code == 409
+    async with wire_client(f"{url_of(server)}?access_token={token('joe', groups=['h'])}") as joe:
+        assert (await joe.hello("joe"))["inbox"] == "h/@joe"
+
+
+async def test_a_refused_will_is_never_said(server: Server) -> None:
+    async with wire_client(f"{url_of(server)}?access_token={BUS_TOKEN}") as bus:
+        await bus.hello("watcher")
+        await bus.sub("x/c")
+        await bus.expect("live")
+        async with wire_client(f"{url_of(server)}?access_token={KINDS['member']}") as ann:
+            await ann.send("hello", agent="ann", will={"topic": "x/c", "data": 1}, rid=1)
+            await ann.expect("err", rid=1, code="forbidden")
+            ann.socket.transport.abort()
+        async with asyncio.timeout(10):
+            while len(server.broker.sessions.open) > 1:  # noqa: ASYNC110 - the broker sets no event for it
+                await asyncio.sleep(0.01)
+        await bus.silent()
+
+
+async def test_a_consumer_of_a_pattern_gets_nobodys_mail(server: Server) -> None:
+    async with Doors(server, KINDS["member"]).socket() as ann:
+        await ann.hello("ann")
+        await ann.send("sub", topic="g/**", consumer="w", rid=1, **{"from": "all"})
+        await ann.expect("ok", rid=1)
+        await fill(server)
+        assert {message["data"] for message in await ann.messages(2)} == {"g/c", "g/c/d"}
+        await ann.send("ping")
+        while (line := await ann.next())["op"] != "pong":
+            assert line["op"] == "live"
+
+
+async def test_an_agent_too_many_is_turned_away_and_leaves_nothing(tmp_path: Path) -> None:
+    with captured_log() as log:
+        async with serving(tmp_path / "data", bus_token=BUS_TOKEN, max_agents=1) as server:
+            url = f"{url_of(server)}?access_token={BUS_TOKEN}"
+            async with wire_client(url) as first:
+                await first.hello("first")
+                async with wire_client(url + "&agent=second") as second:
+                    assert await second.closed() == 1013
+                async with wire_client(url) as third:
+                    await third.send("hello", agent="third", rid=1)
+                    await third.expect("err", rid=1, code="overloaded")
+            async with asyncio.timeout(10):
+                await server.broker.sessions.all_gone()
+        log.check_no_bug()
+
+
 # Expiry
 
 
@@ -492,16 +565,16 @@ class TestExpiry:
 
     async def test_the_end_of_the_token_is_the_end_of_the_connection(self, server: Server) -> None:
         async with wire_client(url_of(server)) as short, wire_client(url_of(server)) as long:
-            welcome = await short.hello("ann", token=token("ann", lasts=2))
+            welcome = await short.hello("ann", token=token("ann", lasts=4))
             await long.hello("joe", token=token("joe"))
-            assert 0 < welcome["expires"] - welcome["ts"] <= 2
+            assert 0 < welcome["expires"] - welcome["ts"] <= 4
             assert await short.closed() == 4005
             await long.silent()
 
     async def test_a_fresh_token_moves_the_end(self, server: Server) -> None:
         async with wire_client(url_of(server)) as client, wire_client(url_of(server)) as witness:
-            await client.hello("ann", token=token("ann", lasts=2, subscribe=["g/*"]))
-            await witness.hello("joe", token=token("joe", lasts=2.1))
+            await client.hello("ann", token=token("ann", lasts=4, subscribe=["g/*"]))
+            await witness.hello("joe", token=token("joe", lasts=4.1))
             await client.sub("g/c")
             await client.expect("live")
             welcome = await client.hello("ann", token=token("ann", lasts=60, subscribe=["g/*"]))
@@ -531,6 +604,18 @@ class TestExpiry:
             await client.hello("ann", token=token("ann", subscribe=["g/*"]))
             await client.send("hello", agent="ann", token=token("ann", **{"subscribe": ["g/*"], **more}))
             assert await client.closed() == 4005
+
+    async def test_a_stream_ends_with_its_token(self, server: Server) -> None:
+        short, long = token("ann", lasts=4, subscribe=["g/c"]), token("joe", pub=["g/c"])
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as http:
+            headers = {"Authorization": f"Bearer {short}"}
+            async with http.stream("GET", "/v1/topics/g/c/stream", headers=headers) as stream:
+                assert stream.status_code == 200
+                while (await http.get("/v1/route?group=g", headers=headers)).status_code == 200:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                posted = await http.post("/v1/publish", params={"access_token": long}, json={"topic": "g/c", "data": 1})
+                assert posted.status_code == 200
+                assert [line async for line in stream.aiter_lines() if "data" in line] == []
 
     async def test_over_http_too(self, server: Server) -> None:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:

@@ -56,12 +56,16 @@ def refused(server: Server) -> dict[str, int]:
 
 def test_addresses_are_counted_each_by_itself() -> None:
     addresses = Addresses(2)
-    assert [addresses.enter(one) for one in ("a", "a", "a", "b")] == [True, True, False, True]
-    addresses.leave("a")
+    leave_a, again, too_many, leave_b = [addresses.enter(one) for one in ("a", "a", "a", "b")]
+    assert (leave_a is again, too_many) == (True, None)
+    assert leave_a is not None
+    assert leave_b is not None
+    leave_a()
     assert (addresses.of("a"), addresses.of("b")) == (1, 1)
-    assert addresses.enter("a")
-    for one in ("a", "a", "b"):
-        addresses.leave(one)
+    assert addresses.enter("a") is leave_a
+    assert addresses.enter("a") is None
+    for leave in (leave_a, leave_a, leave_b):
+        leave()
     assert (addresses.of("a"), addresses.of("b")) == (0, 0)
     assert all(Addresses(0).enter("a") for _ in range(1000))
 

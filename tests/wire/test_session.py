@@ -194,3 +194,13 @@ class TestMalformed:
             await joe.socket.send(frame)
             await joe.expect("err", code="bad_request")
             await joe.silent()
+
+
+async def test_what_was_too_long_is_not_sent_back(connect: Any) -> None:
+    async with connect("joe") as joe:
+        await joe.send("pub", topic="g/c", id="x" * 5000, data=1)
+        assert "id" not in await joe.expect("err", code="bad_request")
+        await joe.send("pub", topic="g/" + "c" * 5000, id="x", data=1)
+        assert "topic" not in await joe.expect("err", code="bad_request", id="x")
+        await joe.send("pub", topic=1, id="x" * 5000, data=1)
+        assert "id" not in await joe.expect("err", code="bad_request")

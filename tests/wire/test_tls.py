@@ -14,7 +14,7 @@ import pytest
 import trustme
 from websockets.asyncio.client import connect
 
-from harness.broker import serving
+from harness.broker import broker_process, serving
 from harness.log_capture import captured_log
 from harness.tokens import BUS_TOKEN
 from harness.wire import WireClient
@@ -67,7 +67,11 @@ async def server(tmp_path: Path, site: Site) -> AsyncIterator[Server]:
 
 async def shown(server: Server, site: Site) -> bytes:
     """The certificate that somebody who connects now is shown."""
-    _, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=site.client)
+    return await shown_at(server.port, site)
+
+
+async def shown_at(port: int, site: Site) -> bytes:
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=site.client)
     der: bytes | None = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
     assert der is not None
@@ -85,6 +89,25 @@ async def test_both_doors_are_behind_tls(server: Server, site: Site) -> None:
         client = WireClient(socket)
         await client.sub("g/c", from_="all")
         assert len((await client.messages(1))[0]["data"]) == 300_000
+
+
+async def test_a_broker_of_its_own_speaks_it_and_reads_it_again(tmp_path: Path) -> None:
+    """In its own process it runs on the faster loop, whose TLS is another."""
+    site = Site(tmp_path)
+    async with broker_process(tmp_path / "data", bus_token=BUS_TOKEN, **site.settings) as broker:
+        url = f"wss://127.0.0.1:{broker.port}/v1/ws?agent=joe&access_token={BUS_TOKEN}"
+        async with connect(url, ssl=site.client, compression=None) as socket:
+            client = WireClient(socket)
+            first = await shown_at(broker.port, site)
+            site.issue()
+            async with asyncio.timeout(20):
+                while await shown_at(broker.port, site) == first:  # noqa: ASYNC110 - as below
+                    await asyncio.sleep(0.05)
+            await client.sub("g/c")
+            await client.expect("live")
+            await client.pub("g/c", "x" * 300_000)
+            assert len((await client.messages(1))[0]["data"]) == 300_000
+        assert broker.terminate() == 0
 
 
 async def test_without_tls_there_is_no_answer(server: Server) -> None:

@@ -54,3 +54,17 @@ class TestLetGo:
                 await joe.pub(f"g/t{i}", f"again {i}")
             assert [m["data"] for m in await ann.messages(3)] == ["again 0", "again 1", "again 2"]
             await ann.silent()
+
+    async def test_of_a_crowd_those_go_that_were_just_used(self, connect: Any, server: Server) -> None:
+        (shard,) = server.broker.shards
+        async with connect("joe") as joe:
+            for i in range(2):
+                await joe.pub(f"g/t{i}", i)
+            crowded: list[bool] = [shard.crowded]
+            assert shard.let_go(shard.batch.now + 2) == 0
+            for i in range(2, 6):
+                await joe.pub(f"g/t{i}", i)
+            crowded.append(shard.crowded)
+            assert crowded == [False, True]
+            assert shard.let_go(shard.batch.now) == 0
+            assert shard.let_go(shard.batch.now + 2) == 5

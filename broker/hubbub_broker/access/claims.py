@@ -1,7 +1,7 @@
 """What a signed token says, checked: claims (RFC 7519) to an `Identity`. Pure.
 
     sub         the agent's name
-    groups      [group, ...]              where it has an inbox and may send to others'
+    groups      [group, ...]              where it may send to inboxes; its own is in the first
     pub         [topic or pattern, ...]   where it may publish
     subscribe   [topic or pattern, ...]   what it may read
     metrics     true                      may read the metrics
@@ -42,7 +42,7 @@ def identity_of(claims: Mapping[str, Any], key: str, leeway: float = 0.0) -> Ide
     return Identity(
         KnownBy.TOKEN,
         name=name,
-        groups=frozenset(_names(claims, "groups", check_group)),
+        groups=_names(claims, "groups", check_group),
         publish=_names(claims, "pub", check_pattern),
         subscribe=_names(claims, "subscribe", check_pattern),
         metrics=_flag(claims, "metrics"),

@@ -12,6 +12,7 @@ A subscription by a pattern that matches such topics passes them over (`passes`)
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from hubbub_protocol.errors import BadName
 from hubbub_protocol.names import (
@@ -22,10 +23,15 @@ from hubbub_protocol.names import (
     is_dead_letters,
     is_pattern,
     is_reserved,
+    is_topic,
+    matcher,
 )
 
 from .identity import Identity
 from .operation import TABLE, Operation, Right
+
+GRANTS_KEPT = 4096
+"""Grants whose test is kept: lists of topics are asked about one by one."""
 
 _SHOWN_MAX = 80
 """Characters of a target that are repeated in a refusal."""
@@ -62,6 +68,10 @@ def _name(identity: Identity, _operation: Operation, target: str) -> str | None:
     return f"your token is {identity.name}'s: with it nobody speaks or asks as {_shown(target)}"
 
 
+def _own(identity: Identity, operation: Operation, target: str) -> str | None:
+    return None if identity.admin else _name(identity, operation, target)
+
+
 def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
     if is_reserved(topic):
         return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
@@ -71,7 +81,7 @@ def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
         return None
     if _owner(topic) is not None and topic.partition("/")[0] in identity.groups and _is_name(topic):
         return None
-    if _is_name(topic) and any(covers(grant, topic) for grant in identity.publish):
+    if _is_name(topic) and any(_covers(grant, topic) for grant in identity.publish):
         return None
     return f"your token does not let you publish to {_shown(topic)}"
 
@@ -93,10 +103,10 @@ def _read(identity: Identity, topic: str) -> str | None:
     group, _, rest = topic.partition("/")
     conversation = rest.partition("/")[0]
     owner = _owner(topic)
-    if owner is not None and owner == identity.name and group in identity.groups:
+    if owner is not None and owner == identity.name:
         return None
     for grant in identity.subscribe:
-        if covers(grant, topic) and _names_what_is_not_for_everyone(grant, group, conversation):
+        if _covers(grant, topic) and _names_what_is_not_for_everyone(grant, group, conversation):
             return None
     if owner is not None:
         return f"{_shown(topic)} is {_shown(owner)}'s inbox"
@@ -120,7 +130,7 @@ def _mend(identity: Identity, _operation: Operation, topic: str) -> str | None:
         return None
     group, _, conversation = topic.partition("/")
     for grant in identity.publish:
-        if covers(grant, topic) and _names_what_is_not_for_everyone(grant, group, conversation):
+        if _covers(grant, topic) and _names_what_is_not_for_everyone(grant, group, conversation):
             return None
     return f"your token does not let you redrive or drop what is in {_shown(topic)}"
 
@@ -138,6 +148,7 @@ def _admin(identity: Identity, operation: Operation, _target: str) -> str | None
 _CHECKS: dict[Right, Callable[[Identity, Operation, str], str | None]] = {
     Right.KNOWN: _known,
     Right.NAME: _name,
+    Right.OWN: _own,
     Right.WRITE: _write,
     Right.WRITE_TO_ALL: _write_to_all,
     Right.READ: _read_right,
@@ -168,7 +179,16 @@ def _names_what_is_not_for_everyone(grant: str, group: str, conversation: str) -
     return True
 
 
+def _covers(grant: str, target: str) -> bool:
+    return covers(grant, target) if is_pattern(target) else _matcher(grant)(target)
+
+
+_matcher = lru_cache(GRANTS_KEPT)(matcher)
+
+
 def _is_name(target: str) -> bool:
+    if is_topic(target):
+        return True
     try:
         check_pattern(target)
     except BadName:

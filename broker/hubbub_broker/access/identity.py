@@ -22,8 +22,8 @@ class Identity:
     known_by: KnownBy
     name: str | None = None
     """The agent's name; None: any that it says."""
-    groups: frozenset[str] = frozenset()
-    """The groups that it belongs to: there it has an inbox, and may send to others'."""
+    groups: tuple[str, ...] = ()
+    """The groups that it belongs to: it may send to the inboxes there. In the first one it is registered."""
     publish: tuple[str, ...] = ()
     """Topics and patterns that it may publish to."""
     subscribe: tuple[str, ...] = ()

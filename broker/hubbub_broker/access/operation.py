@@ -24,6 +24,10 @@ class Operation(StrEnum):
     """Read what is stored. Target: the topic."""
     READ_INBOX = "read_inbox"
     """Read an inbox, whatever the way. Target: the inbox, `GROUP/@NAME`."""
+    MARK_INBOX = "mark_inbox"
+    """Mark what is in an inbox as read. Target: the name of the agent whose it is."""
+    REGISTER = "register"
+    """Register an agent, change what is said of it, or forget it. Target: its name."""
     READ_DEAD = "read_dead"
     """Read dead letters. Target: the topic that holds them, `GROUP/_dead`."""
     MEND_DEAD = "mend_dead"
@@ -55,12 +59,14 @@ class Right(StrEnum):
     """To be known at all."""
     NAME = "name"
     """That the name is the token's. No other right stands in for it, an operator's neither."""
+    OWN = "own"
+    """That the name is the token's, or `admin`."""
     WRITE = "write"
     """A `pub` pattern that covers the topic; for an inbox, to belong to its group is enough."""
     WRITE_TO_ALL = "write_to_all"
     """A `pub` pattern that is `_mail/@ALL`."""
     READ = "read"
-    """A `subscribe` pattern that covers the topic or pattern; one's own inbox in one's own groups needs none."""
+    """A `subscribe` pattern that covers the topic or pattern; one's own inbox needs none."""
     READ_AND_WRITE = "read_and_write"
     """Both of these."""
     READ_OR_WRITE = "read_or_write"
@@ -81,6 +87,8 @@ TABLE: Mapping[Operation, Right] = {
     Operation.SUBSCRIBE: Right.READ,
     Operation.HISTORY: Right.READ,
     Operation.READ_INBOX: Right.READ,
+    Operation.MARK_INBOX: Right.OWN,
+    Operation.REGISTER: Right.OWN,
     Operation.READ_DEAD: Right.READ,
     Operation.MEND_DEAD: Right.MEND,
     Operation.SETTLE: Right.READ,

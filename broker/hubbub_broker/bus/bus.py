@@ -13,7 +13,7 @@ from hubbub_protocol.names import inbox_of
 
 from .agents import HOME, Agents
 from .inbox import Inbox
-from .mail import Admit, Mail
+from .mail import Limits, Mail
 from .presence import Presence, Wills
 
 
@@ -25,7 +25,7 @@ class Bus:
         settings: Settings,
         shard_of: Callable[[str], Shard],
         consumers_of: Callable[[str], Consumers],
-        admit: Admit,
+        limits: Limits,
         here: Callable[[str], bool],
         loop: AbstractEventLoop,
     ) -> None:
@@ -34,7 +34,7 @@ class Bus:
         self.agents = Agents(
             home, default_group=settings.default_group, most=settings.max_agents, loop=loop, clock=time
         )
-        self.mail = Mail(self.agents, home, shard_of, admit, window=settings.dedup_window, loop=loop, clock=time)
+        self.mail = Mail(self.agents, home, shard_of, limits, window=settings.dedup_window, loop=loop, clock=time)
         self.presence = Presence(shard_of)
         self.wills = Wills(shard_of, here, loop)
         self.online = here
@@ -47,14 +47,14 @@ class Bus:
         record = self.agents.get(agent)
         return inbox_of(self._default_group, agent) if record is None else record.inbox
 
-    def inbox(self, agent: str) -> Inbox:
-        """An agent's inbox. The agent is registered if it was not.
+    def inbox(self, agent: str, group: str | None = None) -> Inbox:
+        """An agent's inbox. The agent is registered, in `group`, if it was not.
 
         Raises:
             Refusal: there are too many agents.
             BadName: the name is none.
         """
-        record = self.agents.seen(agent)
+        record = self.agents.seen(agent, group)
         return Inbox(self._consumers_of(record.group), record.inbox, self._loop)
 
     async def close(self) -> None:

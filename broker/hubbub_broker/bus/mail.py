@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -39,8 +39,18 @@ COPIES_AT_ONCE = 500
 
 log = get_logger(__name__)
 
-Admit = Callable[[str, Pub], None]
-"""Checks a publish against the limits that are the same at every door."""
+
+class Limits(Protocol):
+    """The limits that are the same at every door. Each raises Refusal."""
+
+    def admit(self, agent: str, pub: Pub) -> None:
+        """Check one publish."""
+
+    def admit_send(self, agent: str) -> None:
+        """Count a message to an inbox."""
+
+    def admit_broadcast(self, agent: str) -> None:
+        """Count a message to all."""
 
 
 class Sent(NamedTuple):
@@ -80,7 +90,7 @@ class Mail:
         agents: Agents,
         home: Shard,
         shard_of: Callable[[str], Shard],
-        admit: Admit,
+        limits: Limits,
         *,
         window: float,
         loop: AbstractEventLoop,
@@ -89,7 +99,7 @@ class Mail:
         self._agents = agents
         self._home = home
         self._shard_of = shard_of
-        self._admit = admit
+        self._limits = limits
         self._window = window
         self._loop = loop
         self._clock = clock
@@ -158,11 +168,12 @@ class Mail:
         raw = msgspec.Raw(encode_value(data))
         if to == ALL:
             to_all = Pub(topic=TO_ALL, id=id, data=raw, headers=raw_headers, ttl=ttl)
-            self._admit(sender, to_all)
+            self._limits.admit(sender, to_all)
             return await self.send_to_all(sender, to_all)
         record = self.recipient(to, create=create)
         pub = Pub(topic=record.inbox, id=id, type=MAIL, data=raw, ttl=ttl, parent=parent, headers=raw_headers)
-        self._admit(sender, pub)
+        self._limits.admit_send(sender)
+        self._limits.admit(sender, pub)
         frame = await self._publish(sender, pub)
         if isinstance(frame, Err):
             raise Refusal(ErrorCode(frame.code), frame.message, frame.retry_after)
@@ -192,6 +203,7 @@ class Mail:
         dup = round is not None
         if round is None:
             to = [(record.inbox, record.name) for record in self._agents if record.name != sender]
+            self._limits.admit_broadcast(sender)
             round = self._rounds[key] = _Round(
                 data=pub.data, to=to, recipients=len(to), ts=self._clock(), headers=pub.headers or NO_DATA, ttl=pub.ttl
             )

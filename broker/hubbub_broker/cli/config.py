@@ -141,10 +141,24 @@ _SECTIONS = {
         "max_connections",
         "max_subscriptions",
         "max_inflight",
-        "publish_rate",
-        "publish_burst",
         "write_buffer",
         "slow_timeout",
+    ),
+    "The guard": (
+        "publish_rate",
+        "publish_burst",
+        "publish_bytes_rate",
+        "group_publish_rate",
+        "group_bytes_rate",
+        "send_rate",
+        "broadcast_rate",
+        "burst_seconds",
+        "rate_entries",
+        "chain_topics",
+        "chain_ids",
+        "budget_interval",
+        "event_interval",
+        "event_rate",
     ),
     "Topics": ("hold_seconds", "hold_messages", "topics_in_memory", "dedup_window", "dedup_entries", "policy"),
     "Consumers": (
@@ -158,6 +172,8 @@ _SECTIONS = {
         "receipt_window",
         "receipts_kept",
         "latency_series",
+        "slow_factor",
+        "deaf_seconds",
     ),
     "The simple bus": ("default_group", "max_agents", "max_wait", "max_streams"),
     "The log": (
@@ -181,6 +197,8 @@ rule if that one's pattern is `**`, and otherwise from the default. In the envir
 
 Retention drops whole segments of the log, so a limit says what is kept at least; a reader who asks for what is gone
 gets a `gap`.
+
+What `max_depth` and the settings after it do is told in docs/guard.md.
 """
 
 

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from hubbub_protocol import DEFAULT_PORT
 
 from .exit_code import ExitCode, Failure
+
+_PLAIN = "/*@:=+~"
+"""What of a path is not escaped: slashes, and what topics and patterns are made of."""
 
 _SCHEMES = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
 
@@ -34,7 +37,7 @@ def get(url: str, path: str, query: Mapping[str, Any], timeout: float, token: st
     Raises:
         Failure: if it can't be reached, or refuses.
     """
-    return _ask(url, f"{path}?{urlencode(query)}", None, timeout, token)
+    return ask("GET", url, path, query, timeout, token)
 
 
 def post(url: str, path: str, body: Mapping[str, Any], timeout: float, token: str | None = None) -> Any:
@@ -43,13 +46,31 @@ def post(url: str, path: str, body: Mapping[str, Any], timeout: float, token: st
     Raises:
         Failure: if it can't be reached, or refuses.
     """
-    return _ask(url, path, json.dumps(body).encode(), timeout, token)
+    return ask("POST", url, path, {}, timeout, token, body)
 
 
-def _ask(url: str, path: str, body: bytes | None, timeout: float, token: str | None) -> Any:
+def ask(
+    method: str,
+    url: str,
+    path: str,
+    query: Mapping[str, Any],
+    timeout: float,
+    token: str | None = None,
+    body: Any = None,
+) -> Any:
+    """The same for any method, with a body of JSON if there is one.
+
+    Raises:
+        Failure: likewise.
+    """
     base = base_of(url)
-    headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
-    request = Request(base + path, body, headers)  # noqa: S310 - base_of allows no other scheme
+    address = f"{base}{quote(path, safe=_PLAIN)}" + (f"?{urlencode(query)}" if query else "")
+    headers = {"Accept": "application/json"}
+    content = None
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+        content = json.dumps(body).encode()
+    request = Request(address, content, headers, method=method)  # noqa: S310 - base_of allows no other scheme
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     opener = build_opener(ProxyHandler({}))  # a broker is on this machine, or in this network

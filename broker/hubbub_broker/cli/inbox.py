@@ -5,7 +5,6 @@ import sys
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -67,7 +66,7 @@ class Reader:
     """Reads one inbox, page by page."""
 
     def __init__(self, agent: str, url: str, token: str | None, timeout: float, *, mark: bool, as_json: bool) -> None:
-        self._path = f"/api/inbox/{quote(agent, safe='')}"
+        self._path = f"/api/inbox/{agent}"
         self._url = url
         self._token = token
         self._timeout = timeout

@@ -9,28 +9,54 @@ from hubbub_protocol import __version__
 from .agents import agents
 from .backup import backup
 from .config import config
+from .consumers import (
+    consumers_list,
+    consumers_pause,
+    consumers_remove,
+    consumers_reset,
+    consumers_resume,
+    consumers_show,
+)
 from .demo import demo
+from .dlq import dlq_drop, dlq_list, dlq_redrive, dlq_show
 from .inbox import inbox
 from .log import log_dump, log_stat, log_verify
 from .pub import pub
+from .receipts import receipts
 from .registry import Command, keep_lines, register
 from .restore import restore
 from .send import send
 from .serve import serve
 from .tail import tail
 from .token import token_create, token_inspect, token_key
+from .top import top
 from .topics import topics
 
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "A broker": (serve, config, demo),
-    "Messages": (pub, tail, topics),
+    "Messages": (pub, tail, topics, receipts),
     "Mail": (send, inbox, agents),
+    "Consumers": (
+        top,
+        consumers_list,
+        consumers_show,
+        consumers_reset,
+        consumers_pause,
+        consumers_resume,
+        consumers_remove,
+        dlq_list,
+        dlq_show,
+        dlq_redrive,
+        dlq_drop,
+    ),
     "Access": (token_key, token_create, token_inspect),
     "Data": (log_verify, log_stat, log_dump, backup, restore),
 }
 """By heading of `hubbub --help`. The function `log_verify` is the command `hubbub log verify`."""
 
 GROUPS = {
+    "consumers": "See where consumers stand; reset, pause or remove them.",
+    "dlq": "See dead letters; redrive or drop them.",
     "log": "Look into a data directory that no broker has open.",
     "token": "Make keys and tokens, and look into them.",
 }

@@ -19,6 +19,7 @@ AgentName = Annotated[
 Token = Annotated[str | None, typer.Option("--token", envvar="HUBBUB_TOKEN", help="Your token, if the broker asks.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the broker.")]
 AsJson = Annotated[bool, typer.Option("--json", "-j", help="One JSON object a line.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", envvar="HUBBUB_CONFIG", help="A TOML file with settings.")
 ]

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ from .exit_code import ends_well
 from .http import get
 from .options import DEFAULT_URL, AsJson, Timeout, Token, Url
 from .output import emit, table
+from .when import when
 
 PAGE = 1000
 
@@ -39,7 +39,7 @@ def topics(
     table(
         ("topic", "last", "first", "bytes", "last message"),
         [
-            (item["topic"], str(item["head"]), str(item["first"]), str(item["bytes"]), _when(item["ts"]))
+            (item["topic"], str(item["head"]), str(item["first"]), str(item["bytes"]), when(item["ts"]))
             for item in found
         ],
     )
@@ -53,7 +53,3 @@ def _find(url: str, pattern: str, limit: int, timeout: float, token: str | None)
         yield from page["topics"]
         limit -= len(page["topics"])
         after = page["next"]
-
-
-def _when(ts: float) -> str:
-    return datetime.fromtimestamp(ts, UTC).astimezone().isoformat(sep=" ", timespec="seconds") if ts else "-"

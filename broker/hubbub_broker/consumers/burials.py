@@ -1,13 +1,14 @@
 """Dead letters: a message that its consumer could not deal with goes to its group's `_dead` topic, whole.
 
 A letter is stored before its message counts as settled, and its id is made from what it is about: a crash in between
-stores it once all the same.
+stores it once all the same. Who dies again after its letter was handled gets another one.
 """
 
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,10 @@ import msgspec
 from hubbub_broker.logs import get_logger
 from hubbub_broker.shard import Publisher, Shard
 from hubbub_protocol.codec import decode_broker, encode_value
-from hubbub_protocol.frames import Err, Msg, Pub
+from hubbub_protocol.frames import Err, Msg, Ok, Pub
 from hubbub_protocol.names import dead_letters_of, group_of, is_dead_letters
 
-from .confirm import Confirm
+from .confirm import Reply
 
 if TYPE_CHECKING:
     from .metrics import ConsumerFigures
@@ -31,6 +32,8 @@ LETTER = "dead_letter"
 """The `type` of a dead letter."""
 
 _RETRY_SECONDS = 1.0
+_AT_ONCE = 100
+"""Letters written in one turn of the loop: 5 ms. Thousands may be due at once, when what was kept for long expires."""
 
 log = get_logger(__name__)
 
@@ -38,8 +41,16 @@ log = get_logger(__name__)
 class Burials:
     """Takes the messages of a shard that were given up to their dead-letter topics."""
 
-    def __init__(self, shard: Shard, receipts: Receipts, figures: ConsumerFigures, loop: AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        receipts: Receipts,
+        figures: ConsumerFigures,
+        is_handled: Callable[[str, int], bool],
+        loop: AbstractEventLoop,
+    ) -> None:
         self._shard = shard
+        self._is_handled = is_handled
         self._figures = figures
         self._receipts = receipts
         self._loop = loop
@@ -58,7 +69,7 @@ class Burials:
 
     def _run(self) -> None:
         self._scheduled = False
-        for _ in range(len(self._queue)):
+        for _ in range(min(len(self._queue), _AT_ONCE)):
             place, seq = self._queue.popleft()
             if seq not in place.condemned:
                 continue  # acked, or taken back, meanwhile
@@ -70,6 +81,8 @@ class Burials:
             except Exception as error:
                 log.exception("dead letter not stored", topic=place.topic.name, seq=seq, reason=str(error))
             self._later(place, seq)
+        if self._queue:
+            self._schedule()
 
     def _later(self, place: Place, seq: int) -> None:
         self._loop.call_later(_RETRY_SECONDS if not place.warming else 0.01, self.add, place, seq)
@@ -77,18 +90,32 @@ class Burials:
     def _bury(self, place: Place, entry: Entry) -> None:
         consumer = place.consumer
         if not entry.line:  # retention was faster
+            consumer.lost(place, entry.seq, entry.seq, "retention")
             consumer.buried(place, entry.seq)
             return
         if is_dead_letters(place.topic.name):  # a letter about a letter helps nobody: it stays readable where it is
             log.warning("dead letter given up", topic=place.topic.name, seq=entry.seq, consumer=consumer.terms.name)
             consumer.buried(place, entry.seq)
             return
-        pub, payload, original = self._letter(place, entry)
-        topic = self._shard.topic(dead_letters_of(group_of(place.topic.name)))
-        then = partial(self._stored, place, entry.seq, original)
-        self._shard.publish(Publisher(original.sender, None, topic), pub, payload, Confirm(then))
+        self._write(place, entry, 1)
 
-    def _letter(self, place: Place, entry: Entry) -> tuple[Pub, bytes | None, Msg]:
+    def _write(self, place: Place, entry: Entry, death: int) -> None:
+        pub, payload, original = self._letter(place, entry, death)
+        topic = self._shard.topic(pub.topic)
+        then = partial(self._answered, place, entry, original, death)
+        self._shard.publish(Publisher(original.sender, None, topic), pub, payload, Reply(then))
+
+    def _answered(self, place: Place, entry: Entry, original: Msg, death: int, answer: Ok | Err) -> None:
+        if isinstance(answer, Err):
+            self._not_stored(place, entry.seq, answer)
+        elif entry.seq not in place.condemned:
+            return
+        elif answer.dup and self._is_handled(dead_letters_of(group_of(place.topic.name)), answer.seq or 0):
+            self._write(place, entry, death + 1)  # it was given another chance since, and has died again
+        else:
+            self._stored(place, entry.seq, original)
+
+    def _letter(self, place: Place, entry: Entry, death: int) -> tuple[Pub, bytes | None, Msg]:
         header = entry.line[: entry.header_size] if entry.header_size else entry.line
         original = decode_broker(header)
         assert isinstance(original, Msg)
@@ -110,7 +137,7 @@ class Burials:
         }
         pub = Pub(
             topic=dead_letters_of(group_of(place.topic.name)),
-            id=f"{place.topic.name}#{entry.seq} {terms.name}",
+            id=f"{place.topic.name}#{entry.seq} {terms.name}" + (f" {death}" if death > 1 else ""),
             type=LETTER,
             headers=msgspec.Raw(encode_value({"dead": about})),
             data=original.data,
@@ -118,13 +145,11 @@ class Burials:
         )
         return pub, entry.line[entry.header_size :] if entry.header_size else None, original
 
-    def _stored(self, place: Place, seq: int, original: Msg, error: Err | None) -> None:
-        if error is not None:
-            log.warning("dead letter not stored", topic=place.topic.name, seq=seq, reason=error.message)
-            self._later(place, seq)
-            return
-        if seq not in place.condemned:
-            return
+    def _not_stored(self, place: Place, seq: int, error: Err) -> None:
+        log.warning("dead letter not stored", topic=place.topic.name, seq=seq, reason=error.message)
+        self._later(place, seq)
+
+    def _stored(self, place: Place, seq: int, original: Msg) -> None:
         reason = place.condemned[seq]
         consumer = place.consumer
         consumer.buried(place, seq)

@@ -1,21 +1,24 @@
 """A consumer: gives each message of its topics to one member, and again to another until it is settled.
 
 stir()   there may be something to give, or someone to give it to
-_pump()  once a turn: messages that come again first, then new ones, topic by topic; each to a member with room
+_pump()  once a turn: by turns what comes again and what is new, topic by topic; each to a member with room
 settle() done with;   fail()  it comes again, or goes to the dead letters
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 from asyncio import AbstractEventLoop
 from collections import deque
+from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from hubbub_broker.log import LogError
+from hubbub_broker.refusal import Refusal
 from hubbub_broker.wire import frames, text_frame
 from hubbub_protocol.codec import encode
 from hubbub_protocol.frames import Gap, Live
@@ -72,23 +75,40 @@ class Consumer:
         self.places: dict[str, Place] = {}
         self.listed = False
         """Whether every topic that has something for it has its place in memory."""
-        self.listing = False
+        self.scan: asyncio.Task[None] | None = None
+        """Finds those topics, for a pattern."""
+        self.joining: list[Callable[[Refusal | None], None]] | None = None
+        """Who wants to become a member of a consumer that is not on stable storage yet; None once it is."""
         self.redelivered = 0
         self.dead = 0
         self.acked = 0
+        self.retired = False
+        """Removed, or replaced by one that begins elsewhere: what still refers to it is void."""
+        self.fences: dict[tuple[str, int], tuple[object, int]] = {}
+        """Deliveries that a reset has ended: to whom, and which attempt. Their holders have them no more."""
         self._registry = registry
         self._metrics = registry.metrics
         self._figures = registry.figures
         self._prefix = b'{"op":"msg","consumer":"%b",' % terms.name.encode()
         self._ready: deque[Place] = deque()
         self._again: deque[tuple[Place, int]] = deque()
+        """What may be given out again now. What was settled or given up meanwhile is passed over in its turn."""
+        self._roomy: dict[Member, None] = {}
+        """Members that may have more room than the pool knows of."""
+        self._unstalled: deque[Member] = deque()
+        """Members that may have room for what waits for just them."""
+        self._again_idle = False
+        """Whether nothing in `_again` can be given out before something changes."""
+        self._fresh_next = False
+        """Whose turn it is: what fails again and again must not keep what is new from its first delivery."""
         self._scheduled = False
 
     # What may set it in motion --------------------------------------------------------------------------------------
 
     def stir(self, place: Place | None = None) -> None:
         """There may be something to give out, in `place` or anywhere."""
-        if place is not None and not place.queued:
+        self._again_idle = False
+        if place is not None and not place.queued and not place.topic.gone:
             place.queued = True
             self._ready.append(place)
         if not self._scheduled and self.pool.members:
@@ -112,8 +132,15 @@ class Consumer:
         self._again.extend(member.stalled)
         member.stalled.clear()
         if not self.pool.members:
-            self.listed = False
+            self._registry.deserted(self)
         self.stir()
+
+    def abandon(self, member: Member) -> None:
+        """The broker is leaving, and a member with it: what it has out is as if it had not been delivered."""
+        self.pool.leave(member)
+        for lease in member.leases.values():
+            del lease.place.out[lease.seq]
+        member.leases.clear()
 
     def drain(self, member: Member) -> None:
         """A member wants nothing more, and keeps what it has until that is settled."""
@@ -126,24 +153,34 @@ class Consumer:
 
     def room(self, member: Member) -> None:
         """A member may have room again."""
-        if member.gone:
-            return
-        self.pool.changed(member)
-        if member.stalled and member.has_room:
-            self._again.append(member.stalled.pop(0))
-        self.stir()
+        if not member.gone:  # looked at once a turn, however many of its messages are settled in it
+            self._roomy[member] = None
+            self.stir()
 
     def due(self, place: Place, seq: int) -> None:
         """A message has waited long enough."""
         self._again.append((place, seq))
         self.stir()
 
+    def redeliver(self, place: Place, seq: int) -> None:
+        """Give a message that is settled once more, as if for the first time."""
+        if place.reopen(seq):
+            self._again.append((place, seq))
+        self._registry.changed(place)
+        self.stir(place)
+
     # Giving out -----------------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
         self._scheduled = False
-        if self.terms.paused:
+        if self.terms.paused or self._registry.stopping:
             return
+        for roomy in self._roomy:
+            if not roomy.gone:
+                self.pool.changed(roomy)
+                if roomy.stalled and roomy.has_room:
+                    self._unstalled.append(roomy)
+        self._roomy.clear()
         posted: dict[Member, None] = {}
         given = 0
         while given < PUMP_MESSAGES and self.pool.pick() is not None:
@@ -158,21 +195,39 @@ class Consumer:
             self._post(member)
         if given == PUMP_MESSAGES:
             self.stir()
-        elif not (self._again or self._ready or self.listing):
+        elif not (self._again or self._ready or self.scan):
             self._announce()
 
     def _next(self) -> tuple[Place, Entry, Wait | None] | None:
-        """What is to be given out next: what comes again first, then what is new, each topic in turn."""
+        """What is to be given out next: by turns what comes again and what is new, each topic in its turn."""
+        self._fresh_next = not self._fresh_next
+        if self._fresh_next:
+            return self._next_again() or self._next_fresh()
+        return self._next_fresh() or self._next_again()
+
+    def _next_again(self) -> tuple[Place, Entry, Wait] | None:
+        if self._again_idle and not self._unstalled:
+            return None
+        while self._unstalled:
+            member = self._unstalled[0]
+            if member.stalled and member.has_room:
+                self._again.appendleft(member.stalled.popleft())
+                break
+            self._unstalled.popleft()
         for _ in range(len(self._again)):
             place, seq = self._again.popleft()
             wait = place.waiting.get(seq)
-            if (wait is None and not self._is_parked_turn(place, seq)) or place.settled.floor >= seq:
-                continue  # settled meanwhile
+            if wait is None or seq in place.condemned:
+                continue  # settled or given up meanwhile
             entry = self._load(place, seq)
             if entry is None:
                 self._again.append((place, seq))
                 continue
             return place, entry, wait
+        self._again_idle = True
+        return None
+
+    def _next_fresh(self) -> tuple[Place, Entry, None] | None:
         limit = self._registry.settings.consumer_window
         for _ in range(len(self._ready)):
             place = self._ready[0]
@@ -188,9 +243,6 @@ class Consumer:
             self._ready.popleft()
             place.queued = False
         return None
-
-    def _is_parked_turn(self, place: Place, seq: int) -> bool:
-        return seq not in place.out and seq not in place.settled and seq in place.keys.values()
 
     def _load(self, place: Place, seq: int) -> Entry | None:
         if place.warming:
@@ -208,16 +260,22 @@ class Consumer:
         if not entry.seq:
             return self._signal(entry)
         if not entry.line:
+            place.waiting.pop(entry.seq, None)
+            place.failures.pop(entry.seq, None)
             self.lost(place, entry.seq, entry.seq, "retention")
             self._over(place, entry.seq, wait.key if wait is not None else None)
             return None
         now = time()
         key = self._key_of(entry)
         if key is not None and place.keys.setdefault(key, entry.seq) != entry.seq:
-            place.parked.setdefault(key, deque()).append(entry.seq)
+            place.park(key, entry.seq)
             return None
         if entry.expires and entry.expires <= now:
             self.condemn(place, entry.seq, EXPIRED, key)
+            return None
+        failure = place.failures.get(entry.seq) if place.failures else None
+        if failure is not None and 0 < self.terms.max_deliver <= failure.deliveries:
+            self.condemn(place, entry.seq, failure.reason, key)  # a crash, or a smaller `max_deliver`, came in between
             return None
         member = self.pool.pick(wait.last_member if wait is not None else None)
         if key is not None and not self.pool.exclusive:
@@ -240,10 +298,12 @@ class Consumer:
         place.waiting.pop(seq, None)
         failure = place.failures.get(seq)
         attempt = 1 if failure is None else failure.deliveries + 1
-        header = entry.line[: entry.header_size] if entry.header_size else entry.line
-        facts = _facts.decode(header)
-        tracked = Tracked(facts.id, facts.sender) if facts.track else None
-        lease = Lease(place, seq, attempt, member, key, facts.ts, now, self.loop.time() + member.ack_wait, tracked)
+        if self.fences:
+            fence = self.fences.pop((place.topic.name, seq), None)
+            if fence is not None:  # so that an ack of that delivery, still on its way, is not taken for one of this
+                attempt = max(attempt, fence[1] + 1)
+        ts, tracked = _ts_and_tracked(entry)
+        lease = Lease(place, seq, attempt, member, key, ts, now, self.loop.time() + member.ack_wait, tracked)
         place.out[seq] = lease
         member.leases[place, seq] = lease
         if not member.timed:
@@ -257,7 +317,7 @@ class Consumer:
         if attempt > 1:
             self.redelivered += 1
             self._figures.redeliveries += 1
-        self._registry.latency.sent(self.terms.name, place.topic.name, now - facts.ts)
+        self._registry.latency.sent(self.terms.name, place.topic.name, now - ts)
         if tracked is not None:
             self._registry.receipts.note(lease, self.terms.name, "delivered")
 
@@ -320,9 +380,7 @@ class Consumer:
         self._end(lease)
         place.failures.pop(lease.seq, None)
         place.settled.add(lease.seq)
-        if len(place.recent) >= RECENT:
-            del place.recent[next(iter(place.recent))]
-        place.recent[lease.seq] = (member.session, lease.attempt)
+        self._remember(place, lease.seq, member.session, lease.attempt)
         self.acked += 1
         self._figures.acks += 1
         self._registry.latency.acked(self.terms.name, place.topic.name, member.agent, lease, time())
@@ -335,10 +393,15 @@ class Consumer:
         wait = place.waiting.pop(seq, None)
         failure = place.failures.pop(seq, None)
         place.settled.add(seq)
-        place.recent[seq] = (session, failure.deliveries if failure is not None else 1)
+        self._remember(place, seq, session, failure.deliveries if failure is not None else 1)
         self.acked += 1
         self._figures.acks += 1
         self._over(place, seq, wait.key if wait is not None else None)
+
+    def _remember(self, place: Place, seq: int, session: str, attempt: int) -> None:
+        if len(place.recent) >= RECENT:
+            del place.recent[next(iter(place.recent))]
+        place.recent[seq] = (session, attempt)
 
     def extend(self, lease: Lease) -> None:
         """Its member is still at work."""
@@ -420,6 +483,7 @@ class Consumer:
         self._registry.changed(place)
         following = place.key_done(key, seq)
         if following is not None:
+            place.waiting[following] = Wait(0.0, key, None)
             self._again.append((place, following))
         if following is not None or place.has_more:
             self.stir(place)
@@ -443,6 +507,12 @@ class Consumer:
 
     # Looking after --------------------------------------------------------------------------------------------------
 
+    def begin_again(self) -> None:
+        """How it is shared has changed, and it has no members: what waits is given out anew, in order."""
+        for place in self.places.values():
+            place.rewind()
+        self._again.clear()
+
     def forget(self, place: Place) -> None:
         """A place leaves memory."""
         if self.places.get(place.topic.name) is place:
@@ -450,6 +520,17 @@ class Consumer:
         if place.queued:
             self._ready.remove(place)
             place.queued = False
+        place.waiting.clear()  # so that what stands in line of it is passed over
+
+
+def _ts_and_tracked(entry: Entry) -> tuple[float, Tracked | None]:
+    """When a message was sequenced, and for whom it is tracked. Most are not, and need not be decoded for that."""
+    line = entry.line
+    if b'"track":true' not in line:
+        at = line.index(b'"ts":') + 5  # no string has these bytes: a quote in one is escaped
+        return float(line[at : line.index(b",", at)]), None
+    facts = _facts.decode(line[: entry.header_size] if entry.header_size else line)
+    return facts.ts, Tracked(facts.id, facts.sender) if facts.track else None
 
 
 TIMED_OUT = "ack_wait ran out"

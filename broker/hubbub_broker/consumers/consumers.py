@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, islice
 from time import time
-from typing import NamedTuple
 
 import msgspec
 
@@ -24,20 +25,31 @@ from hubbub_broker.metrics import Metrics
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import RETRY_SECONDS, TOPICS_PAGE, Follower, Shard, Sink, Start, Topic, answers
 from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.frames import Err
 from hubbub_protocol.names import is_hidden, is_pattern, literal_prefix, matcher
 
 from .burials import Burials
-from .confirm import Confirm
+from .confirm import Confirm, resolve
 from .consumer import TIMED_OUT, Consumer
+from .dead_letters import DeadLetters
+from .departures import Departures
 from .latency import Latency
 from .lease import Lease, Wait
-from .member import Member
+from .member import Member, Wish
 from .metrics import ConsumerFigures
 from .place import Place
-from .position import Failure, decode_position, encode_position
+from .position import Failure, Position, decode_position, encode_position
 from .receipts import Receipts, Tell
 from .settled import Settled
-from .terms import Terms, consumer_key, decode_terms, encode_terms, start_fields
+from .terms import (
+    Terms,
+    consumer_key,
+    consumer_of_key,
+    decode_terms,
+    encode_terms,
+    is_internal,
+    start_fields,
+)
 
 _WRITTEN_AT_ONCE = 1000
 """Positions that go with one batch: about 5 ms of the loop."""
@@ -45,20 +57,6 @@ _WRITTEN_AT_ONCE = 1000
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, ValueError)
 
 log = get_logger(__name__)
-
-
-class Wish(NamedTuple):
-    """What a member asks for. None: what the consumer has, or the setting."""
-
-    topic: str
-    name: str
-    start: Start
-    ack_wait: float
-    max_unacked: int
-    max_deliver: int | None
-    backoff: tuple[float, ...] | None
-    exclusive: bool
-    ordered: str | None
 
 
 class Consumers:
@@ -84,7 +82,8 @@ class Consumers:
         self.receipts = Receipts(
             shard.log, tell, kept=settings.receipts_kept, window=settings.receipt_window, want=self._want
         )
-        self.burials = Burials(shard, self.receipts, figures, loop)
+        self.dead_letters = DeadLetters(self)
+        self.burials = Burials(shard, self.receipts, figures, self.dead_letters.is_handled, loop)
         self._by_topic: dict[str, dict[str, Consumer]] = {}
         """Consumers of one topic, by topic and name."""
         self._patterns: dict[str, dict[str, Consumer]] = {}
@@ -93,6 +92,7 @@ class Consumers:
         self._size = 0
         self._dirty: dict[Place, None] = {}
         self._urgent: dict[Place, None] = {}
+        self.departures = Departures(settings.latency_series)
         self._new_terms: dict[bytes, bytes] = {}
         self._deleted: list[tuple[StateKind, bytes]] = []
         self._writing: list[tuple[Place | None, StateKind, bytes, bytes]] = []
@@ -102,10 +102,12 @@ class Consumers:
         self._deadlines: list[tuple[float, int, Member]] = []
         self._waits: list[tuple[float, int, Place, int, Wait]] = []
         self._count = count()
-        self._scans: set[asyncio.Task[None]] = set()
+        self.stopping = False
         for _, body in shard.log.states(StateKind.CONSUMER):
             try:
-                self._add(decode_terms(body))
+                terms = decode_terms(body)
+                self._add(terms)
+                shard.batch.never_before(terms.created)  # else what comes now could count as older than the consumer
             except _UNREADABLE as error:
                 log.warning("consumer unreadable", shard=shard.number, reason=str(error))
         shard.readers.followers_of = self._followers_of
@@ -149,7 +151,21 @@ class Consumers:
             for pattern, named in self._patterns.items():
                 if self._matchers[pattern](topic):
                     found.extend(each for each in named.values() if each.pool.members)
-        return tuple(self.place(each, topic) for each in found)
+        return tuple(place for each in found if (place := self._try_place(each, topic)) is not None)
+
+    def _try_place(self, consumer: Consumer, topic: str) -> Place | None:
+        """A place, for who can't wait: if it can't be read now, that is tried again."""
+        try:
+            return self.place(consumer, topic)
+        except LogError as error:
+            log.warning("log unreadable", consumer=consumer.terms.name, topic=topic, reason=str(error))
+            self._loop.call_later(RETRY_SECONDS, self._place_again, consumer, topic)
+            return None
+
+    def _place_again(self, consumer: Consumer, topic: str) -> None:
+        place = self._try_place(consumer, topic) if consumer.pool.members else None
+        if place is not None:
+            consumer.stir(place)
 
     # Joining and leaving --------------------------------------------------------------------------------------------
 
@@ -171,36 +187,53 @@ class Consumers:
             Refusal: another consumer is in the way, or has other terms.
         """
         consumer = self.get(wish.topic, wish.name)
-        made = consumer is None
         if consumer is None:
             consumer = self._make(wish)
+            consumer.joining = []
+            self.confirm(Confirm(partial(self._stored, consumer)))
         else:
             self._agree(consumer, wish)
         member = Member(sink, agent, session, consumer, wish.ack_wait, wish.max_unacked, time())
 
         def begin() -> None:
-            head, next = self._stand(consumer)
-            then(member, head, next)
-            self._begin(member)
-
-        if not made:
-            begin()
-            return member
-
-        def confirmed(error: object) -> None:
-            if error is None:
-                if not member.gone:
-                    begin()
+            current = self.get(wish.topic, wish.name)  # it may have been reset, or removed, while it was being stored
+            if current is None:
+                refused(Refusal(ErrorCode.NOT_FOUND, f"consumer {wish.name} of {wish.topic} was removed"))
                 return
-            self._discard(consumer)
-            refused(Refusal(ErrorCode.READ_ONLY, f"the consumer could not be stored: {self._log.failed}", 1.0))
+            member.consumer = current
+            head, next = self._stand(current)
+            then(member, head, next)
+            if not member.gone:  # it may have gone while the consumer was being stored
+                self.begin(member)
 
-        self.confirm(Confirm(confirmed))
+        def stored(refusal: Refusal | None) -> None:
+            if refusal is not None:
+                refused(refusal)
+                return
+            try:
+                begin()
+            except LogError as error:
+                refused(Refusal(ErrorCode.INTERNAL, f"the log could not be read: {error}", RETRY_SECONDS))
+
+        if consumer.joining is None:
+            begin()
+        else:
+            consumer.joining.append(stored)
         return member
 
+    def _stored(self, consumer: Consumer, error: Err | None) -> None:
+        """A new consumer is on stable storage, or could not be put there: whoever wants to join is told so."""
+        joining, consumer.joining = consumer.joining or [], None
+        refusal = None
+        if error is not None:
+            self._discard(consumer)
+            why = f"consumer {consumer.terms.name} could not be stored: {error.message}"
+            refusal = Refusal(ErrorCode.READ_ONLY, why, error.retry_after)
+        for tell in joining:
+            tell(refusal)
+
     def _make(self, wish: Wish) -> Consumer:
-        if self._log.failed is not None:
-            raise Refusal(ErrorCode.READ_ONLY, f"this shard is read-only: {self._log.failed}", 1.0)
+        self.check_writable()
         kind, number = start_fields(wish.start)
         terms = Terms(
             topic=wish.topic,
@@ -226,9 +259,7 @@ class Consumers:
                 ErrorCode.OVERLOADED,
                 f"this shard has {limit} consumers, the limit (max_consumers): remove those that nobody uses",
             )
-        consumer = self._add(terms)
-        self._new_terms[terms.key] = encode_terms(terms)
-        return consumer
+        return self.add(terms)
 
     def _rivals(self, terms: Terms) -> Iterator[Consumer]:
         """The consumers of that name that might read the same topics: two of one topic each can't."""
@@ -242,7 +273,7 @@ class Consumers:
         """Let the newest member's wishes count, as far as they may."""
         terms = consumer.terms
         if (wish.exclusive, wish.ordered) != (terms.exclusive, terms.ordered):
-            if consumer.pool.members:
+            if consumer.pool.members or consumer.joining:
                 how = "exclusive" if terms.exclusive else f"ordered by {terms.ordered}" if terms.ordered else "shared"
                 raise Refusal(
                     ErrorCode.CONFLICT,
@@ -251,13 +282,15 @@ class Consumers:
                 )
             terms = msgspec.structs.replace(terms, exclusive=wish.exclusive, ordered=wish.ordered)
             consumer.pool.exclusive = wish.exclusive
+            consumer.begin_again()
         if wish.max_deliver is not None:
             terms = msgspec.structs.replace(terms, max_deliver=wish.max_deliver)
         if wish.backoff is not None:
             terms = msgspec.structs.replace(terms, backoff=wish.backoff)
-        self._change_terms(consumer, terms)
+        self.change_terms(consumer, terms)
 
-    def _change_terms(self, consumer: Consumer, terms: Terms) -> None:
+    def change_terms(self, consumer: Consumer, terms: Terms) -> None:
+        """Let other terms hold, in the log with the next batch."""
         if terms != consumer.terms:
             consumer.terms = terms
             self._new_terms[terms.key] = encode_terms(terms)
@@ -270,41 +303,62 @@ class Consumers:
         place = self.place(consumer, consumer.terms.topic)
         return place.topic.delivered, place.settled.hole(1)[0]
 
-    def _begin(self, member: Member) -> None:
+    def begin(self, member: Member) -> None:
+        """Give a member its share from now on."""
         consumer = member.consumer
         first = not consumer.pool.members
         consumer.join(member)
         if is_pattern(consumer.terms.topic):
             if first:
                 self.shard.readers.pattern_epoch += 1
-            if not (consumer.listed or consumer.listing):
-                self._scan(consumer)
+            if not consumer.listed and consumer.scan is None:
+                consumer.scan = self._loop.create_task(self._list(consumer), name=f"consumer {consumer.terms.name}")
         else:
-            place = self.place(consumer, consumer.terms.topic)
-            self.shard.readers.follow(place.topic, place)
-            consumer.stir(place)
+            consumer.stir(self.place(consumer, consumer.terms.topic))
 
     def drop(self, member: Member, reason: str) -> None:
         """A member is no more. What it has out comes again."""
+        if not member.gone:
+            self.departures.note(member.agent, member.consumer.terms, time())
         member.gone = True
-        member.consumer.leave(member, reason)
+        if self.stopping:
+            member.consumer.abandon(member)
+        else:
+            member.consumer.leave(member, reason)
+
+    def deserted(self, consumer: Consumer) -> None:
+        """A consumer's last member has gone."""
+        consumer.listed = False
+        if consumer.scan is not None:
+            consumer.scan.cancel()
+            consumer.scan = None
+        for place in consumer.places.values():
+            consumer.missed_signals(place.drop_ahead())
+
+    def stop(self) -> None:
+        """The broker is leaving: nothing more is given out, and what is out is not counted against its message.
+
+        What is settled from now on still counts: `flush` once more when every member is gone.
+        """
+        self.stopping = True
 
     def _discard(self, consumer: Consumer) -> None:
+        """A consumer is no more; nothing of it is to be written."""
         terms = consumer.terms
+        consumer.retired = True
+        if consumer.scan is not None:
+            consumer.scan.cancel()
+            consumer.scan = None
         table = self._patterns if is_pattern(terms.topic) else self._by_topic
         named = table.get(terms.topic, {})
         if named.get(terms.name) is consumer:
+            self._new_terms.pop(terms.key, None)
             del named[terms.name]
+            self._new_terms.pop(terms.key, None)
             self._size -= 1
             if not named:
                 del table[terms.topic]
                 self._matchers.pop(terms.topic, None)
-
-    def _scan(self, consumer: Consumer) -> None:
-        consumer.listing = True
-        task = self._loop.create_task(self._list(consumer), name=f"consumer {consumer.terms.name}")
-        self._scans.add(task)
-        task.add_done_callback(self._scans.discard)
 
     async def _list(self, consumer: Consumer) -> None:
         """Find the topics of a pattern that have something for its consumer. Later ones join by themselves."""
@@ -312,38 +366,65 @@ class Consumers:
         matches = self._matchers[terms.topic]
         prefix = literal_prefix(terms.topic)
         after = ""
-        try:
-            while consumer.pool.members:
+        while True:
+            try:
                 page = self._log.topics(prefix, after, TOPICS_PAGE)
                 for info in page:
                     if not matches(info.name) or is_hidden(info.name) or info.name in consumer.places:
                         continue
                     if self._has_more(consumer, info.name, info.head, info.last_ts):
-                        place = self.place(consumer, info.name)
-                        self.shard.readers.follow(place.topic, place)
-                        consumer.stir(place)
-                if len(page) < TOPICS_PAGE:
-                    consumer.listed = True
-                    break
-                after = page[-1].name
-                await asyncio.sleep(0)
-        except LogError as error:
-            log.warning("log unreadable", consumer=terms.name, reason=str(error))
-            self._loop.call_later(1.0, self._scan_again, consumer)
-            return
-        consumer.listing = False
+                        consumer.stir(self.place(consumer, info.name))
+            except LogError as error:
+                log.warning("log unreadable", consumer=terms.name, reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if len(page) < TOPICS_PAGE:
+                break
+            after = page[-1].name
+            await asyncio.sleep(0)
+        consumer.listed = True
+        consumer.scan = None
         consumer.stir()
 
-    def _scan_again(self, consumer: Consumer) -> None:
-        consumer.listing = False
-        if consumer.pool.members and not consumer.listed:
-            self._scan(consumer)
+    # What operators change (see `administration`) -------------------------------------------------------------------
+
+    def add(self, terms: Terms) -> Consumer:
+        """A new consumer, that goes to the log with the next batch."""
+        consumer = self._add(terms)
+        self._new_terms[terms.key] = encode_terms(terms)
+        self._want()
+        return consumer
+
+    def retire(self, consumer: Consumer) -> None:
+        """Take a consumer out, and its members out of it. What still refers to it (places, timers) finds it empty."""
+        self._discard(consumer)
+        for member in list(consumer.pool.members):
+            consumer.pool.leave(member)
+            member.leases.clear()
+            member.stalled.clear()
+
+    def delete(self, kind: StateKind, keys: Iterable[bytes]) -> None:
+        """Delete states from the log, with the next batch."""
+        self._deleted.extend((kind, key) for key in keys)
+        self._want()
 
     def _has_more(self, consumer: Consumer, topic: str, head: int, last_ts: float) -> bool:
-        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic))
-        if body is not None:
-            return decode_position(body).floor < head
+        position = self.position_of(consumer, topic)
+        if position is not None:
+            return position.floor < head
         return consumer.terms.start != "new" or last_ts >= consumer.terms.created
+
+    def position_of(self, consumer: Consumer, topic: str) -> Position | None:
+        """Where it stands in a topic by the log; None if it has not begun there."""
+        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic))
+        if body is None:
+            return None
+        try:
+            position = decode_position(body)
+        except _UNREADABLE as error:  # better to deliver again than not at all
+            log.exception("position unreadable", consumer=consumer.terms.name, topic=topic, reason=str(error))
+            return None
+        return position if position.made == consumer.terms.created else None
 
     def place(self, consumer: Consumer, topic: str) -> Place:
         """A consumer's place in one of its topics, brought into memory if need be."""
@@ -353,16 +434,18 @@ class Consumers:
         return place
 
     def _load(self, consumer: Consumer, topic: Topic) -> Place:
-        body = self._log.state(StateKind.POSITION, consumer_key(consumer.terms.name, topic.name))
+        """A place as it was left. From here on the topic stays in memory as long as the place has something to lose."""
+        position = self.position_of(consumer, topic.name)
         failures: dict[int, Failure] = {}
-        if body is None:
+        if position is None:
             settled = Settled(max(0, consumer.terms.floor_of(topic)))
         else:
-            position = decode_position(body)
             settled, failures = position.settled(), position.failures
             if settled.top > topic.log.head:  # a loss took the end of the history away
                 settled, failures = Settled(topic.log.head), {}
-        return Place(consumer, topic, settled, failures)
+        place = Place(consumer, topic, settled, failures)
+        self.shard.readers.follow(topic, place)
+        return place
 
     # Settling -------------------------------------------------------------------------------------------------------
 
@@ -385,7 +468,7 @@ class Consumers:
         Raises:
             Refusal: there is no such consumer.
         """
-        consumer = self.covering(topic, name)
+        consumer = None if is_internal(name) else self.covering(topic, name)
         if consumer is None:
             raise Refusal(ErrorCode.NOT_FOUND, f"there is no consumer {name} of {topic}")
         return self.place(consumer, topic)
@@ -415,6 +498,9 @@ class Consumers:
                 raise self._conflict(place, seq)
             place.consumer.settle(lease)
             return
+        fence = place.consumer.fences.get((place.topic.name, seq)) if place.consumer.fences else None
+        if fence is not None and fence[0] is sink:
+            raise self._conflict(place, seq)
         if seq in place.settled:
             by = place.recent.get(seq)
             if by is not None and (by[0] != session or attempt not in (None, by[1])):
@@ -443,7 +529,7 @@ class Consumers:
         name = place.consumer.terms.name  # who asks is told what it no longer has
         return Refusal(
             ErrorCode.CONFLICT,
-            f"message {seq} of {place.topic.name} is not not held here: {name} gave it to another",
+            f"message {seq} of {place.topic.name} is not held here: {name} gave it to another",
         )
 
     # Time -----------------------------------------------------------------------------------------------------------
@@ -474,12 +560,17 @@ class Consumers:
             _, _, place, seq, wait = heappop(self._waits)
             if place.waiting.get(seq) is wait:
                 place.consumer.due(place, seq)
-        if self._dirty and now >= self._position_due:
+        if now >= self._position_due and self._unwritten and self._log.failed is None:
             self._position_due = now + self.settings.position_interval
             self._due = True
             self._want()
 
     # In the log (Ledger) --------------------------------------------------------------------------------------------
+
+    @property
+    def _unwritten(self) -> bool:
+        """Whether there is anything that is not in the log as it is here."""
+        return bool(self._dirty or self._new_terms or self._deleted or self.receipts.pending)
 
     def changed(self, place: Place) -> None:
         """A position has changed: it is written before long."""
@@ -500,6 +591,27 @@ class Consumers:
             return
         self.shard.batch.answer_when_durable(sink, line)
         self._want()
+
+    async def stored(self, *places: Place) -> None:
+        """Wait until what has been done up to now (in `places`, and to consumers) is on stable storage.
+
+        Raises:
+            Refusal: `read_only`. It counts as done while the broker runs, and is stored when storage is back.
+        """
+        done: asyncio.Future[Err | None] = self._loop.create_future()
+        self.confirm(Confirm(partial(resolve, done)), places=places)
+        error = await done
+        if error is not None:
+            raise Refusal(ErrorCode.READ_ONLY, error.message, error.retry_after)
+
+    def check_writable(self) -> None:
+        """Refuse what would have to be stored while nothing can be.
+
+        Raises:
+            Refusal: `read_only`.
+        """
+        if self._log.failed is not None:
+            raise Refusal(ErrorCode.READ_ONLY, f"this shard is read-only: {self._log.failed}", RETRY_SECONDS)
 
     def hurry(self, place: Place) -> None:
         """Write this position with the next batch."""
@@ -522,7 +634,7 @@ class Consumers:
             self._append_position(place)
         self._urgent.clear()
         if self._due:
-            for place in list(self._dirty)[:_WRITTEN_AT_ONCE]:
+            for place in list(islice(self._dirty, _WRITTEN_AT_ONCE)):
                 self._append_position(place)
             self._due = bool(self._dirty)
         receipts = self.receipts.pending
@@ -531,8 +643,10 @@ class Consumers:
 
     def _append_position(self, place: Place) -> None:
         if place.dirty:
-            body = encode_position(place.settled, place.failures)
-            self._append(place, StateKind.POSITION, consumer_key(place.consumer.terms.name, place.topic.name), body)
+            terms = place.consumer.terms
+            if not place.consumer.retired:
+                body = encode_position(place.settled, place.failures, terms.created)
+                self._append(place, StateKind.POSITION, consumer_key(terms.name, place.topic.name), body)
             place.dirty = False
             self._dirty.pop(place, None)
 
@@ -545,26 +659,28 @@ class Consumers:
         writing, self._writing = self._writing, []
         self.receipts.written(durable=durable)
         if durable:
+            if self._due or self.receipts.pending:  # there was more than goes with one batch
+                self._want()
             return
         for place, kind, key, body in writing:
             if place is not None:
                 self.changed(place)
             elif not body:
                 self._deleted.append((kind, key))
-            else:
-                self._new_terms.setdefault(key, body)
+            elif (consumer := self.get(*consumer_of_key(key))) is not None:
+                self._new_terms.setdefault(key, encode_terms(consumer.terms))
 
     async def flush(self) -> None:
         """Write every position, and wait until that is on stable storage (or can't be)."""
-        while self._dirty or self._new_terms or self._deleted or self.receipts.pending:
+        while self._unwritten:
             if self._log.failed is not None:
                 return
             self._due = True
-            done: asyncio.Future[None] = self._loop.create_future()
-            self.confirm(Confirm(lambda _, done=done: done.done() or done.set_result(None)))  # type: ignore[misc]
-            await done
+            with suppress(Refusal):
+                await self.stored()
 
     def close(self) -> None:
         """Stop what is under way."""
-        for task in self._scans:
-            task.cancel()
+        for consumer in self:
+            if consumer.scan is not None:
+                consumer.scan.cancel()

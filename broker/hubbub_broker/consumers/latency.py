@@ -7,7 +7,7 @@ sequenced ---- sent ------------- acked
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubbub_broker.metrics import Histogram
@@ -23,7 +23,7 @@ OTHERS = "(other)"
 """Stands for the agents beyond the bound, so that names don't grow the metrics without end."""
 
 RECENT = 128
-"""Newest messages of each agent from which its present speed is told."""
+"""Newest messages of each agent, and of each consumer, from which their present speed is told."""
 
 
 class Work(NamedTuple):
@@ -37,7 +37,7 @@ class Work(NamedTuple):
 class Pace:
     """How fast one agent works for one consumer."""
 
-    __slots__ = ("recent", "total", "work")
+    __slots__ = ("recent", "recent_total", "total", "work")
 
     def __init__(self) -> None:
         self.work = Histogram(BOUNDS)
@@ -45,11 +45,30 @@ class Pace:
         self.total = Histogram(BOUNDS)
         """Seconds from sequenced to acked: all that a message took."""
         self.recent: deque[float] = deque(maxlen=RECENT)
+        """Of `work`, the newest."""
+        self.recent_total: deque[float] = deque(maxlen=RECENT)
+        """Of `total`, the newest."""
 
     def quantile(self, part: float) -> float:
         """Of the newest messages, the time that so many of them took at most. 0.0 when there are none."""
-        ordered = sorted(self.recent)
-        return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
+        return quantile(self.recent, part)
+
+
+class Waits:
+    """How long messages wait for a member of a consumer."""
+
+    __slots__ = ("recent", "wait")
+
+    def __init__(self) -> None:
+        self.wait = Histogram(BOUNDS)
+        """Seconds from sequenced to sent."""
+        self.recent: deque[float] = deque(maxlen=RECENT)
+
+
+def quantile(values: Iterable[float], part: float) -> float:
+    """The value that so many of `values` don't exceed. 0.0 when there are none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
 
 
 class Latency:
@@ -57,7 +76,7 @@ class Latency:
 
     def __init__(self, series_max: int) -> None:
         self._series_max = series_max
-        self._waits: OrderedDict[tuple[str, str], Histogram] = OrderedDict()
+        self._waits: OrderedDict[tuple[str, str], Waits] = OrderedDict()
         self._paces: OrderedDict[Work, Pace] = OrderedDict()
 
     def sent(self, consumer: str, topic: str, seconds: float) -> None:
@@ -67,8 +86,10 @@ class Latency:
         if found is None:
             if len(self._waits) >= self._series_max:
                 key = (OTHERS, OTHERS)
-            found = self._waits.setdefault(key, Histogram(BOUNDS))
-        found.observe(max(0.0, seconds))
+            found = self._waits.setdefault(key, Waits())
+        seconds = max(0.0, seconds)
+        found.wait.observe(seconds)
+        found.recent.append(seconds)
 
     def acked(self, consumer: str, topic: str, agent: str, lease: Lease, now: float) -> None:
         """A message was acked."""
@@ -79,9 +100,11 @@ class Latency:
                 work = Work(consumer, work.group, OTHERS)
             pace = self._paces.setdefault(work, Pace())
         seconds = max(0.0, now - lease.sent)
+        total = max(0.0, now - lease.ts)
         pace.work.observe(seconds)
-        pace.total.observe(max(0.0, now - lease.ts))
+        pace.total.observe(total)
         pace.recent.append(seconds)
+        pace.recent_total.append(total)
 
     def pace_of(self, work: Work) -> Pace | None:
         """How fast an agent works for a consumer."""
@@ -91,7 +114,11 @@ class Latency:
         """Every agent that has acked something."""
         yield from self._paces.items()
 
+    def waits_of(self, consumer: str, group: str) -> Waits | None:
+        """How long messages wait for a member of a consumer."""
+        return self._waits.get((consumer, group))
+
     def waits(self) -> Iterator[tuple[str, str, Histogram]]:
         """Consumer, group, and seconds from sequenced to sent."""
-        for (consumer, group), histogram in self._waits.items():
-            yield consumer, group, histogram
+        for (consumer, group), waits in self._waits.items():
+            yield consumer, group, waits.wait

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
 
-from hubbub_broker.shard import Sink
+from hubbub_broker.shard import Sink, Start
 
 from .lease import Lease
 
 if TYPE_CHECKING:
     from .consumer import Consumer
     from .place import Place
+
+
+class Wish(NamedTuple):
+    """What a member asks for. None: what the consumer has, or the setting."""
+
+    topic: str
+    name: str
+    start: Start
+    ack_wait: float
+    max_unacked: int
+    max_deliver: int | None
+    backoff: tuple[float, ...] | None
+    exclusive: bool
+    ordered: str | None
 
 
 class Member:
@@ -62,7 +77,7 @@ class Member:
         """Its newest place in the pool's queue."""
         self.timed = False
         """Whether a look at its deadlines is due some time."""
-        self.stalled: list[tuple[Place, int]] = []
+        self.stalled: deque[tuple[Place, int]] = deque()
         """Messages whose key is this member's, for which it had no room."""
         self.id = id(self)
 

@@ -49,6 +49,8 @@ class Place:
     __slots__ = (
         "_ahead",
         "_ahead_bytes",
+        "_ahead_next",
+        "_parked",
         "condemned",
         "consumer",
         "dirty",
@@ -90,10 +92,14 @@ class Place:
         self.warming = False
         self.dirty = False
         """Whether the position has changed since it was last written."""
+        self._parked = 0
+        """How many are in `parked`."""
         self.watchers: set[Callable[[], None]] = set()
         """Who wants to know when something may be there to be read without a lease."""
         self._ahead: deque[Entry] = deque()
         self._ahead_bytes = 0
+        self._ahead_next = self.next
+        """The seq that would come right behind what is kept ahead."""
 
     # Follower -------------------------------------------------------------------------------------------------------
 
@@ -103,8 +109,7 @@ class Place:
             self.watched()
         if not self.consumer.pool.members:
             return
-        ahead = self._ahead
-        current = run.first == (ahead[-1].seq + 1 if ahead and ahead[-1].seq else self.next)
+        current = run.first == (self._ahead_next if self._ahead else self.next)
         if current and self._ahead_bytes < AHEAD_BYTES:
             self._keep(run)
         else:
@@ -114,7 +119,9 @@ class Place:
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost by letting the place go from memory: it is in the log."""
-        if self.dirty or self.out or self.condemned or self.parked or self.watchers:
+        if self.consumer.retired:
+            return True
+        if self.dirty or self.out or self.condemned or self.parked or self.warming or self.watchers:
             return False
         if not self.consumer.pool.members:
             return True
@@ -145,13 +152,14 @@ class Place:
                 self._ahead.append(Entry(seq, line, header_size, expires))
                 seq += 1
             self._ahead_bytes += len(line)
+        self._ahead_next = seq
 
     # Reading --------------------------------------------------------------------------------------------------------
 
     @property
     def unsettled(self) -> int:
         """Messages that were taken from the topic and are not settled."""
-        return len(self.out) + len(self.waiting) + len(self.condemned) + sum(map(len, self.parked.values()))
+        return len(self.out) + len(self.waiting) + self._parked
 
     @property
     def has_more(self) -> bool:
@@ -169,7 +177,7 @@ class Place:
                 if entry.seq < self.next:
                     continue
                 self.next = entry.seq + 1
-                if entry.seq in self.settled:
+                if entry.seq in self.settled or entry.seq in self.condemned:
                     continue
             return entry
 
@@ -209,6 +217,7 @@ class Place:
                 self._ahead.append(Entry(start + index, line, *special.get(index, (0, 0.0))))
                 self._ahead_bytes += len(line)
             if chunk.lines:
+                self._ahead_next = start + len(chunk.lines)
                 return True
 
     def _warm(self, first: int, upto: int) -> None:
@@ -228,25 +237,54 @@ class Place:
 
     # Position -------------------------------------------------------------------------------------------------------
 
-    def move_to(self, floor: int) -> None:
-        """Begin again behind `floor`: nothing above it is settled, everything up to it is."""
-        self.settled = Settled(floor)
-        self.failures.clear()
-        self.next = floor + 1
+    def reopen(self, seq: int) -> bool:
+        """Take a settled message as one that was never given out: the next delivery is its first.
+
+        Whether it is to be given out again; else it lies ahead, and comes in its turn.
+        """
+        self.settled.discard(seq)
+        self.failures.pop(seq, None)
+        self.recent.pop(seq, None)
+        if seq >= self.next:
+            self.consumer.missed_signals(self.drop_ahead())
+            return False
+        self.waiting[seq] = Wait(0.0, None, None)
+        return True
+
+    def rewind(self) -> None:
+        """Begin again with the first message that is not settled, as after a restart. Nothing may be out."""
+        self.waiting = {seq: wait for seq, wait in self.waiting.items() if seq in self.condemned}
+        self.keys.clear()
+        self.parked.clear()
+        self._parked = 0
+        self.next = self.settled.floor + 1
+        self.drop_ahead()
+
+    def drop_ahead(self) -> int:
+        """Keep nothing ahead. How many ephemeral messages were among that, which nobody will get now."""
+        signals = sum(not entry.seq for entry in self._ahead)
         self._ahead.clear()
         self._ahead_bytes = 0
-        self.recent.clear()
+        return signals
+
+    # Keys -----------------------------------------------------------------------------------------------------------
+
+    def park(self, key: str, seq: int) -> None:
+        """Another message of its key is at work: this one waits for its turn."""
+        self.parked.setdefault(key, deque()).append(seq)
+        self._parked += 1
 
     def key_done(self, key: Key, seq: int) -> int | None:
-        """The turn of `seq` is over. Who is next in its key."""
+        """The turn of `seq` is over. Who is next in its key; what was settled while it was parked has no turn."""
         if key is None or self.keys.get(key) != seq:
             return None
-        line = self.parked.get(key)
-        if not line:
-            del self.keys[key]
-            return None
-        following = line.popleft()
-        if not line:
-            del self.parked[key]
-        self.keys[key] = following
-        return following
+        line = self.parked.get(key, ())
+        while line:
+            following = line.popleft()
+            self._parked -= 1
+            if following not in self.settled:
+                self.keys[key] = following
+                return following
+        self.parked.pop(key, None)
+        del self.keys[key]
+        return None

@@ -31,11 +31,14 @@ class Pool:
         """One more."""
         self.members[member] = None
         self._owners.clear()
-        self.changed(member)
+        for each in self.members if len(self.members) == 2 else (member,):
+            self.changed(each)
 
     def leave(self, member: Member) -> None:
         """One less."""
         self.members.pop(member, None)
+        if len(self.members) <= 1:
+            self._queue.clear()
         member.gone = True
         self._owners.clear()
 
@@ -46,6 +49,8 @@ class Pool:
 
     def changed(self, member: Member) -> None:
         """It has more room than before, or less."""
+        if len(self.members) == 1:  # nobody to choose from
+            return
         member.ticket = next(self._count)
         if member.has_room:
             heappush(self._queue, (len(member.leases), member.ticket, member.id, member))
@@ -58,6 +63,9 @@ class Pool:
         if self.exclusive:
             active = self.active
             return active if active is not None and active.has_room else None
+        if len(self.members) == 1:
+            only = next(iter(self.members))
+            return only if only.has_room else None
         first = self._top()
         if first is None or first is not avoid:
             return first

@@ -27,6 +27,8 @@ class Position(msgspec.Struct, array_like=True, frozen=True):
     floor: int
     ranges: list[tuple[int, int]]
     failures: dict[int, Failure]
+    made: float = 0.0
+    """`created` of the terms that it belongs to: one from before a reset, or of a consumer that is gone, is void."""
 
     def settled(self) -> Settled:
         """The set of what is settled."""
@@ -37,9 +39,9 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Position] = msgspec.msgpack.Decoder(Position)
 
 
-def encode_position(settled: Settled, failures: dict[int, Failure]) -> bytes:
+def encode_position(settled: Settled, failures: dict[int, Failure], made: float) -> bytes:
     """A position for the log."""
-    return _encoder.encode(Position(_VERSION, settled.floor, settled.ranges, failures))
+    return _encoder.encode(Position(_VERSION, settled.floor, settled.ranges, failures, made))
 
 
 def decode_position(body: bytes) -> Position:

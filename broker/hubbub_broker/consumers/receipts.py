@@ -61,8 +61,8 @@ class Receipts:
         self._stored: set[Key] = set()
         self._writing: list[Key] = []
         for raw, body in sorted(log.states(StateKind.RECEIPT), key=lambda item: _decoder.decode(item[1]).ts):
-            publisher, id, topic, consumer = raw.decode().split("\0")
-            key = (publisher, id, topic, consumer)
+            key = _key_of(raw.decode())
+            publisher = key[0]
             standing = self._standings[key] = _decoder.decode(body)
             self._stored.add(key)
             if not standing.told:
@@ -162,6 +162,13 @@ class Receipts:
         for key, standing in self._standings.items():
             if key[1] == id:
                 yield key[0], _receipt(key, standing)
+
+
+def _key_of(text: str) -> Key:
+    """A key as it stands in the log. Only the id, which is its publisher's own, may have a NUL in it."""
+    publisher, rest = text.split("\0", 1)
+    id, topic, consumer = rest.rsplit("\0", 2)
+    return publisher, id, topic, consumer
 
 
 def _receipt(key: Key, standing: Standing) -> Receipt:

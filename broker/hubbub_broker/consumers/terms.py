@@ -15,7 +15,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A topic, or a pattern within one group."""
     name: str
     created: float
-    """When it was made, by its shard's clock: what was sequenced earlier is not `new` to it."""
+    """When it was made, or last reset, by its shard's clock: what was sequenced earlier is not `new` to it. No two of a
+    shard have the same, so that it tells which positions are its own."""
     start: Literal["new", "all", "seq", "last", "since"] = "new"
     number: float = 0.0
     """The number that goes with `seq`, `last` or `since`."""
@@ -58,9 +59,20 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return before
 
 
+def is_internal(name: str) -> bool:
+    """Whether a consumer of this name is the broker's own: nobody joins it, or settles for it."""
+    return name.startswith("_")
+
+
 def consumer_key(name: str, topic: str) -> bytes:
     """The key in the log of what concerns a consumer of that name at a topic or pattern."""
     return f"{name}\0{topic}".encode()
+
+
+def consumer_of_key(key: bytes) -> tuple[str, str]:
+    """Topic or pattern, and name, of such a key."""
+    name, _, topic = key.decode().partition("\0")
+    return topic, name
 
 
 def start_fields(start: Start) -> tuple[Literal["new", "all", "seq", "last", "since"], float]:

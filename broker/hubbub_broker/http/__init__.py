@@ -6,38 +6,77 @@ caller      who calls, and what they may
 guard       what a browser's page may not do
 body        a request's body, bounded in size and time
 models      the JSON of requests and answers, as the reference shows it
-publish history stream catalogue bus status    the routes, by what they are about
+publish history stream budget catalogue bus status consumers dead_letters top    the routes, by what they are about
+operator_api operator_models    the seam and the JSON of those for operators
 bus_api     what the routes of the simple bus need of a broker
 reference   /docs, rendered here: no script and nothing from elsewhere
 connection  a connection's limits before anybody is known
 app         all of it, as one ASGI application
 """
 
-from .api import BrokerApi, HistoryPage, PublishRequest, Refused, Route, SessionInfo, ShardInfo, StoredLine, TopicEntry
+from .api import (
+    BrokerApi,
+    BudgetEntry,
+    HistoryPage,
+    PublishRequest,
+    Refused,
+    Route,
+    SessionInfo,
+    ShardInfo,
+    StoredLine,
+    TopicEntry,
+)
 from .app import create_app
 from .bus_api import BusApi, InboxPage, MailRequest, MailSent, RegisteredAgent, StreamEvent
 from .caller import Caller, FromCaller
 from .connection import HttpConnection
 from .history import render_line
+from .operator_api import (
+    AgentRow,
+    ConsumerInfo,
+    ConsumerRow,
+    From,
+    LetterChoice,
+    LetterInfo,
+    LetterOutcome,
+    LetterPage,
+    MemberInfo,
+    OperatorApi,
+    Spread,
+    Top,
+)
 
 __all__ = [
+    "AgentRow",
     "BrokerApi",
+    "BudgetEntry",
     "BusApi",
     "Caller",
+    "ConsumerInfo",
+    "ConsumerRow",
+    "From",
     "FromCaller",
     "HistoryPage",
     "HttpConnection",
     "InboxPage",
+    "LetterChoice",
+    "LetterInfo",
+    "LetterOutcome",
+    "LetterPage",
     "MailRequest",
     "MailSent",
+    "MemberInfo",
+    "OperatorApi",
     "PublishRequest",
     "Refused",
     "RegisteredAgent",
     "Route",
     "SessionInfo",
     "ShardInfo",
+    "Spread",
     "StoredLine",
     "StreamEvent",
+    "Top",
     "TopicEntry",
     "create_app",
     "render_line",

@@ -104,6 +104,19 @@ class Route:
     """The WebSocket address of the broker that owns the shard; None is the broker that was asked."""
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetEntry:
+    """What a conversation has used, and what it may use; a budget of 0 is none."""
+
+    topic: str
+    messages: int
+    bytes: int
+    cost: float
+    budget_messages: int
+    budget_bytes: int
+    budget_cost: float
+
+
 class BrokerApi(Protocol):
     """A broker, as the HTTP routes see it. Everything runs on the broker's event loop."""
 
@@ -140,6 +153,12 @@ class BrokerApi(Protocol):
 
     def route(self, group: str) -> Route:
         """Where `group` lives."""
+
+    def budget(self, topic: str) -> BudgetEntry:
+        """What a conversation has used."""
+
+    def reset_budget(self, topic: str) -> BudgetEntry:
+        """Let a conversation begin again at nothing; what it had used before."""
 
     def ready(self) -> Err | None:
         """None if publishes are taken; otherwise why not (`shutting_down`, `read_only`, …)."""

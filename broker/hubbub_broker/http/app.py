@@ -10,12 +10,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol import __version__
 
+from . import budget, catalogue, consumers, dead_letters, history, publish, reference, refusal, status, stream, top
 from . import bus as mail
-from . import catalogue, history, publish, reference, refusal, status, stream
 from .api import BrokerApi
 from .bus_api import BusApi
 from .caller import Authenticated
 from .guard import KnownOrigins
+from .operator_api import OperatorApi
 
 _DESCRIPTION = """The HTTP side of the broker: publishing and reading without a socket, what there is, and how it is.
 
@@ -58,7 +59,7 @@ class _Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(broker: BrokerApi, bus: BusApi | None = None) -> FastAPI:
+def create_app(broker: BrokerApi, bus: BusApi | None = None, operators: OperatorApi | None = None) -> FastAPI:
     """The HTTP API of `broker`, with its reference at /docs and /openapi.json."""
     app = _Application(
         title="Hubbub",
@@ -69,11 +70,14 @@ def create_app(broker: BrokerApi, bus: BusApi | None = None) -> FastAPI:
         openapi_url="/openapi.json",
     )
     refusal.install(app)
-    for part in (publish, history, catalogue, status):
+    for part in (publish, history, budget, catalogue, status):
         app.include_router(part.routes(broker))
     if bus is not None:
         for part in (mail, stream):
             app.include_router(part.routes(bus))
+    if operators is not None:
+        for part in (consumers, dead_letters, top):
+            app.include_router(part.routes(operators))
     _add_reference(app)
     settings = broker.settings
     app.add_middleware(Authenticated, access=broker.access)

@@ -1,7 +1,7 @@
 """A request's body, bounded in size and in the time that it may take to arrive."""
 
 import asyncio
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -56,6 +56,11 @@ async def read_model(request: Request, model: type[M], max_bytes: int, timeout: 
             f"{'.'.join(map(str, detail['loc'])) or 'the body'}: {detail['msg']}" for detail in details[:10]
         )
         raise Refused.because(ErrorCode.BAD_REQUEST, message) from None
+
+
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The description of such a body."""
+    return {"required": True, "content": {JSON_TYPE: {"schema": model.model_json_schema()}}}
 
 
 def check_json(request: Request) -> None:

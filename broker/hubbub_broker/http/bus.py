@@ -15,7 +15,7 @@ from hubbub_protocol.limits import CAPABILITIES_MAX, DESCRIPTION_CHARS_MAX, ID_B
 from hubbub_protocol.names import check_agent, check_group, check_topic
 
 from .api import Refused, StoredLine
-from .body import read_model
+from .body import body_of, read_model
 from .bus_api import BusApi, MailRequest, RegisteredAgent
 from .caller import Caller, FromCaller
 from .models import BAD, ERRORS, AgentItem, Agents, Model
@@ -126,7 +126,7 @@ def routes(bus: BusApi) -> APIRouter:
         if not id or len(id.encode()) > ID_BYTES_MAX or "\0" in id:
             raise Refused.because(ErrorCode.BAD_REQUEST, f"`id` is 1 to {ID_BYTES_MAX} bytes of text")
         sender = check_agent(mail.sender)
-        caller.name(sender)
+        caller.require(Operation.SPEAK_AS, sender)
         data = {"to": mail.to, "subject": mail.subject, "body": mail.body}
         sent = await bus.send(MailRequest(sender, mail.to, data, id, mail.create), partial(_allow, caller))
         return MailAnswer(id=sent.id, to=sent.to, seq=sent.seq, recipients=sent.recipients, dup=sent.dup)
@@ -148,7 +148,9 @@ def routes(bus: BusApi) -> APIRouter:
         caller.require(Operation.READ_INBOX, bus.inbox_of(check_agent(agent)))
         if wait > settings.max_wait:
             raise Refused.because(ErrorCode.BAD_REQUEST, f"`wait` is at most {settings.max_wait:g} s (max_wait)")
-        page = await bus.inbox(agent, after, limit, mark=mark_read, wait=wait)
+        if mark_read:
+            caller.require(Operation.MARK_INBOX, agent)
+        page = await bus.inbox(agent, after, limit, mark=mark_read, wait=wait, group=caller.group(None))
         return InboxAnswer(
             agent=agent,
             messages=[item_of(seq, stored, agent) for seq, stored in page.messages],
@@ -164,7 +166,7 @@ def routes(bus: BusApi) -> APIRouter:
     )
     async def mark(caller: FromCaller, agent: Name, request: Request) -> MarkAnswer:
         """Mark single messages as read, by id or by seq. Marking twice is harmless."""
-        caller.require(Operation.READ_INBOX, bus.inbox_of(check_agent(agent)))
+        caller.require(Operation.MARK_INBOX, check_agent(agent))
         wanted = await read_model(request, MarkBody, settings.max_frame, settings.hello_timeout)
         return MarkAnswer(marked=await bus.mark(agent, wanted.seqs, wanted.ids))
 
@@ -178,8 +180,8 @@ def routes(bus: BusApi) -> APIRouter:
     async def register(caller: FromCaller, request: Request) -> AgentItem:
         """Register an agent, or change what is said of it. Its group can't change while it is registered."""
         wanted = await read_model(request, AgentBody, settings.max_frame, settings.hello_timeout)
-        caller.name(check_agent(wanted.agent))
-        group = None if wanted.group is None else check_group(wanted.group)
+        caller.require(Operation.REGISTER, check_agent(wanted.agent))
+        group = _group(caller, bus, wanted)
         found = await bus.register(wanted.agent, group, wanted.capabilities, wanted.description)
         return _registered(found)
 
@@ -212,8 +214,7 @@ def routes(bus: BusApi) -> APIRouter:
     @router.delete("/v1/agents/{agent}", tags=["agents"], summary="Unregister an agent", status_code=204, responses=BAD)
     async def unregister(caller: FromCaller, agent: Name) -> None:
         """Forget an agent: itself, or any for an operator. What is in its inbox stays until retention takes it."""
-        if not caller.may(Operation.SPEAK_AS, check_agent(agent)):
-            caller.require(Operation.ADMIN)
+        caller.require(Operation.REGISTER, check_agent(agent))
         await bus.unregister(agent)
 
     @router.get("/v1/topics/{topic:path}/presence", tags=["agents"], summary="Who is in a topic", responses=BAD)
@@ -223,6 +224,12 @@ def routes(bus: BusApi) -> APIRouter:
         return Present(topic=topic, agents=list(bus.present(topic)))
 
     return router
+
+
+def _group(caller: Caller, bus: BusApi, wanted: AgentBody) -> str | None:
+    """Where an agent is to be registered; None: where it is, or in the default group."""
+    given = None if wanted.group is None else check_group(wanted.group)
+    return given if given is None and bus.knows(wanted.agent) else caller.group(given)
 
 
 def item_of(seq: int, stored: StoredLine, agent: str) -> MailItem:
@@ -253,11 +260,6 @@ def _allow(caller: Caller, inbox: str | None) -> None:
         caller.require(Operation.SEND_TO_ALL)
     else:
         caller.require(Operation.SEND, inbox)
-
-
-def body_of(model: type[Model]) -> dict[str, Any]:
-    """The description of a JSON body."""
-    return {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}
 
 
 def _registered(found: RegisteredAgent) -> AgentItem:

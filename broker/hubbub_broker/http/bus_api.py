@@ -80,8 +80,13 @@ class BusApi(Protocol):
     def inbox_of(self, agent: str) -> str:
         """The topic that is an agent's inbox, or will be when it is registered."""
 
-    async def inbox(self, agent: str, after: int, limit: int, *, mark: bool, wait: float) -> InboxPage:
-        """Read what is unread; with `mark`, it is marked as read for good when this returns."""
+    async def inbox(
+        self, agent: str, after: int, limit: int, *, mark: bool, wait: float, group: str | None = None
+    ) -> InboxPage:
+        """Read what is unread; with `mark`, it is marked as read for good when this returns.
+
+        An agent that is not registered is, in `group`.
+        """
 
     async def mark(self, agent: str, seqs: Sequence[int], ids: Sequence[str]) -> int:
         """Mark messages as read, by seq and by id; how many were unread."""
@@ -99,6 +104,9 @@ class BusApi(Protocol):
 
     def find(self, capability: str | None, group: str | None) -> Sequence[RegisteredAgent]:
         """The registered agents, sorted by name."""
+
+    def knows(self, agent: str) -> bool:
+        """Whether an agent is registered."""
 
     def present(self, topic: str) -> Sequence[str]:
         """Who is in a topic."""

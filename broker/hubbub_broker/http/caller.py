@@ -52,6 +52,24 @@ class Caller:
         """Whether nothing is hidden from the caller: lists need not be looked through."""
         return self.identity.trusted or self.identity.admin
 
+    @property
+    def ended(self) -> bool:
+        """Whether the token has ended meanwhile, or its key is not in force any more: for answers that go on."""
+        return self._access.ends_in(self.identity) == 0 or not self._access.in_force(self.identity)
+
+    def group(self, said: str | None) -> str | None:
+        """In which group something of the caller's is to be: one of the token's, the first of them if it says none.
+
+        Raises:
+            Refused: `forbidden`, if it is none of these.
+        """
+        if self.sees_all:
+            return said
+        groups = self.identity.groups
+        if said is not None and said not in groups:
+            raise Refused.because(ErrorCode.FORBIDDEN, f"your token is not for the group {said}")
+        return said or next(iter(groups), None)
+
     def name(self, said: str | None) -> str | None:
         """In whose name the request is made: the token's, or where that is nobody's in particular, whom it says.
 

@@ -1,5 +1,6 @@
 """What there is: topics, connected sessions, shards, and where a group lives."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated
@@ -142,6 +143,7 @@ async def find(
         if len(entries) < wanted:
             return found, None
         scan -= wanted
+        await asyncio.sleep(0)  # a thousand looks are enough for one turn of the loop
     return found, after
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -46,8 +45,8 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_made(cast(asyncio.Transport, transport))
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
-        if self._addresses.enter(address):
-            self._leave = partial(self._addresses.leave, address)
+        self._leave = self._addresses.enter(address)
+        if self._leave is not None:
             self._deadline = self.loop.call_later(self._seconds, self._too_slow)
         else:
             self._refuse(_TOO_MANY, "this address has as many connections as it may (max_connections_per_address)")

@@ -178,6 +178,18 @@ class RouteItem(Model):
     url: str = Field(description="The WebSocket address to connect to.", examples=["ws://127.0.0.1:8091/v1/ws"])
 
 
+class Budget(Model):
+    """What a conversation has used, and what it may use."""
+
+    topic: str = Field(examples=[TOPIC])
+    messages: int = Field(description="Messages since it began, or was reset.", examples=[120])
+    bytes: int = Field(description="Bytes of their data.", examples=[48000])
+    cost: float = Field(description="Sum of their header `cost`.", examples=[1.25])
+    budget_messages: int = Field(description="How many it may have; 0 is no budget.", examples=[1000])
+    budget_bytes: int = Field(description="How many bytes; 0 is no budget.", examples=[0])
+    budget_cost: float = Field(description="How much cost; 0 is no budget.", examples=[5.0])
+
+
 class Status(Model):
     """How the broker is."""
 
@@ -189,6 +201,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "The request is wrong; the message says where."},
     401: {"model": Refusal, "description": "No token, or none that this broker takes."},
     403: {"model": Refusal, "description": "The token does not allow it; the message says what."},
+    409: {
+        "model": Refusal,
+        "description": "Not as things stand in the conversation: out of `order`, a `loop`, or its `budget` is used up.",
+    },
     413: {"model": Refusal, "description": "Too large; the message names the limit."},
     429: {"model": Refusal, "description": "Too fast; `Retry-After` says when."},
     503: {"model": Refusal, "description": "Not now: overloaded, read-only or stopping; `Retry-After` says when."},
@@ -197,4 +213,5 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 DENIED: dict[int | str, dict[str, Any]] = {401: ERRORS[401], 403: ERRORS[403]}
 BAD: dict[int | str, dict[str, Any]] = {400: ERRORS[400], **DENIED}
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Refusal, "description": "There is none."}}
 UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: ERRORS[503]}

@@ -13,7 +13,7 @@ from hubbub_protocol.names import check_topic
 
 from .api import Refused
 from .bus_api import BusApi, StreamEvent
-from .caller import FromCaller
+from .caller import Caller, FromCaller
 from .models import BAD, UNAVAILABLE
 
 _ID = "`Last-Event-ID` is what a stream gave as `id`: EPOCH:SEQ"
@@ -50,7 +50,9 @@ def routes(bus: BusApi) -> APIRouter:
             epoch, after = _place(last_event_id)
         events = bus.stream(topic, after, epoch)
         first = await anext(events)  # what is refused is refused before the answer begins
-        return StreamingResponse(_lines(first, events, request), media_type="text/event-stream", headers=_HEADERS)
+        return StreamingResponse(
+            _lines(first, events, request, caller), media_type="text/event-stream", headers=_HEADERS
+        )
 
     return router
 
@@ -62,10 +64,12 @@ def _place(last_event_id: str) -> tuple[str | None, int]:
     return epoch or None, int(seq)
 
 
-async def _lines(first: StreamEvent, events: AsyncIterator[StreamEvent], request: Request) -> AsyncIterator[bytes]:
+async def _lines(
+    first: StreamEvent, events: AsyncIterator[StreamEvent], request: Request, caller: Caller
+) -> AsyncIterator[bytes]:
     yield _event(first)
     async for event in events:
-        if await request.is_disconnected():
+        if caller.ended or await request.is_disconnected():
             return
         yield _event(event)
 

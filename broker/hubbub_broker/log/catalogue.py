@@ -152,7 +152,11 @@ class Catalogue:
         self._window = window
         self._lock = Lock()
         self._writer = self._connect()
-        self._reader = self._connect()
+        try:
+            self._reader = self._connect()
+        except BaseException:
+            self._writer.close()
+            raise
         self.derived = 0
         """The newest segment that it knows."""
         self.segments: dict[int, tuple[int, int]] = {}
@@ -161,9 +165,13 @@ class Catalogue:
     def _connect(self) -> sqlite3.Connection:
         self._path.touch(mode=0o600)
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, cached_statements=64)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA cell_size_check = ON")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA cell_size_check = ON")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @classmethod

@@ -111,6 +111,11 @@ class MemoryIndex:
         self.first_ts = 0.0
         self.last_ts = 0.0
 
+    @property
+    def newest_ts(self) -> float:
+        """When the segment's newest message was sequenced. Appending keeps `last_ts` of topics only."""
+        return max((topic.last_ts for topic in self.topics.values() if topic.offsets), default=self.last_ts)
+
     def has_id(self, key: int) -> bool:
         """Whether a message with this (salted) id hash is in the segment."""
         return key in self.ids[key & STRIPE_MASK]

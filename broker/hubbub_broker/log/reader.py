@@ -102,6 +102,9 @@ class Reader:
         except NotCached:
             if not chunk.lines:
                 return None
+        except OSError as error:  # of a sidecar: the next try may find it well
+            if not chunk.lines:
+                raise LogDamaged(f"{topic.name} can't be read at {chunk.next}: {error}; check the disk") from error
         if chunk.next > end and not chunk.lines:
             chunk.next = chunk.first = upto + 1
         return chunk

@@ -157,7 +157,7 @@ class Sealer:
     def _write(self, segment: Segment, prepared: _Prepared) -> None:
         self._shelf.files.replace(segment.sidecar_path, prepared.parts)
         index = segment.index
-        last_ts = index.last_ts if index is not None else 0.0
+        last_ts = index.newest_ts if index is not None else 0.0
         catalogue = self._standings.catalogue
         catalogue.add_segment(segment.number, segment.size, segment.mark, last_ts, prepared.statements)
 

@@ -107,15 +107,16 @@ def build(
     writers: list[bytes] = []
     at = HEADER_SIZE
     work = 0
+    # Appending counts nothing for the segment as a whole: only reading it does.
+    index.last_ts = max([index.last_ts, *(topic.last_ts for topic in index.topics.values() if topic.offsets)])
     for topic in index.topics.values():
         name = topic.name.encode()
         key = topic_key(name)
         rows.append((int.from_bytes(key[:8], "big"), _entry(topic, key, len(names), len(name), at)))
         for start in range(0, len(topic.offsets), PAGE_SEQS):
             page = topic.offsets[start : start + PAGE_SEQS].tobytes() + topic.sizes[start : start + PAGE_SEQS].tobytes()
-            page += _SUM.pack(crc32(page))
-            pages.append(page)
-            at += len(page)
+            pages.append(page + _SUM.pack(crc32(page)))
+            at += len(pages[-1])
             work += 32
         for writer, n in topic.writers.items():
             ts = index.tail_writers.get((topic.name, writer), topic.last_ts)
@@ -138,7 +139,7 @@ def build(
     sections[DAMAGE] = [_PAIR.pack(*pair) for pair in index.damage]
     yield
     head = _HEAD.pack(
-        MAGIC, FORMAT, shard, mark, segment, covers, index.records, len(rows), index.first_ts, index.last_ts
+        MAGIC, FORMAT, shard, mark, segment, covers, index.records, len(rows), index.first_ts, index.newest_ts
     )
     out = pages
     for section in sections:

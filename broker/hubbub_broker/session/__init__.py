@@ -5,7 +5,6 @@ from hubbub_broker.refusal import Refusal
 from .admission import check_publish
 from .connection import WebSocketConnection
 from .heartbeat import Heartbeat
-from .quota import TokenBucket
 from .session import Session
 from .sessions import Sessions
 
@@ -14,7 +13,6 @@ __all__ = [
     "Refusal",
     "Session",
     "Sessions",
-    "TokenBucket",
     "WebSocketConnection",
     "check_publish",
 ]

@@ -18,6 +18,7 @@ from websockets.server import ServerProtocol
 from hubbub_broker.access import Denied, Operation, credential_of
 from hubbub_broker.logs import get_logger
 from hubbub_broker.origin import why_refused
+from hubbub_broker.refusal import Refusal
 from hubbub_protocol import PATH, SUBPROTOCOL
 from hubbub_protocol.errors import BadName, CloseCode
 from hubbub_protocol.names import check_agent
@@ -235,7 +236,6 @@ class WebSocketConnection(asyncio.Protocol):
             return
         if session.agent is not None:
             self._sessions.named(session, session.agent)
-            self._sessions.arrived(session)
             self._sessions.on_agent(session.agent)
         self.transport.set_write_buffer_limits(high=self._sessions.settings.write_buffer)
         session.write = self.transport.write
@@ -277,8 +277,13 @@ class WebSocketConnection(asyncio.Protocol):
             if why is not None:
                 return CloseCode.FORBIDDEN, f"agent name: {why}"
         session.know(identity)
-        session.groups = tuple(sorted(identity.groups))
+        session.groups = identity.groups
         session.agent = agent
+        try:
+            self._sessions.arrived(session)
+        except Refusal as refusal:
+            session.agent = None
+            return CloseCode.TRY_AGAIN_LATER, f"agent limit: {refusal.message}"
         return None
 
     def _no_hello(self) -> None:

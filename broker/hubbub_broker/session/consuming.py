@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hubbub_broker.access import Operation
-from hubbub_broker.consumers import Consumers, Member, Place, Wish
+from hubbub_broker.consumers import Consumers, Member, Place, Wish, is_internal
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Start
 from hubbub_protocol.codec import encode
@@ -20,18 +20,23 @@ if TYPE_CHECKING:
 SEQS_MAX = 10_000
 """Messages that one `ack` may name."""
 
+ALLOWED_KEPT = 4096
+"""Topics for which it is remembered that a session may settle there."""
+
 Settle = Ack | Nack | Extend | Term
 
 
 class Consuming:
     """The memberships of one session."""
 
-    __slots__ = ("_leaving", "_session", "_sessions", "members")
+    __slots__ = ("_allowed", "_leaving", "_session", "_sessions", "members")
 
     def __init__(self, session: Session, sessions: Sessions) -> None:
         self._session = session
         self._sessions = sessions
         self.members: dict[tuple[str, str], Member] = {}
+        self._allowed: set[str] = set()
+        """Topics where it may settle."""
         self._leaving: list[Member] = []
         """They finish what they have, and want nothing new."""
 
@@ -46,7 +51,8 @@ class Consuming:
         wish = self._wish(sub, sub.consumer)
         session.require(Operation.SETTLE, wish.topic)
         key = (wish.topic, wish.name)
-        if key in self.members:
+        held = self.members.get(key)
+        if held is not None and not held.gone:
             raise Refusal(
                 ErrorCode.CONFLICT, f"this connection is a member of {wish.name} at {wish.topic}: `unsub` it first"
             )
@@ -67,7 +73,7 @@ class Consuming:
     def _wish(self, sub: Sub, name: str) -> Wish:
         check_consumer(name)
         check_pattern(sub.topic)
-        if name.startswith("_"):
+        if is_internal(name):
             raise Refusal(ErrorCode.FORBIDDEN, "consumers whose names begin with `_` are the broker's own")
         if is_pattern(group_of(sub.topic)):
             raise Refusal(ErrorCode.BAD_REQUEST, "a consumer's topics are of one group: name it in place of the `*`")
@@ -120,9 +126,8 @@ class Consuming:
             Refusal, ProtocolError: of other kinds.
         """
         try:
-            check_topic(frame.topic)
-            if (frame.topic, frame.consumer) not in self.members:  # whose member it is, it may settle
-                self._session.require(Operation.SETTLE, frame.topic)
+            if frame.topic not in self._allowed:
+                self._allow(check_topic(frame.topic))
             consumers = self._of(frame.topic)
             place = consumers.find(frame.topic, frame.consumer)
             if isinstance(frame, Ack):
@@ -148,6 +153,13 @@ class Consuming:
             return
         if frame.rid is not None:
             self._session.answer([encode(Ok(rid=frame.rid, topic=frame.topic, seq=frame.seq))])
+
+    def _allow(self, topic: str) -> None:
+        """Ask once for each topic, not for each message, whether the session may settle there."""
+        self._session.require(Operation.SETTLE, topic)
+        if len(self._allowed) >= ALLOWED_KEPT:
+            self._allowed.clear()
+        self._allowed.add(topic)
 
     def _ack(self, consumers: Consumers, place: Place, ack: Ack) -> None:
         given = [value for value in (ack.seq, ack.seqs, ack.upto) if value is not None]

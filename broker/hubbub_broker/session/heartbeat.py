@@ -37,6 +37,10 @@ class Heartbeat:
         """Seconds between visits."""
         return (self._interval or 1.0) / _SLICES
 
+    def silence(self, session: Session) -> float:
+        """How long, in seconds, a ping to a session has stood unanswered, as of the last visit; 0.0 if none does."""
+        return max(0, self._missed.get(session, 0) - 1) * self._interval
+
     def visit(self) -> None:
         """See the next slice of the connections."""
         if not self._left:

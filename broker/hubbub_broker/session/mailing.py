@@ -67,6 +67,7 @@ def open_mail(session: Session, sessions: Sessions, bus: Bus, agent: str, pub: P
             bus, line, agent, pub, payload, sink
         )
     session.require(Operation.SEND, bus.inbox_of(check_agent(name)))
+    sessions.admit_send(agent)
     record = bus.mail.recipient(name, create=_fields(pub.headers).get("create") is True)
     shard = sessions.shard_of(group_of(record.inbox))
 

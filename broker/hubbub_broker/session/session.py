@@ -39,6 +39,7 @@ from hubbub_protocol.frames import (
     Welcome,
     Will,
 )
+from hubbub_protocol.limits import ID_BYTES_MAX, TOPIC_BYTES_MAX
 from hubbub_protocol.names import check_agent, check_group, check_pattern, check_topic, group_of, is_pattern
 
 from .attendance import Attendance, check_will
@@ -342,12 +343,12 @@ class Session:
             check_will(hello.will, self._sessions, identity)
         card = Card.of(hello.capabilities, hello.description)
         self.know(identity)
-        self.groups = groups or tuple(sorted(identity.groups))
+        self.groups = groups or identity.groups
         self.agent = hello.agent
         self.life = hello.session
         self.meta = bytes(hello.meta)
         self._publishers.clear()  # what was worked out for a name that the handshake gave may count differently now
-        inbox = self._sessions.arrived(self, hello.groups[0] if hello.groups else None, card)
+        inbox = self._sessions.arrived(self, card)
         self.will = hello.will  # a refused hello leaves none
         self._sessions.greeted(self)
         settings = self._sessions.settings
@@ -390,7 +391,7 @@ class Session:
             code = CloseCode.TOKEN_EXPIRED if denied.expired else CloseCode.UNAUTHORIZED
         else:
             why = access.why_not(identity, Operation.SPEAK_AS, hello.agent)
-            if why is None and identity.name is not None and not identity.groups.issuperset(groups):
+            if why is None and identity.name is not None and not set(groups).issubset(identity.groups):
                 why = f"your token is not for all of these groups: {', '.join(groups)[:200]}"
             if why is None:
                 if self.identity is None or not renews or identity.same_rights(self.identity):
@@ -458,7 +459,7 @@ class Session:
                     f"{self.in_flight} publishes of this connection wait for their answer, the limit (max_inflight)",
                     0.1,
                 )
-            sessions.admit(known[0].name, pub)
+            sessions.admit(known[0].name, pub, payload)
         except Refusal as refusal:
             self._refuse_publish(pub, refusal)
             return
@@ -496,9 +497,9 @@ class Session:
     def _subscribe(self, sub: Sub) -> None:
         self._known()
         name = check_pattern(sub.topic)
-        self.require(Operation.SUBSCRIBE, name)
+        self.require(Operation.SUBSCRIBE if sub.consumer is None else Operation.SETTLE, name)
         start = Start.parse(sub.start)
-        if (sub.consumer is None and name in self.subscribed) or name in self.patterns:
+        if sub.consumer is None and (name in self.subscribed or name in self.patterns):
             raise Refusal(ErrorCode.CONFLICT, f"this connection is subscribed to {name} already: `unsub` it first")
         limit = self._sessions.settings.max_subscriptions
         if self.subscriptions >= limit:
@@ -618,8 +619,8 @@ class Session:
                         code=refusal.code,
                         message=refusal.message,
                         rid=pub.rid,
-                        id=pub.id,
-                        topic=pub.topic,
+                        id=pub.id if len(pub.id) <= ID_BYTES_MAX else None,  # what was too long is not sent back
+                        topic=pub.topic if len(pub.topic) <= TOPIC_BYTES_MAX else None,
                         retry_after=refusal.retry_after,
                     )
                 )
@@ -629,6 +630,8 @@ class Session:
     def _refuse_line(self, line: bytes, error: BadFrame) -> None:
         self._sessions.metrics.count_request_refusal(ErrorCode.BAD_REQUEST)
         rid, id = reference_of(line)
+        if id is not None and len(id) > ID_BYTES_MAX:
+            id = None
         self.answer([encode(Err(code=ErrorCode.BAD_REQUEST, message=str(error), rid=rid, id=id))])
 
 

@@ -7,6 +7,7 @@ from hubbub_broker.access import Access
 from hubbub_broker.bus import Bus, Card
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Consumers
+from hubbub_broker.guard import Denial, Guard
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import CatchUp, Shard, Topic
@@ -16,11 +17,7 @@ from hubbub_protocol.names import check_topic, group_of, is_dead_letters, is_res
 
 from .admission import check_publish
 from .mailing import Lines
-from .quota import TokenBucket
 from .session import Session
-
-_BUCKETS_KEPT = 10_000
-"""Senders whose rate is remembered. A bucket forgotten is a full one."""
 
 
 class Sessions:
@@ -33,7 +30,7 @@ class Sessions:
         shards: Sequence[Shard],
         shard_of: Callable[[str], Shard],
         catch_up: CatchUp,
-        clock: Callable[[], float],
+        guard: Guard,
         consumers_of: Callable[[str], Consumers],
         access: Access | None = None,
     ) -> None:
@@ -47,11 +44,10 @@ class Sessions:
         """The consumers of the shard that owns a group."""
         self.open: dict[Session, None] = {}
         self.draining = False
-        self._limits_rate = settings.publish_rate > 0
-        self._clock = clock
+        self.guard = guard
+        self._limits_rate = guard.limits_publishes
         self._by_agent: dict[str, dict[Session, None]] = {}
         self._lives: dict[tuple[str, str], Session] = {}
-        self._buckets: dict[str, TokenBucket] = {}
         self._count = 0
         self._gone: asyncio.Event = asyncio.Event()
         self.bus: Bus | None = None
@@ -119,8 +115,10 @@ class Sessions:
             if self._lives.get(key) is session:
                 del self._lives[key]
 
-    def arrived(self, session: Session, group: str | None = None, card: Card | None = None) -> str | None:
-        """An agent is here, and is registered if it was not; `card` is what it says of itself. Its inbox.
+    def arrived(self, session: Session, card: Card | None = None) -> str | None:
+        """An agent is here, and is registered in the first of its groups if it was not. Its inbox.
+
+        `card` is what it says of itself.
 
         Raises:
             Refusal: there are too many agents.
@@ -128,7 +126,7 @@ class Sessions:
         if self.bus is None or session.agent is None:
             return None
         self.bus.wills.back(session.agent)
-        return self.bus.agents.seen(session.agent, group, card).inbox
+        return self.bus.agents.seen(session.agent, next(iter(session.groups), None), card).inbox
 
     def lost(self, session: Session, code: int) -> None:
         """The socket of a session is gone; `code` says how."""
@@ -155,7 +153,7 @@ class Sessions:
         shard = self.shard_of(group_of(name))
         return shard, shard.topic(name)
 
-    def admit(self, agent: str, pub: Pub) -> None:
+    def admit(self, agent: str, pub: Pub, payload: bytes | None = None) -> None:
         """Check one publish against the limits that are the same at every door.
 
         Raises:
@@ -167,19 +165,26 @@ class Sessions:
             raise Refusal(ErrorCode.SHUTTING_DOWN, message, self.settings.reconnect_spread)
         check_publish(pub)
         if self._limits_rate:
-            self._admit_rate(agent)
+            size = len(pub.data) if payload is None else len(payload)
+            _require(self.guard.admit_publish(agent, group_of(pub.topic), size))
 
-    def _admit_rate(self, agent: str) -> None:
-        now = self._clock()
-        bucket = self._buckets.get(agent)
-        if bucket is None:
-            if len(self._buckets) >= _BUCKETS_KEPT:
-                self._buckets.clear()
-            bucket = self._buckets[agent] = TokenBucket(self.settings.publish_rate, self.settings.publish_burst, now)
-        wait = bucket.take(now)
-        if wait:
-            raise Refusal(
-                ErrorCode.RATE_LIMITED,
-                f"{agent} publishes more than {self.settings.publish_rate:g} messages a second (publish_rate)",
-                wait,
-            )
+    def admit_send(self, agent: str) -> None:
+        """Count a message to an inbox.
+
+        Raises:
+            Refusal: if that is more than `send_rate`.
+        """
+        _require(self.guard.admit_send(agent))
+
+    def admit_broadcast(self, agent: str) -> None:
+        """Count a message to all.
+
+        Raises:
+            Refusal: if that is more than `broadcast_rate`.
+        """
+        _require(self.guard.admit_broadcast(agent))
+
+
+def _require(denial: Denial | None) -> None:
+    if denial is not None:
+        raise Refusal(denial.code, denial.message, denial.retry_after)

@@ -92,12 +92,19 @@ class Batch:
         self.wire_now = b"%.6f" % self.now
         return self.now
 
+    def never_before(self, ts: float) -> None:
+        """Nothing gets an earlier time than this, should the machine's clock have been set back since."""
+        if ts > self.now:
+            self.now = ts
+            self.wire_now = b"%.6f" % ts
+
     # What the sequencer puts in -------------------------------------------------------------------------------------
 
     def add_durable(self, topic: Topic, line: bytes) -> None:
         """A durable message: nobody is sent it before it is on stable storage."""
         if not topic.queued:
             topic.queued = True
+            topic.since = self.now
             self._dirty.append(topic)
         topic.durable_pending += 1
         topic.pending.append(line)
@@ -106,6 +113,7 @@ class Batch:
         """An ephemeral message: it goes out this turn, unless durable ones of its topic stand before it."""
         if topic.underway and not topic.queued:
             topic.queued = True
+            topic.since = self.now
             self._dirty.append(topic)
         elif not topic.pending:
             self._signal_topics.append(topic)
@@ -215,6 +223,8 @@ class Batch:
         for topic, run in runs:
             topic.underway = False
             topic.in_flight = 0
+            if run.durable:
+                topic.durable_seconds.observe(now - run.since, run.durable)
             self._deliver(topic, run, now)
         for sink, lines in acks.items():
             sink.settle(len(lines), lines)

@@ -193,6 +193,10 @@ class Readers:
         if follower not in topic.followers:
             topic.followers = (*topic.followers, follower)
 
+    def unfollow(self, topic: Topic, follower: Follower) -> None:
+        """Let somebody follow a topic no longer."""
+        topic.followers = tuple(each for each in topic.followers if each is not follower)
+
     def heard_besides(self, topic: Topic, sink: Sink) -> bool:
         """Whether anybody on another connection than `sink` would get what is published to the topic now."""
         if topic.pattern_epoch != self.pattern_epoch:

@@ -10,6 +10,7 @@ from collections import deque
 from xxhash import xxh3_64_intdigest
 
 from hubbub_broker.config import Settings
+from hubbub_broker.guard import ConversationGuard, Denial
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.codec import decode_broker, encode_value
@@ -28,12 +29,19 @@ class Sequencer:
     """Puts the messages of a shard's topics in order. One thread, no locks."""
 
     def __init__(
-        self, log: ShardLog, batch: Batch, settings: Settings, metrics: Metrics, loop: AbstractEventLoop
+        self,
+        log: ShardLog,
+        batch: Batch,
+        settings: Settings,
+        metrics: Metrics,
+        loop: AbstractEventLoop,
+        guard: ConversationGuard,
     ) -> None:
         self._log = log
         self._batch = batch
         self._metrics = metrics
         self._loop = loop
+        self._guard = guard
         self._holding: dict[Topic, None] = {}
         self._free: deque[Held] = deque()
         self._releasing = False
@@ -100,6 +108,11 @@ class Sequencer:
         if len(line) > topic.policy.max_message:
             self._refuse_large(sink, pub, len(line), topic.policy.max_message)
             return
+        if pub.parent is not None or pub.headers or topic.watched:
+            denial = self._guard.admit(topic, publisher.name, pub, payload, self._batch.now)
+            if denial is not None:
+                self._refuse_denied(sink, pub, denial)
+                return
         topic.lc = lc
         expires = 0.0 if pub.ttl is None else self._batch.now + pub.ttl
         self._batch.add_durable(topic, line)
@@ -147,6 +160,12 @@ class Sequencer:
             return
         answer = answers.ok_signal(pub, wire_id, topic.wire_name, lc)
         if topic.remember_signal(pub.id, publisher.name):
+            if pub.parent is not None or pub.headers or topic.watched:
+                denial = self._guard.admit(topic, publisher.name, pub, payload, self._batch.now)
+                if denial is not None:
+                    topic.forget_signal(pub.id)
+                    self._refuse_denied(sink, pub, denial)
+                    return
             topic.lc = lc
             self._batch.add_signal(topic, line)
             if header_size or pub.ttl is not None:
@@ -221,6 +240,9 @@ class Sequencer:
     def _refuse_order(self, sink: Sink, pub: Pub, last: int) -> None:
         message = f"n is {pub.n}, but {last + 1} comes next from this publisher to {pub.topic}"
         self._refuse(sink, pub, ErrorCode.ORDER, message, retry_after=0.0, expect=last + 1)
+
+    def _refuse_denied(self, sink: Sink, pub: Pub, denial: Denial) -> None:
+        self._refuse(sink, pub, denial.code, denial.message, denial.retry_after)
 
     def _has_room(self, pub: Pub, sink: Sink) -> bool:
         """The disk is behind: first this connection is read no further, then its messages are refused."""

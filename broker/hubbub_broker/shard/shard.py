@@ -11,24 +11,49 @@ The path of a message through this folder:
 from asyncio import AbstractEventLoop
 from dataclasses import replace
 from itertools import islice
+from typing import Any
+from uuid import uuid4
+
+from msgspec import Raw
 
 from hubbub_broker.config import Settings
+from hubbub_broker.guard import ConversationGuard
+from hubbub_broker.kinds import StateKind
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.policy import Policies, TopicPolicy
-from hubbub_protocol.names import is_dead_letters
+from hubbub_protocol.codec import encode_value
+from hubbub_protocol.frames import Pub
+from hubbub_protocol.names import group_of, is_dead_letters
 
 from .batch import Batch
 from .catch_up import CatchUp
+from .publisher import Publisher
 from .readers import Readers
 from .sequencer import Sequencer
+from .sink import Nobody
 from .topic import Topic
 
 IDLE_SECONDS = 60.0
 """A topic that nobody reads or has published to for this long may be let go from memory."""
+CROWDED_IDLE_SECONDS = 1.0
+"""The same, while there are twice as many as there may be: somebody is making topics up."""
 
 LETTER_BYTES = 8192
 """What a dead letter says of its message beside the message itself, at most."""
+
+UNGUARDED: dict[str, Any] = {
+    "budget_messages": 0,
+    "budget_bytes": 0,
+    "budget_cost": 0.0,
+    "repeat_messages": 0,
+    "sender_rate": 0.0,
+    "pingpong_gap": 0.0,
+}
+"""What the guard would look at every message for: a letter repeats what it has admitted once."""
+
+BROKER = "hubbub"
+"""Who the broker's own messages are from."""
 
 
 class Shard:
@@ -52,23 +77,45 @@ class Shard:
         self._topics_in_memory = settings.topics_in_memory
         self.readers = Readers(log, metrics, catch_up, self.topic)
         self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
-        self.sequencer = Sequencer(log, self.batch, settings, metrics, loop)
-        self.batch.on_failure = self.sequencer.refuse_held
+        self.guard = ConversationGuard(settings, metrics, lambda key: log.state(StateKind.BUDGET, key))
+        self.sequencer = Sequencer(log, self.batch, settings, metrics, loop, self.guard)
+        self.batch.on_failure = self._batch_lost
         self.publish = self.sequencer.publish
 
     def topic(self, name: str) -> Topic:
         """The topic's state, brought into memory if need be. The name must have been checked."""
         found = self.topics.get(name)
         if found is None:
-            found = self.topics[name] = Topic(name, self.log, self._policy_of(name))
+            durable_seconds = self.metrics.durable_of(group_of(name))
+            found = self.topics[name] = Topic(name, self.log, self._policy_of(name), durable_seconds)
             found.used = self.batch.now
         return found
 
     def _policy_of(self, name: str) -> TopicPolicy:
         policy = self._policies.of(name)
         if is_dead_letters(name):  # kept whatever holds for other topics, and larger than what it is about
-            return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES)
+            return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES, **UNGUARDED)
         return policy
+
+    def announce(self, topic: str, type: str, data: dict[str, Any]) -> None:
+        """Publish a durable message of the broker's own. What the shard can't take now is lost, and counted refused."""
+        pub = Pub(topic=topic, id=str(uuid4()), type=type, data=Raw(encode_value(data)))
+        self.publish(Publisher(BROKER, None, self.topic(topic)), pub, None, Nobody())
+
+    def keep_budgets(self) -> bool:
+        """Append what conversations have used since the last time. Whether there was anything: then see to a commit."""
+        if self.log.failed is not None:
+            return False
+        return bool(self.guard.ledger.write(self.log.append_state))
+
+    def _batch_lost(self) -> None:
+        self.guard.ledger.write_again()
+        self.sequencer.refuse_held()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are so many topics in memory that `let_go` should be called more often than once a second."""
+        return len(self.topics) > 2 * self._topics_in_memory
 
     def let_go(self, now: float, most: int = 1000) -> int:
         """Let idle topics go from memory if there are more than `topics_in_memory`. How many went.
@@ -77,11 +124,12 @@ class Shard:
         """
         count = 0
         excess = len(self.topics) - self._topics_in_memory
+        idle = CROWDED_IDLE_SECONDS if self.crowded else IDLE_SECONDS
         for topic in list(islice(self.topics.values(), most)) if excess > 0 else ():
             if count == excess:
                 break
             del self.topics[topic.name]
-            if topic.idle and topic.used < now - IDLE_SECONDS:
+            if topic.idle and topic.used < now - idle:
                 topic.gone = True
                 for cursor in list(topic.live):
                     cursor.detach()

@@ -31,3 +31,26 @@ class Sink(Protocol):
 
     def resume_reading(self) -> None:
         """Undo `stop_reading`."""
+
+
+class Nobody:
+    """A `Sink` of which nothing comes: whoever publishes through it does not wait for the answer."""
+
+    def __init__(self) -> None:
+        self.writable = False
+        self.cursors: dict[str, Cursor] = {}
+
+    def write(self, blob: bytes) -> None:
+        """Nothing is subscribed to."""
+
+    def answer(self, lines: list[bytes]) -> None:
+        """Nobody asked."""
+
+    def settle(self, count: int, lines: list[bytes]) -> None:
+        """Nobody waits."""
+
+    def stop_reading(self) -> None:
+        """There is no connection."""
+
+    def resume_reading(self) -> None:
+        """There is no connection."""

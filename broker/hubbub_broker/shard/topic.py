@@ -2,9 +2,12 @@
 
 from typing import Protocol
 
+from hubbub_broker.guard import Memory
 from hubbub_broker.log import ShardLog, TopicLog
+from hubbub_broker.metrics import Histogram
 from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.wire import Special
+from hubbub_protocol.names import is_reserved
 
 from .cursor import Cursor
 from .hold import HoldBack
@@ -19,9 +22,11 @@ class Run:
     `first + durable - 1`.
     """
 
-    __slots__ = ("durable", "first", "lines", "special")
+    __slots__ = ("durable", "first", "lines", "since", "special")
 
-    def __init__(self, first: int, durable: int, lines: list[bytes], special: Special | None) -> None:
+    def __init__(self, first: int, durable: int, lines: list[bytes], special: Special | None, since: float) -> None:
+        self.since = since
+        """When the first of them was taken, by the shard's clock."""
         self.first = first
         self.durable = durable
         self.lines = lines
@@ -58,6 +63,7 @@ class Topic:
         "cursors",
         "delivered",
         "durable_pending",
+        "durable_seconds",
         "followers",
         "gone",
         "hold",
@@ -65,24 +71,35 @@ class Topic:
         "lc",
         "live",
         "log",
+        "memory",
         "name",
         "pattern_epoch",
         "pending",
         "policy",
         "queued",
         "signals",
+        "since",
         "special",
         "store",
         "underway",
         "used",
+        "watched",
         "wire_name",
     )
 
-    def __init__(self, name: str, store: ShardLog, policy: TopicPolicy) -> None:
+    def __init__(self, name: str, store: ShardLog, policy: TopicPolicy, durable_seconds: Histogram) -> None:
         self.name = name
+        self.durable_seconds = durable_seconds
+        """Its group's: how long messages take until they are on stable storage."""
+        self.since = 0.0
+        """When the first of what is pending was taken."""
         self.wire_name = name.encode()
         self.store = store
         self.policy = policy
+        self.watched = policy.watches_all and not is_reserved(name)
+        """Whether the guard looks at every message, and not only at those that say what caused them."""
+        self.memory: Memory | None = None
+        """The guard's, once there was something to remember."""
         self.log: TopicLog = store.topic(name)
         self.lc = self.log.lc
         self.delivered = self.log.head
@@ -114,7 +131,7 @@ class Topic:
 
     def take(self) -> Run:
         """Everything that is pending, as a run; nothing is pending after that."""
-        run = Run(self.delivered + self.in_flight + 1, self.durable_pending, self.pending, self.special)
+        run = Run(self.delivered + self.in_flight + 1, self.durable_pending, self.pending, self.special, self.since)
         self.pending = []
         self.special = None
         self.durable_pending = 0
@@ -138,6 +155,10 @@ class Topic:
             self._signals = {}
         self._signals[id] = sender
         return True
+
+    def forget_signal(self, id: str) -> None:
+        """Forget the ephemeral message that was remembered last: it was not taken after all."""
+        self._signals.pop(id, None)
 
     def has_signal(self, id: str) -> bool:
         """Whether an ephemeral message with this id was here not long ago."""

@@ -30,7 +30,8 @@ class CircuitBreaker(Guard):
         async def complete(prompt): ...
 
     Asking costs a lock and no I/O. `on_transition` hears each transition, `publish` as well (it is there for a callable
-    that sends the event somewhere); both are called in the thread that made the transition.
+    that sends the event somewhere); both are called in the thread that made the transition. What they return to await
+    is awaited in a task of that thread's event loop.
     """
 
     def __init__(

@@ -29,8 +29,8 @@ Step = Callable[[Circuit], tuple[Circuit, T]]
 class Observer(Protocol):
     """Who wants to know what becomes of the circuit."""
 
-    def circuit_changed(self, before: Circuit, after: Circuit) -> None:
-        """It is in a new epoch."""
+    def circuit_changed(self, before: Circuit, after: Circuit, *, made_here: bool) -> None:
+        """It is in another state, or another epoch of it."""
 
     def degraded(self, now: bool) -> None:
         """The store was lost, or is back."""
@@ -62,6 +62,8 @@ class Replica:
         self._now = now
         self._store_seconds = store_seconds
         self._version = 0
+        self._in_flight: Circuit | None = None
+        """What is being written now."""
         self._view_lock = threading.Lock()
         self._writing = asyncio.Lock()
 
@@ -82,7 +84,7 @@ class Replica:
             if taken:
                 self.view = after
         if taken:
-            self._tell(before, after)
+            self._tell(before, after, made_here=True)
         return taken, answer
 
     async def decide(self, step: Step[T]) -> T | None:
@@ -143,10 +145,11 @@ class Replica:
             return await work
 
     async def _write(self, after: Circuit) -> bool:
-        expected = self._version
+        record, expected = encode_circuit(after, self._now()), self._version
         self._stats.store_writes += 1
+        self._in_flight = after
         try:
-            version = await self.bounded(self._store.put(self._key, encode_circuit(after, self._now()), expected))
+            version = await self.bounded(self._store.put(self._key, record, expected))
         except StateConflictError:
             self._stats.conflicts += 1
             try:
@@ -157,10 +160,13 @@ class Replica:
         except Exception as error:  # noqa: BLE001 - as above
             self.degrade(error)
             return False
-        # The watch may have told of this write already, and of later ones too.
-        if version > self._version:
-            self._become(after, version)
-        return True
+        else:
+            # The watch may have told of this write already, and of later ones too.
+            if version > self._version:
+                self._become(after, version)
+            return True
+        finally:
+            self._in_flight = None
 
     def _adopt(self, value: Any, version: int) -> None:
         if value is None:
@@ -176,8 +182,9 @@ class Replica:
         with self._view_lock:
             before, self.view = self.view, after
             self._version = version
-        self._tell(before, after)
+        own = self._in_flight
+        self._tell(before, after, made_here=own is not None and (own.epoch, own.by) == (after.epoch, after.by))
 
-    def _tell(self, before: Circuit, after: Circuit) -> None:
-        if before.epoch != after.epoch:
-            self._observer.circuit_changed(before, after)
+    def _tell(self, before: Circuit, after: Circuit, *, made_here: bool) -> None:
+        if (before.epoch, before.state) != (after.epoch, after.state):
+            self._observer.circuit_changed(before, after, made_here=made_here)

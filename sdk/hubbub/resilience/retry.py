@@ -192,19 +192,29 @@ class Attempts:
         self._delay: float | None = 0.0
         """Until the next attempt; None when there is none."""
 
-    def __iter__(self) -> Iterator["Attempt"]:
-        while self._delay is not None:
-            if self._delay > 0:
-                if in_event_loop():
-                    raise RuntimeError("a retry of a plain function would stop the event loop: call it in a thread")
-                time.sleep(self._delay)
-            yield self._next()
+    # Not generators: an async one that is left early would cost a task to close it.
 
-    async def __aiter__(self) -> AsyncIterator["Attempt"]:
-        while self._delay is not None:
-            if self._delay > 0:
-                await asyncio.sleep(self._delay)
-            yield self._next()
+    def __iter__(self) -> Iterator["Attempt"]:
+        return self
+
+    def __next__(self) -> "Attempt":
+        if self._delay is None:
+            raise StopIteration
+        if self._delay > 0:
+            if in_event_loop():
+                raise RuntimeError("a retry of a plain function would stop the event loop: call it in a thread")
+            time.sleep(self._delay)
+        return self._next()
+
+    def __aiter__(self) -> AsyncIterator["Attempt"]:
+        return self
+
+    async def __anext__(self) -> "Attempt":
+        if self._delay is None:
+            raise StopAsyncIteration
+        if self._delay > 0:
+            await asyncio.sleep(self._delay)
+        return self._next()
 
     def _next(self) -> "Attempt":
         stats, budget = self._policy.stats, self._policy.budget

@@ -10,11 +10,13 @@ it is closed or open, asking costs no I/O.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import CancelledError
 from typing import Any
 
 from hubbub.backoff import SETTLED_SECONDS, Backoff
@@ -110,7 +112,7 @@ class SharedCircuitBreaker(Guard):
         self._span = policy.window
         self._window = policy.window.make()
         self._reports = Reports(policy.window)
-        self._slots = 0
+        self._slots = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -174,6 +176,7 @@ class SharedCircuitBreaker(Guard):
             with contextlib.suppress(Exception):
                 await self._replica.bounded(self._store.put(self._report_key, None, self._report_version))
         self._replica.leave_store()
+        await self._announcer.close(self._store_seconds)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["SharedCircuitBreaker"]:
@@ -204,7 +207,7 @@ class SharedCircuitBreaker(Guard):
         asked = asyncio.run_coroutine_threadsafe(self._decide_admission(), loop)
         try:
             return self._answer(asked.result(3 * self._store_seconds))
-        except TimeoutError:
+        except (TimeoutError, CancelledError):
             asked.cancel()  # should the slot be taken after all, its lease will end
             return self._answer(None)
 
@@ -224,8 +227,7 @@ class SharedCircuitBreaker(Guard):
     def _ask(self, circuit: Circuit) -> tuple[Circuit, Admission]:
         slot = ""
         if circuit.state is not BreakerState.CLOSED:
-            self._slots += 1
-            slot = f"{self.member}.{self._slots}"
+            slot = f"{self.member}.{next(self._slots)}"
         admission = admit(circuit, self.policy, self._clock(), slot, self.member)
         return admission.circuit, admission
 
@@ -285,22 +287,24 @@ class SharedCircuitBreaker(Guard):
                 return circuit, False
             return self._moved(circuit, BreakerEvent.TRIPPED, reason), True
 
+        async def trip() -> None:
+            try:
+                await self._replica.decide(step)
+            finally:
+                self._tripping = False
+
         taken, _ = self._replica.apply(step)
         if not taken:
             self._tripping = True
-            self._spawn(self._replica.decide(step), "trip").add_done_callback(self._tripped)
-
-    def _tripped(self, task: asyncio.Task[Any]) -> None:
-        del task
-        self._tripping = False
+            self._on_loop(lambda: self._spawn(trip(), "trip"))
 
     def _moved(self, circuit: Circuit, event: BreakerEvent, reason: str) -> Circuit:
         return happen(circuit, event, self._clock(), reason, self.member)
 
     # What the replica tells -----------------------------------------------------------------------------------------
 
-    def circuit_changed(self, before: Circuit, after: Circuit) -> None:
-        """The circuit is in a new epoch."""
+    def circuit_changed(self, before: Circuit, after: Circuit, *, made_here: bool) -> None:
+        """The circuit is in another state, or another epoch of it."""
         with self._lock:
             self._window.reset()
             self._reports.forget_counts()
@@ -314,7 +318,7 @@ class SharedCircuitBreaker(Guard):
                 at=self._wall(),
                 reason=after.reason,
                 by=after.by,
-                made_here=after.by == self.member,
+                made_here=made_here,
             )
         )
 

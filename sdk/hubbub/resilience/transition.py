@@ -1,7 +1,9 @@
 """What a breaker tells the world: its transitions, and its counts."""
 
+import asyncio
+import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,7 +34,12 @@ class Transition:
 
 
 Listener = Callable[[Transition], object]
-"""Is told of a transition, in the thread where it was noticed. It must not block."""
+"""Is told of a transition, in the thread where it was noticed. It must not block; what it returns to await is awaited
+in a task of the event loop there.
+"""
+
+PENDING_MAX = 100
+"""Awaitables of one breaker's listeners that may be under way. Transitions are rare: more means that none ever ends."""
 
 
 @dataclass(slots=True)
@@ -85,6 +92,7 @@ class Announcer:
     def __init__(self, stats: BreakerStats, on_transition: Listener | None, publish: Listener | None) -> None:
         self._stats = stats
         self._listeners = (on_transition, publish)
+        self._pending: set[asyncio.Task[None]] = set()
 
     def announce(self, transition: Transition) -> None:
         """Tell everyone concerned. A listener's error is logged, counted, and goes no further."""
@@ -116,7 +124,40 @@ class Announcer:
         if listener is None:
             return
         try:
-            listener(transition)
-        except Exception:
-            self._stats.listener_errors += 1
-            logger.exception("! a listener of breaker %s failed", transition.breaker)
+            answer = listener(transition)
+            if inspect.isawaitable(answer):
+                self._await(answer, transition)
+        except Exception as error:  # noqa: BLE001 - it is the listener's, and goes no further
+            self._failed(transition, error)
+
+    def _await(self, answer: Awaitable[object], transition: Transition) -> None:
+        async def wait() -> None:
+            try:
+                await answer
+            except Exception as error:  # noqa: BLE001 - as above
+                self._failed(transition, error)
+
+        work = wait()
+        try:
+            if len(self._pending) >= PENDING_MAX:
+                raise RuntimeError(f"{PENDING_MAX} calls of a listener have not ended: this one is not made")
+            task = asyncio.get_running_loop().create_task(work, name=f"hubbub-breaker-{transition.breaker}-listener")
+        except RuntimeError:
+            work.close()
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    def _failed(self, transition: Transition, error: Exception) -> None:
+        self._stats.listener_errors += 1
+        logger.error("! a listener of breaker %s failed", transition.breaker, exc_info=error)
+
+    async def close(self, seconds: float) -> None:
+        """Wait so long at most for what listeners have begun, then cancel it."""
+        if self._pending:
+            await asyncio.wait(self._pending, timeout=seconds)
+        for task in self._pending:
+            task.cancel()
+        await asyncio.gather(*self._pending, return_exceptions=True)

@@ -1,7 +1,10 @@
 """Key files, and the keys and bus tokens in force."""
 
+import hmac
 import json
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from harness.tokens import BUS_TOKEN, SECRET, key, token, write_key
 from hubbub_broker.access import OPEN, Access, BadKey, Denied, KnownBy, credential_of
 from hubbub_broker.access.key import ALGORITHMS, Key, make_key, parse_jwk, public_jwk, read_keys
+from hubbub_broker.access.token import verify
 from hubbub_broker.config import Settings
 from hubbub_broker.metrics import Metrics
 
@@ -139,6 +143,26 @@ def test_the_bus_token_opens_and_nothing_like_it_does() -> None:
         assert reason(on, nothing) == "missing"
 
 
+@pytest.mark.parametrize("given", [BUS_TOKEN, "x", "x" * 5000])
+def test_every_bus_token_is_compared_in_constant_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    file = tmp_path / "bus"
+    file.write_text("one\ntwo\nthree\n")
+    on = access(bus_token_file=file, bus_token=BUS_TOKEN)
+    sizes: list[tuple[int, int]] = []
+    compare = hmac.compare_digest
+
+    def counting(one: bytes, other: bytes) -> bool:
+        sizes.append((len(one), len(other)))
+        return compare(one, other)
+
+    monkeypatch.setattr("hubbub_broker.access.keyring.hmac.compare_digest", counting)
+    with suppress(Denied):
+        on.identify(given)
+    assert sizes == [(32, 32)] * 4  # all of them, and of one length, whatever was given
+
+
 def test_a_secret_may_be_a_text() -> None:
     on = access(token_secret=SECRET.decode(), bus_token=BUS_TOKEN)
     assert on.identify(token(by=Key(None, "HS256", SECRET, ""))).name == "ann"
@@ -193,6 +217,29 @@ def test_when_the_last_key_is_gone_nobody_is_known_and_nothing_is_open(tmp_path:
     keys.rmdir()
     assert not on.refresh() or reason(on, None) == "missing"
     assert reason(on, "") == "missing"
+
+
+def test_a_token_is_verified_once_and_ends_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [time.time()]
+    settings = Settings(token_keys=write_key(tmp_path / "keys"), token_leeway=0)
+    on = Access(settings, Metrics(), lambda: now[0])
+    verified: list[str] = []
+
+    def counting(text: str, *more: Any, **options: Any) -> Any:
+        verified.append(text)
+        return verify(text, *more, **options)
+
+    monkeypatch.setattr("hubbub_broker.access.access.verify", counting)
+    monkeypatch.setattr("hubbub_broker.access.access.KNOWN_KEPT", 2)
+    one, two, three = token("ann", lasts=60), token("joe"), token("eve")
+    assert on.identify(one) is on.identify(one)
+    assert on.identify(two).name == "joe"
+    assert on.identify(three).name == "eve"
+    assert verified == [one, two, three]
+    assert on.identify(one).name == "ann"
+    now[0] += 61
+    assert reason(on, one) == "expired"
+    assert reason(on, one) == "expired"
 
 
 def test_bus_tokens_may_be_several_while_one_is_given_up(tmp_path: Path) -> None:

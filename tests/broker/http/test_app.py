@@ -90,6 +90,7 @@ async def test_the_reference_has_every_route_with_every_field(client: httpx.Asyn
     assert set(paths) == {
         "/v1/publish",
         "/v1/topics/{topic}/messages",
+        "/v1/topics/{topic}/budget",
         "/v1/topics",
         "/v1/sessions",
         "/v1/shards",

@@ -69,6 +69,41 @@ def test_a_changed_row_is_refused(catalogue, tmp_path, sql, ask):
         ask(catalogue)
 
 
+@pytest.mark.parametrize("fails", [1, 2, 4, 5])
+def test_an_opening_that_fails_leaves_no_connection_open(tmp_path, monkeypatch, fails):
+    made, _ = Catalogue.open(tmp_path, "log", 60.0)
+    made.close()
+    left = fails
+    connections = []
+
+    class Failing(sqlite3.Connection):
+        closed = False
+
+        def execute(self, *arguments):
+            nonlocal left
+            left -= 1
+            if not left:
+                raise sqlite3.DatabaseError("file is not a database")
+            return super().execute(*arguments)
+
+        def close(self):
+            self.closed = True
+            super().close()
+
+    def connect(*arguments, **options):
+        connections.append(real(*arguments, factory=Failing, **options))
+        return connections[-1]
+
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    made, why = Catalogue.open(tmp_path, "log", 60.0)
+    assert why == "file is not a database"
+    assert [one.closed for one in connections[-2:]] == [False, False]
+    assert all(one.closed for one in connections[:-2])
+    made.close()
+    assert all(one.closed for one in connections)
+
+
 def test_garbage_and_another_logs_file_are_replaced(tmp_path):
     (tmp_path / NAME).write_bytes(b"garbage" * 1000)
     made, why = Catalogue.open(tmp_path, "log", 60.0)

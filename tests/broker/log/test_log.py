@@ -102,6 +102,24 @@ async def test_what_is_not_cached_is_warmed(tmp_path):
     log.close()
 
 
+async def test_ids_of_a_segment_that_a_former_start_began_are_remembered(tmp_path):
+    directory, now = tmp_path / "004", 1_000_000.0
+    log = open_log(directory, InlineSyncer(), SMALL, now=now)
+    log.append_state(7, b"k", b"v")
+    await commit(log)
+    log.close()
+    log = open_log(directory, InlineSyncer(), SMALL, now=now)  # the segment goes on: its beginning was read
+    while len(log._shelf.segments) < 3:
+        append(log, "g/a", ts=now)
+        await commit(log)
+    head = log.topic("g/a").head
+    await log.settled()
+    log.close()
+    log = open_log(directory, InlineSyncer(), SMALL, now=now)
+    assert [log.dedup(hash_of("d", "g/a", str(seq))) for seq in range(1, head + 1)] == list(range(1, head + 1))
+    log.close()
+
+
 async def test_a_full_disk_takes_back_and_recovers(log, disk):
     first = append(log, "g/a", writer=b"w", n=1)
     await commit(log)

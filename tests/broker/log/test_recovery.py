@@ -6,7 +6,7 @@ import pytest
 
 from harness.disk import FaultyDisk, InlineSyncer, flip_bit
 from harness.shard_log import append, commit, hash_of, line_of, open_log, read_all
-from hubbub_broker.log import LogFailed, LogSettings, Retention, ShardLog
+from hubbub_broker.log import LogFailed, LogFull, LogSettings, Retention, ShardLog
 from hubbub_broker.log.header import HEADER_SIZE
 from hubbub_broker.log.record import MESSAGE_SIZE
 
@@ -279,3 +279,43 @@ async def test_what_retention_has_dropped_does_not_come_back(tmp_path, seed):
         int(path.stem) for path in directory.glob("*.idx")
     }
     assert not numbers & set(dropped)
+
+
+async def test_a_torn_tail_leaves_nothing_behind_in_the_file(tmp_path):
+    """Else the sealed segment would be longer than it says, and its end be taken for damage at the next opening."""
+    directory = tmp_path / "003"
+    epoch = await written(directory, 3)
+    path = newest(directory)
+    with path.open("ab") as file:
+        file.write(b"torn" * 1000)
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert log.stats.truncated_bytes == 4000
+    while log._active.path == path:
+        append(log, "g/a", b"x" * 50)
+        await commit(log)
+    await log.settled()
+    assert path.stat().st_size == log._shelf.segments[1].size
+    log.close()
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert (log.stats.damaged, log.stats.catalogue_rebuilds, log.epoch) == (0, 0, epoch)
+    log.close()
+
+
+async def test_what_a_full_disk_refused_in_a_new_file_does_not_come_back(tmp_path):
+    directory, disk = tmp_path / "003", FaultyDisk()
+    log = open_log(directory, InlineSyncer(), SMALL, disk)
+    first = log._active
+    while log._active is first:
+        append(log, "g/a", b"x" * 50)
+        await commit(log)
+    await log.settled()
+    head = log.topic("g/a").head
+    append(log, "g/a", b"x" * 50)
+    append(log, "g/a", b"y" * 500)
+    disk.write_short(600)  # the header and the first of the two: whole, and refused
+    with pytest.raises(LogFull):
+        await commit(log)
+    killed(log, disk)
+    log = open_log(directory, InlineSyncer(), SMALL, disk)
+    assert log.topic("g/a").head == head
+    log.close()

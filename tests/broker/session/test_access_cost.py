@@ -64,7 +64,7 @@ async def calls(broker: Broker, shown: str | None, ephemeral: bool) -> Counter[s
         sys.setprofile(None)
     await settled(session)
     session.lost()
-    broker.sessions.lost(session, 1006)
+    broker.sessions.lost(session, 1000)
     return seen
 
 

@@ -296,6 +296,49 @@ class TestTelling:
         assert seen == [(BreakerState.OPEN, BreakerState.OPEN, Counts())]
         assert made.stats.listener_errors == 1
 
+    async def test_a_publication_may_be_awaited(self, clock: Clock) -> None:
+        sent: list[str] = []
+
+        async def send(transition: Transition) -> None:
+            await asyncio.sleep(1)
+            sent.append(transition.after)
+            raise ConnectionError
+
+        breaker = CircuitBreaker("svc", POLICY, clock=clock, publish=send)
+        break_it(breaker)
+        assert sent == []
+        await asyncio.sleep(2)
+        assert sent == ["open"]
+        assert breaker.stats.listener_errors == 1
+
+    async def test_publications_that_never_end_are_bounded(
+        self, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        begun = []
+        let_go = asyncio.Event()
+
+        async def send(transition: Transition) -> None:
+            begun.append(transition)
+            await let_go.wait()
+
+        breaker = CircuitBreaker("svc", POLICY, clock=clock, publish=send)
+        for _ in range(105):
+            breaker.trip()
+        await asyncio.sleep(0)
+        assert len(begun) == 100
+        assert breaker.stats.listener_errors == 5
+        assert "100 calls of a listener have not ended" in caplog.text
+        let_go.set()
+        await breaker._announcer.close(1.0)
+
+    def test_without_an_event_loop_a_coroutine_has_nobody_to_await_it(self, clock: Clock) -> None:
+        async def send(transition: Transition) -> None:
+            raise AssertionError
+
+        breaker = CircuitBreaker("svc", POLICY, clock=clock, publish=send)
+        break_it(breaker)
+        assert breaker.stats.listener_errors == 1
+
     def test_by_hand(self, breaker: CircuitBreaker) -> None:
         breaker.trip("deploying")
         with pytest.raises(CircuitOpen):

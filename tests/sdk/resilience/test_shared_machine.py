@@ -23,6 +23,7 @@ from hubbub.resilience import (
     MemoryStateStore,
     SharedCircuitBreaker,
     StateEntry,
+    Transition,
 )
 
 PROBE_SECONDS = 5.0
@@ -142,6 +143,11 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     def add(self, number: int) -> None:
         line = Stepped(self.store)
+
+        def publish(transition: Transition) -> None:
+            if not breaker.is_degraded:
+                self.published.append(transition.epoch)
+
         breaker = SharedCircuitBreaker(
             "svc",
             self.policy,
@@ -151,7 +157,7 @@ class AnyInterleaving(RuleBasedStateMachine):
             clock=self.loop.time,
             wall=lambda: 1e9 + self.loop.time(),
             source=random.Random(number),
-            publish=lambda transition: self.published.append(transition.epoch),
+            publish=publish,
         )
         agent = Agent(breaker, line)
         self.agents.append(agent)
@@ -251,6 +257,10 @@ class AnyInterleaving(RuleBasedStateMachine):
             # A slot is used a second time only when its lease is over, which began before the store agreed to it.
             lapsed = [one for one in probes if one.began + PROBE_SECONDS - STORE_SECONDS <= probes[-1].began]
             assert len(probes) <= self.policy.probes + len(lapsed), f"epoch {epoch}: {probes}"
+
+    @invariant()
+    def each_shared_transition_is_published_once(self) -> None:
+        assert len(self.published) == len(set(self.published))
 
     def converge(self) -> None:
         """Once the store answers everyone, all see one state, and a service that is well is found to be."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubbub_broker.session import TokenBucket
+from hubbub_broker.guard import TokenBucket
 
 
 def test_a_burst_then_the_rate() -> None:
