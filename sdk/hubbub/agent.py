@@ -555,6 +555,8 @@ class Agent(Participant):
 
     def online(self) -> None:
         """Called by the switchboard, before anything is asked of the broker."""
+        if self.state is State.CLOSED:  # it came up while the agent was closing, and goes again
+            return
         link = self._board.main.supervisor.link
         if link is not None:
             self._loop.call_soon(self._attend, link)

@@ -751,3 +751,11 @@ def _data(frame: Msg) -> Any:
 
 async def _ignore(message: Any) -> None:
     pass
+
+
+async def test_a_connection_that_comes_up_while_the_agent_closes_changes_nothing(make_agent: Any) -> None:
+    joe = make_agent("joe")
+    async with joe:
+        await joe.wait_for("online")
+    joe.online()
+    assert joe.state == "closed"

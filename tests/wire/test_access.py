@@ -119,18 +119,6 @@ def settles(topic: str) -> Ask:
     return ask
 
 
-def joins(topic: str) -> Ask:
-    async def ask(doors: Doors) -> bool:
-        async def do(client: WireClient) -> bool:
-            answer = await client.ask("join", topic=topic)
-            assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
-            return bool(answer["op"] == "ok")
-
-        return await doors.on_socket(do)
-
-    return ask
-
-
 def leaves_a_will(topic: str) -> Ask:
     async def yes(_: WireClient) -> bool:
         return True
@@ -162,6 +150,31 @@ def subscribes(topic: str, **more: Any) -> Ask:
             answer = await client.next()
             assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
             return bool(answer["op"] == "ok")
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
+def joins(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            answer = await client.ask("join", topic=topic)
+            assert answer["op"] == "ok" or answer["code"] == "forbidden", answer
+            return bool(answer["op"] == "ok")
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
+def wills(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            await client.send("hello", agent="ann", will={"topic": topic})
+            answer = await client.next()
+            assert answer["op"] == "welcome" or answer["code"] == "forbidden", answer
+            return bool(answer["op"] == "welcome")
 
         return await doors.on_socket(do)
 
@@ -231,12 +244,13 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("read another's inbox", history("g/@joe"), "bus monitor operator"),
     ("read dead letters", history("g/_dead"), "bus operator"),
     ("read the broker's events", history("_hubbub/events"), "bus operator"),
+    ("be present", joins("g/c"), "bus member reader operator"),
+    ("be present elsewhere", joins("h/c"), "bus outsider operator"),
+    ("leave a will elsewhere", wills("h/c"), "bus outsider operator"),
     ("stream", streams("g/c"), "bus member reader operator"),
     ("stream elsewhere", streams("h/c"), "bus outsider operator"),
     ("stream another's inbox", streams("g/@joe"), "bus monitor operator"),
     ("who is present", gets("/v1/topics/g/c/presence"), "bus member reader operator"),
-    ("be present", joins("g/c"), "bus member reader operator"),
-    ("be present elsewhere", joins("h/c"), "bus outsider operator"),
     ("leave a will", leaves_a_will("g/c"), "bus member writer operator"),
     ("leave dead letters", leaves_a_will("g/_dead"), ""),
     ("consume", subscribes("g/c", consumer="w"), "bus member reader operator"),

@@ -22,6 +22,9 @@ Sample = dict[str, Any]
 
 _STYLES = {"deaf": "bold red", "slow": "yellow", "gone": "red", "busy": "cyan", "working": "green", "idle": "dim"}
 
+PIPED_WIDTH = 160
+"""Columns where there is no terminal to ask: enough for every column whole."""
+
 
 @ends_well
 def top(
@@ -83,7 +86,8 @@ def _print(sample: Sample, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    Console(file=sys.stdout, no_color=not colourful(sys.stdout)).print(render(sample))
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    Console(file=sys.stdout, width=width, no_color=not colourful(sys.stdout)).print(render(sample))
     sys.stdout.flush()
 
 
