@@ -24,42 +24,57 @@ class LossyProxy:
         self._source = source
         self._requests = requests
         self._answers = answers
-        self._open: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.StreamWriter] = set()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A client has connected."""
+        self._ends.add(writer)  # here, so that it is closed even if its task never begins
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def end(self) -> None:
         """End what is open still."""
-        for task in self._open:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._ends:
+            writer.transport.abort()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._ends), return_exceptions=True)
 
-    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection, with one request."""
-        beyond: asyncio.StreamWriter | None = None
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        task.add_done_callback(self._open.discard)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, with one request."""
+        ends = [writer]
         try:
-            request = await _message(reader)
-            if self._source.random() < self._requests:
-                self.lost_requests += 1
-                return
-            answers, beyond = await asyncio.open_connection("127.0.0.1", self._to)
-            beyond.write(request)
-            answer = await _message(answers)
-            if self._source.random() < self._answers:
-                self.lost_answers += 1
-                return
-            writer.write(answer)
-            await writer.drain()
+            await self._relay(reader, writer, ends)
         except (OSError, asyncio.IncompleteReadError, ValueError):
             pass  # the broker is gone, or the client: whoever is left sees its connection end
         finally:
-            for end in (writer, beyond):
-                if end is not None:
-                    end.close()
-                    with suppress(OSError):
-                        await end.wait_closed()
+            for end in ends:
+                end.close()
+        for end in ends:
+            with suppress(OSError):
+                await end.wait_closed()
+            self._ends.discard(end)
+
+    async def _relay(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: list[asyncio.StreamWriter]
+    ) -> None:
+        request = await _message(reader)
+        if self._source.random() < self._requests:
+            self.lost_requests += 1
+            return
+        answers, beyond = await asyncio.open_connection("127.0.0.1", self._to)
+        self._ends.add(beyond)
+        ends.append(beyond)
+        beyond.write(request)
+        answer = await _message(answers)
+        if self._source.random() < self._answers:
+            self.lost_answers += 1
+            return
+        writer.write(answer)
+        await writer.drain()
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:
@@ -79,7 +94,7 @@ async def lossy_proxy(
 ) -> AsyncIterator[LossyProxy]:
     """A proxy to that port of this machine."""
     proxy = LossyProxy(port, source, requests=requests, answers=answers)
-    server = await asyncio.start_server(proxy.take, "127.0.0.1", 0)
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

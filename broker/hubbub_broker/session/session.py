@@ -348,8 +348,8 @@ class Session:
         self.life = hello.session
         self.meta = bytes(hello.meta)
         self._publishers.clear()  # what was worked out for a name that the handshake gave may count differently now
-        self.will = hello.will
         inbox = self._sessions.arrived(self, card)
+        self.will = hello.will  # a refused hello leaves none
         self._sessions.greeted(self)
         settings = self._sessions.settings
         self.answer(
