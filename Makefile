@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN_DIR ?= .run
+JOBS ?= 2
 SOURCES := broker sdk tests bench
 
 MAKEFLAGS += --no-print-directory
@@ -39,8 +40,8 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 
-test: lint ## lint, types, and every test but the long ones
-	$(BIN)/pytest $(ARGS)
+test: lint ## lint, types, and every test but the long ones, a file at a time in each of JOBS processes
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 soak: $(READY) ## the tests that take minutes
 	$(BIN)/pytest -m soak -s $(ARGS)
