@@ -501,7 +501,10 @@ class TestHostileMessages:
         await subscription.ready()
         session = next(s for s in broker.sessions if s.agent == "ann")
         deep = (
-            b'{"op":"msg","topic":"g/c","id":"1","from":"eve","ts":1,"lc":1,"data":' + b"[" * 5000 + b"]" * 5000 + b"}"
+            b'{"op":"msg","topic":"g/c","id":"1","from":"eve","ts":1,"lc":1,"data":'
+            + b"[" * 100_000
+            + b"]" * 100_000
+            + b"}"
         )
         for line in (b"nonsense", b'{"op":"msg"}', b"[]", b"", b'{"op":"future"}', deep):
             session.send_line(line)
