@@ -26,9 +26,13 @@ class LossyProxy:
         self._answers = answers
         self._tasks: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.StreamWriter] = set()
+        self._over = False
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A client has connected."""
+        if self._over:  # it was accepted while the proxy ended
+            writer.transport.abort()
+            return
         self._ends.add(writer)  # here, so that it is closed even if its task never begins
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
@@ -36,6 +40,7 @@ class LossyProxy:
 
     async def end(self) -> None:
         """End what is open still."""
+        self._over = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -102,3 +107,5 @@ async def lossy_proxy(
         server.close()
         await proxy.end()
         await server.wait_closed()
+        for _ in range(3):  # what was accepted in the last turn is made a connection in the next ones, and ended there
+            await asyncio.sleep(0)
