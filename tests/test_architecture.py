@@ -27,6 +27,7 @@ FLOORS = {
     "hubbub_broker.guard": 2,
     "hubbub_broker.shard": 3,
     "hubbub_broker.consumers": 4,
+    "hubbub_broker.peers": 4,
     "hubbub_broker.bus": 5,
     "hubbub_broker.session": 6,
     "hubbub_broker.http": 6,
@@ -37,6 +38,7 @@ FLOORS = {
     "hubbub_broker.watch": 7,
     "hubbub_broker.watch_metrics": 7,
     "hubbub_broker.server": 7,
+    "hubbub_broker.workers": 7,
     "hubbub_broker.cli": 8,
     "hubbub_broker.__main__": 8,
 }
@@ -50,6 +52,7 @@ COMPOSITION = {
     "hubbub_broker.server",
     "hubbub_broker.watch",
     "hubbub_broker.watch_metrics",
+    "hubbub_broker.workers",
 }
 """Floor 7 is one process, put together in a few files that do know each other."""
 

@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any, Self, cast
 
@@ -28,6 +29,7 @@ from hubbub_broker.addresses import Addresses
 from hubbub_broker.config import Settings
 from hubbub_broker.http import HttpConnection, create_app
 from hubbub_broker.logs import get_logger
+from hubbub_broker.peers import Peers
 from hubbub_broker.session import WebSocketConnection
 from hubbub_broker.tls import Certificate
 
@@ -43,6 +45,17 @@ BACKLOG = 4096
 """Connections that may wait to be accepted: a thousand agents come back at once after a restart."""
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a worker has from its supervisor."""
+
+    peers: Peers
+    listeners: list[socket.socket]
+    """The public one, then the worker's own: bound, and listening."""
+    restarts: int
+    """How often this worker was started again."""
+
+
 class Server:
     """A broker that listens. `async with Server(settings) as server:` serves until the block ends.
 
@@ -52,8 +65,10 @@ class Server:
         BadKey, BadCertificate: from entering, if a file of keys, tokens or for TLS can't be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, site: Site | None = None) -> None:
+        """`site` makes it one worker of several."""
         self.settings = settings
+        self.site = site
         self.broker: Broker
         self.port = settings.port
         self._http: uvicorn.Server
@@ -62,17 +77,18 @@ class Server:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        listener = _listen(self.settings.host, self.settings.port)
+        site = self.site
+        listeners = [listen(self.settings.host, self.settings.port)] if site is None else site.listeners
         try:
-            self.port = listener.getsockname()[1]
-            self.broker = Broker(self.settings, loop)
+            self.port = listeners[0].getsockname()[1]
+            self.broker = Broker(self.settings, loop, None if site is None else site.peers)
         except BaseException:
-            listener.close()
+            _close(listeners)
             raise
         try:
-            await self._start_http(loop, listener)
+            await self._start_http(loop, listeners)
         except BaseException:
-            listener.close()
+            _close(listeners)
             await self.broker.close()
             raise
         self._clock = Ticker(loop, 1.0, self._each_second)
@@ -99,7 +115,7 @@ class Server:
         await self.broker.close()
         log.info("stopped")
 
-    async def _start_http(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+    async def _start_http(self, loop: asyncio.AbstractEventLoop, listeners: list[socket.socket]) -> None:
         """Uvicorn's start without its loop, which would wake up ten times a second to look whether it is to stop."""
         settings = self.settings
         if settings.tls_certificate is not None and settings.tls_key is not None:
@@ -134,6 +150,7 @@ class Server:
                 ssl=self._certificate.context if self._certificate is not None else None,
                 ssl_handshake_timeout=settings.handshake_seconds if self._certificate is not None else None,
             )
+            for listener in listeners
         ]
 
     async def _stop_http(self) -> None:
@@ -157,11 +174,16 @@ class Server:
         self._http.server_state.default_headers = [date, *self._http.config.encoded_headers]
 
 
+def _close(listeners: list[socket.socket]) -> None:
+    for listener in listeners:
+        listener.close()
+
+
 def _connection(broker: Broker, **_: object) -> WebSocketConnection:
     return WebSocketConnection(broker.sessions)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A listening socket, bound at once so that an address in use is reported before anything else is done."""
     info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.socket(info[0], info[1])
@@ -187,11 +209,16 @@ def run(settings: Settings, ready: Callable[[Server], None] | None = None) -> No
         LogError: if the data directory can't.
         BadKey, BadCertificate: if a file of keys, tokens or for TLS can't be used.
     """
+    with running(settings) as runner:
+        runner.run(_serve(settings, ready))
+
+
+def running(settings: Settings) -> asyncio.Runner:
+    """The event loop of a process that serves."""
     if settings.switch_interval:
         sys.setswitchinterval(settings.switch_interval)
     gc.set_threshold(50_000, 20, 50)  # messages make no cycles; fewer passes over what lives long
-    with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
-        runner.run(_serve(settings, ready))
+    return asyncio.Runner(loop_factory=_loop_factory(settings))
 
 
 async def _serve(settings: Settings, ready: Callable[[Server], None] | None) -> None:

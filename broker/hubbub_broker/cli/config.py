@@ -119,6 +119,7 @@ _SECTIONS = {
         "data_dir",
         "shards",
     ),
+    "Workers": ("workers", "worker_port", "worker_urls", "worker_restarts", "link_timeout", "link_calls"),
     "Who may do what": (
         "bus_token",
         "bus_token_file",

@@ -19,6 +19,7 @@ def serve(
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Listen beyond loopback although nobody shows a token.")
     ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the work; 1 is no supervisor.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, json or text.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     sets: Sets = None,
@@ -31,6 +32,7 @@ def serve(
     Examples:
       hubbub serve
       hubbub serve --data-dir /var/lib/hubbub --port 9000
+      hubbub serve --workers 4
       hubbub serve --config hubbub.toml --set max_frame=2MiB
       HUBBUB_LOG_FORMAT=json hubbub serve
     """
@@ -41,6 +43,7 @@ def serve(
         host=host,
         port=port,
         insecure=insecure,
+        workers=workers,
         log_format=log_format,
         log_level=log_level,
     )
@@ -55,10 +58,11 @@ def serve(
     from hubbub_broker.log import LogError
     from hubbub_broker.server import run
     from hubbub_broker.tls import BadCertificate
+    from hubbub_broker.workers.supervisor import GaveUp, supervise
 
     try:
-        run(settings)
-    except LogError as error:
+        (run if settings.workers == 1 else supervise)(settings)
+    except (GaveUp, LogError) as error:
         raise Failure(str(error)) from None
     except (BadKey, BadCertificate) as error:
         raise Failure(str(error), ExitCode.USAGE) from None

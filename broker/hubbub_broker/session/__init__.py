@@ -4,11 +4,13 @@ from hubbub_broker.refusal import Refusal
 
 from .admission import check_publish
 from .connection import WebSocketConnection
+from .entrance import Gate
 from .heartbeat import Heartbeat
 from .session import Session
 from .sessions import Sessions
 
 __all__ = [
+    "Gate",
     "Heartbeat",
     "Refusal",
     "Session",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec.structs import replace
 
 from hubbub_broker.access import OPEN, Denied, Identity, Operation
 from hubbub_broker.bus import Card
 from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
-from hubbub_broker.refusal import Refusal
+from hubbub_broker.peers import RemoteTopic
+from hubbub_broker.refusal import Elsewhere, Refusal
 from hubbub_broker.shard import Cursor, PatternSubscription, Publisher, Shard, Sink, Start
 from hubbub_broker.wire import text_frame
 from hubbub_protocol import __version__
@@ -44,6 +47,7 @@ from hubbub_protocol.names import check_agent, check_group, check_pattern, check
 
 from .attendance import Attendance, check_will
 from .consuming import Consuming
+from .entrance import Entrance
 from .mailing import is_mail, open_mail
 
 if TYPE_CHECKING:
@@ -103,6 +107,7 @@ class Session:
         "agent",
         "closed",
         "cursors",
+        "entrance",
         "groups",
         "heard",
         "id",
@@ -127,6 +132,8 @@ class Session:
         self.cursors: dict[str, Cursor] = {}
         self.address = address
         """Where the client is, for operators."""
+        self.entrance: Entrance | None = None
+        """How it came in, where there are several workers."""
         self.identity: Identity | None = None if sessions.access.enabled else OPEN
         """What it may do, once it has shown who it is."""
         self._expiry: asyncio.TimerHandle | None = None
@@ -302,6 +309,8 @@ class Session:
             self._handle(frame)
         except Refusal as refusal:
             self.refuse(frame.rid, refusal)
+        except Elsewhere as elsewhere:
+            self._send_on(elsewhere, Err(code=ErrorCode.WRONG_SHARD, message=elsewhere.message, rid=frame.rid))
         except ProtocolError as error:
             self._refuse(frame.rid, ErrorCode.BAD_REQUEST, str(error))
         except LogError as error:
@@ -339,6 +348,8 @@ class Session:
             return
         if self.agent is not None and self.agent != hello.agent:
             raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
+        if self.entrance is not None:
+            self.entrance.check_groups(groups)
         if hello.will is not None:
             check_will(hello.will, self._sessions, identity)
         card = Card.of(hello.capabilities, hello.description)
@@ -370,6 +381,8 @@ class Session:
                         ts=time(),
                         inbox=inbox,
                         expires=identity.expires,
+                        workers=None if self.entrance is None else self.entrance.urls,
+                        shards=None if self.entrance is None else self.entrance.shards,
                     )
                 )
             ]
@@ -463,6 +476,10 @@ class Session:
         except Refusal as refusal:
             self._refuse_publish(pub, refusal)
             return
+        except Elsewhere as elsewhere:
+            err = Err(code=ErrorCode.WRONG_SHARD, message=elsewhere.message, rid=pub.rid, id=pub.id, topic=pub.topic)
+            self._send_on(elsewhere, err)
+            return
         except ProtocolError as error:
             self._refuse_publish(pub, Refusal(ErrorCode.BAD_REQUEST, str(error)))
             return
@@ -538,6 +555,8 @@ class Session:
     def _subscribe_pattern(self, sub: Sub, start: Start) -> None:
         pattern = sub.topic
         first = group_of(pattern)
+        if self.entrance is not None and is_pattern(first) and not sub.here:
+            raise Elsewhere(None, "no worker has all groups: subscribe at each of `workers`, with `here`: true")
         shards = self._sessions.shards if is_pattern(first) else [self._sessions.shard_of(first)]
         waiting = len(shards)
 
@@ -586,7 +605,9 @@ class Session:
         self.answer([encode(Ok(rid=unsub.rid, topic=name))])
 
     def _check_heard(self, publisher: Publisher) -> None:
-        topic = publisher.topic
+        topic: Any = publisher.topic
+        if type(topic) is RemoteTopic:  # its owner looks
+            return
         if not self._sessions.shard_of(group_of(topic.name)).readers.heard_besides(topic, self):
             raise Refusal(ErrorCode.NOT_FOUND, f"nobody is subscribed to {topic.name} (mandatory)")
 
@@ -601,6 +622,12 @@ class Session:
         self.answer([encode(Ok(rid=join.rid, topic=join.topic, present=list(present)))])
 
     # Refuse ---------------------------------------------------------------------------------------------------------
+
+    def _send_on(self, elsewhere: Elsewhere, err: Err) -> None:
+        """Say where to go with what was asked for."""
+        self._sessions.metrics.count_request_refusal(ErrorCode.WRONG_SHARD)
+        url = None if self.entrance is None or elsewhere.worker is None else self.entrance.url_of(elsewhere.worker)
+        self.answer([encode(replace(err, url=url))])
 
     def refuse(self, rid: Rid | None, refusal: Refusal) -> None:
         """Answer a request with why it is not carried out."""

@@ -1,7 +1,7 @@
 """All the sessions of a broker, and what they share: the way to the shards, the limits, the register of who is here."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from hubbub_broker.access import Access
 from hubbub_broker.bus import Bus, Card
@@ -9,6 +9,7 @@ from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Consumers
 from hubbub_broker.guard import Denial, Guard
 from hubbub_broker.metrics import Metrics
+from hubbub_broker.peers import Way
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import CatchUp, Shard, Topic
 from hubbub_protocol.errors import CloseCode, ErrorCode
@@ -16,6 +17,7 @@ from hubbub_protocol.frames import Pub
 from hubbub_protocol.names import check_topic, group_of, is_dead_letters, is_reserved
 
 from .admission import check_publish
+from .entrance import Gate
 from .mailing import Lines
 from .session import Session
 
@@ -56,6 +58,12 @@ class Sessions:
         """The mails to ALL that are under way, and in which order they go on."""
         self.on_agent: Callable[[str], None] = lambda _: None
         """Called when an agent is there: what it missed can be told."""
+        self.on_gone: Callable[[str], None] = lambda _: None
+        """Called when the last connection of an agent is gone."""
+        self.gate: Gate | None = None
+        """Where there are several workers: sends connections on, and makes agents known before they come in."""
+        self.way_to: Callable[[str], Way] = shard_of
+        """How to publish to a group, wherever it is."""
 
     def next_id(self) -> str:
         """A name for a new session."""
@@ -86,6 +94,11 @@ class Sessions:
         """The sessions under an agent's name, oldest first."""
         return self._by_agent.get(agent, {}).keys()
 
+    def agents(self) -> Iterator[tuple[str, str | None]]:
+        """The agents that are here, each with the group that it was greeted in."""
+        for agent, sessions in self._by_agent.items():
+            yield agent, next((session.groups[0] for session in sessions if session.groups), None)
+
     def tell(self, agent: str, line: bytes) -> bool:
         """Send a line to every session under that name. False if there is none."""
         sessions = self._by_agent.get(agent, ())
@@ -110,6 +123,7 @@ class Sessions:
                 named.pop(session, None)
                 if not named:
                     del self._by_agent[session.agent]
+                    self.on_gone(session.agent)
         if session.life is not None and session.agent is not None:
             key = (session.agent, session.life)
             if self._lives.get(key) is session:
@@ -145,13 +159,23 @@ class Sessions:
         Raises:
             BadName: if it is not a topic.
             Refusal: if only the broker publishes there.
+            Elsewhere: if it is another worker's.
+        """
+        self.check_open(name)
+        shard = self.shard_of(group_of(name))
+        return shard, shard.topic(name)
+
+    def check_open(self, name: str) -> None:
+        """See that clients may publish to a topic at all.
+
+        Raises:
+            BadName: if it is not a topic.
+            Refusal: if only the broker publishes there.
         """
         check_topic(name)
         if is_reserved(name) or is_dead_letters(name):
             own = f"{group_of(name)!r} is the broker's own group" if is_reserved(name) else f"{name} holds dead letters"
             raise Refusal(ErrorCode.FORBIDDEN, f"{own}: only the broker publishes there")
-        shard = self.shard_of(group_of(name))
-        return shard, shard.topic(name)
 
     def admit(self, agent: str, pub: Pub, payload: bytes | None = None) -> None:
         """Check one publish against the limits that are the same at every door.
