@@ -117,7 +117,7 @@ class Broker:
             self.shard_of,
             self.consumers_of,
             self.sessions,
-            self._is_here,
+            self.is_here,
             loop,
             peers=peers,
             way_to=self.way_to,
@@ -255,7 +255,8 @@ class Broker:
         for consumers in self.consumers:
             consumers.tick()
 
-    def _is_here(self, agent: str) -> bool:
+    def is_here(self, agent: str) -> bool:
+        """Whether an agent is connected now, to whichever worker."""
         return bool(self.sessions.of(agent)) if self.services is None else self.services.is_online(agent)
 
     def _agent_came(self, agent: str) -> None:

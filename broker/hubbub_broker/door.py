@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from time import time
 
+from prometheus_client.registry import Collector
+
 from hubbub_broker.consumers import ConsumerCollector
 from hubbub_broker.guard import Sums
 from hubbub_broker.http.api import (
@@ -48,13 +50,14 @@ def _budget(topic: str, used: Sums, policy: TopicPolicy) -> BudgetEntry:
 class Door:
     """Implements `http.api.BrokerApi`."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, *figures: Collector) -> None:
+        """`figures` are shown on /metrics besides the broker's own."""
         self.settings = broker.settings
         self.metrics = broker.metrics
         self.access = broker.access
         self._broker = broker
         self._exposition = Exposition(
-            broker, ConsumerCollector(broker.consumer_figures, broker.latency), WatchCollector(broker.watch)
+            broker, ConsumerCollector(broker.consumer_figures, broker.latency), WatchCollector(broker.watch), *figures
         )
         self._waiting = 0
 

@@ -21,11 +21,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from hubbub_broker.addresses import Addresses
+from hubbub_broker.bus import RegisterCopy
 from hubbub_broker.config import Settings
 from hubbub_broker.http import HttpConnection, create_app
 from hubbub_broker.logs import get_logger
@@ -38,6 +40,9 @@ from .bus_door import BusDoor
 from .door import Door
 from .operator_door import OperatorDoor
 from .ticker import Ticker
+
+if TYPE_CHECKING:
+    from .workers.fellows import Fellows
 
 log = get_logger(__name__)
 
@@ -74,6 +79,7 @@ class Server:
         self._http: uvicorn.Server
         self._clock: Ticker
         self._certificate: Certificate | None = None
+        self._fellows: Fellows | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -121,7 +127,7 @@ class Server:
         if settings.tls_certificate is not None and settings.tls_key is not None:
             self._certificate = Certificate(settings.tls_certificate, settings.tls_key)
         config = uvicorn.Config(
-            create_app(Door(self.broker), BusDoor(self.broker), OperatorDoor(self.broker)),
+            self._app(),
             http=HttpConnection,
             ws=cast(Any, functools.partial(_connection, self.broker)),
             log_config=None,
@@ -153,6 +159,21 @@ class Server:
             for listener in listeners
         ]
 
+    def _app(self) -> ASGIApp:
+        site = self.site
+        broker = self.broker
+        if site is None:
+            return create_app(Door(broker), BusDoor(broker), OperatorDoor(broker))
+        from .workers.fellows import Fellows  # noqa: PLC0415 - an HTTP client, which one process has no use for
+        from .workers.figures import WorkerFigures  # noqa: PLC0415
+        from .workers.forward import Forward  # noqa: PLC0415
+
+        figures = WorkerFigures(site.peers, site.restarts)
+        app = create_app(Door(broker, figures), BusDoor(broker), OperatorDoor(broker))
+        self._fellows = Fellows(self.settings, site.peers)
+        copy = broker.bus.agents if isinstance(broker.bus.agents, RegisterCopy) else None
+        return Forward(app, self._fellows, copy, figures.count_forwarded)
+
     async def _stop_http(self) -> None:
         self._clock.stop()
         state = self._http.server_state
@@ -162,6 +183,8 @@ class Server:
             _, late = await asyncio.wait(state.tasks, timeout=max(0.1, self.settings.shutdown_grace))
             for task in late:
                 task.cancel()
+        if self._fellows is not None:
+            await self._fellows.close()
 
     def _each_second(self) -> None:
         self._set_date()

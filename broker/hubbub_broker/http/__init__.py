@@ -45,8 +45,10 @@ from .operator_api import (
     Spread,
     Top,
 )
+from .refusal import ELSEWHERE_HEADER, response_to
 
 __all__ = [
+    "ELSEWHERE_HEADER",
     "AgentRow",
     "BrokerApi",
     "BudgetEntry",
@@ -80,4 +82,5 @@ __all__ = [
     "TopicEntry",
     "create_app",
     "render_line",
+    "response_to",
 ]

@@ -98,14 +98,19 @@ class Peers:
             if not answer.done():
                 answer.set_result(value)
 
-        link = await self._await_link(worker)
+        link = await self.reach(worker)
         link.call(what, list(arguments), done, patient=patient)
         found = await answer
         if isinstance(found, Refusal):
             raise found
         return found
 
-    async def _await_link(self, worker: int) -> Link:
+    async def reach(self, worker: int) -> Link:
+        """The link to a worker. One that is away is waited for, `link_timeout` at most.
+
+        Raises:
+            Refusal: it is away still.
+        """
         link = self._links.get(worker)
         if link is None:
             try:
