@@ -198,6 +198,8 @@ class Welcome(Frame, frozen=True, tag="welcome"):
     """Extension, where there are several: the address of each. A group is at place `routing.worker_of`."""
     shards: int | None = None
     """Extension, with `workers`: what that needs to know."""
+    worker: int | None = None
+    """Extension, with `workers`: which of them this connection is to."""
 
 
 class Ok(Frame, frozen=True, tag="ok"):

@@ -43,7 +43,7 @@ EXTENSIONS = {
     "nack": {"attempt", "returned"},
     "extend": {"attempt"},
     "term": {"attempt"},
-    "welcome": {"expires", "inbox", "shards", "ts", "workers"},
+    "welcome": {"expires", "inbox", "shards", "ts", "worker", "workers"},
     "ok": {"present"},
     "err": {"topic", "expect", "consumer", "seq"},
     "msg": {"consumer", "track"},

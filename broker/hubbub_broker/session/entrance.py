@@ -47,6 +47,11 @@ class Entrance:
         """How many shards there are."""
         return self._peers.topology.shards
 
+    @property
+    def worker(self) -> int:
+        """The number of this worker."""
+        return self._peers.topology.own
+
     def url_of(self, worker: int) -> str:
         """The address of a worker, for this client."""
         return self.urls[worker]

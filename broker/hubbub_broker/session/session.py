@@ -383,6 +383,7 @@ class Session:
                         expires=identity.expires,
                         workers=None if self.entrance is None else self.entrance.urls,
                         shards=None if self.entrance is None else self.entrance.shards,
+                        worker=None if self.entrance is None else self.entrance.worker,
                     )
                 )
             ]
