@@ -58,6 +58,8 @@ class Broker:
         self.policies = policies
         log_settings = LogSettings(
             segment_bytes=settings.segment_bytes,
+            segment_topics=settings.segment_topics,
+            unsealed_segments=settings.unsealed_segments,
             dedup_entries=settings.dedup_entries,
             dedup_window=max([settings.dedup_window, *(rule.dedup_window for rule in policies.rules)]),
             min_free_bytes=settings.min_free_bytes,

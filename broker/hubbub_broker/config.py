@@ -467,6 +467,18 @@ class Settings(Table):
         least=4 * KIB,
         most=4 * GIB,
     )
+    segment_topics: int = setting(
+        50_000,
+        "Topics in a segment file at which it is sealed: each takes 650 bytes of memory until then.",
+        least=1,
+        most=100_000_000,
+    )
+    unsealed_segments: int = setting(
+        4,
+        "Full segments of a shard that may wait to be sealed; while there are more, it confirms nothing further.",
+        least=1,
+        most=1000,
+    )
     retention_bytes: int = setting(
         0,
         "Size of one shard's log beyond which its oldest segments go.",

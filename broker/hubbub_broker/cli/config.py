@@ -180,6 +180,8 @@ _SECTIONS = {
         "pending_soft",
         "pending_hard",
         "segment_bytes",
+        "segment_topics",
+        "unsealed_segments",
         "retention_bytes",
         "retention_interval",
         "min_free_bytes",
