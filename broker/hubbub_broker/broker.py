@@ -17,6 +17,7 @@ from hubbub_broker.guard import EVENTS_TOPIC, Guard
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
+from hubbub_broker.policy import Override
 from hubbub_broker.session import Heartbeat, Sessions
 from hubbub_broker.shard import CatchUp, Shard
 from hubbub_protocol.errors import CloseCode
@@ -56,6 +57,7 @@ class Broker:
         self.catch_up = CatchUp(loop, self.metrics)
         policies = settings.policies()
         self.policies = policies
+        """In force. `follow_policies` changes them."""
         log_settings = LogSettings(
             segment_bytes=settings.segment_bytes,
             dedup_entries=settings.dedup_entries,
@@ -118,6 +120,13 @@ class Broker:
     def administration_of(self, group: str) -> Administration:
         """What operators ask of the consumers of a group's topics."""
         return self.administrations[self.shard_of(group).number]
+
+    def follow_policies(self, overrides: Iterable[Override]) -> None:
+        """Let these run-time policies hold, and no others, from the next message on."""
+        policies = self.policies.with_overrides(overrides)
+        for shard in self.shards:
+            shard.follow_policies(policies)
+        self.policies = policies
 
     def now(self) -> float:
         """Seconds since the Unix epoch."""

@@ -43,7 +43,8 @@ def config(
 
 def render(loaded: Loaded) -> str:
     """The settings as TOML that `--config` reads back."""
-    from hubbub_broker.config import POLICY_FIELDS, Settings
+    from hubbub_broker.config import Settings
+    from hubbub_broker.policy_rule import POLICY_FIELDS
     from hubbub_broker.setting import show
 
     lines = []
@@ -204,8 +205,9 @@ What `max_depth` and the settings after it do is told in docs/guard.md.
 
 def render_reference() -> str:
     """Every setting, as Markdown."""
-    from hubbub_broker.config import PolicyRule, Settings
+    from hubbub_broker.config import Settings
     from hubbub_broker.policy import TopicPolicy
+    from hubbub_broker.policy_rule import PolicyRule
 
     parts = [_INTRODUCTION]
     for title, names in _SECTIONS.items():

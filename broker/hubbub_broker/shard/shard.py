@@ -24,7 +24,7 @@ from hubbub_broker.metrics import Metrics
 from hubbub_broker.policy import Policies, TopicPolicy
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.frames import Pub
-from hubbub_protocol.names import group_of, is_dead_letters
+from hubbub_protocol.names import group_of, is_dead_letters, matcher
 
 from .batch import Batch
 from .catch_up import CatchUp
@@ -96,6 +96,16 @@ class Shard:
         if is_dead_letters(name):  # kept whatever holds for other topics, and larger than what it is about
             return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES, **UNGUARDED)
         return policy
+
+    def follow_policies(self, policies: Policies) -> None:
+        """Go by these from the next message on, in the topics that are in memory too: those are looked through here,
+        so that a message need not ask whether anything has changed.
+        """
+        tests = [matcher(pattern) for pattern in self._policies.changed(policies)]
+        self._policies = policies
+        for topic in self.topics.values() if tests else ():
+            if any(matches(topic.name) for matches in tests):
+                topic.follow_policy(self._policy_of(topic.name))
 
     def announce(self, topic: str, type: str, data: dict[str, Any]) -> None:
         """Publish a durable message of the broker's own. What the shard can't take now is lost, and counted refused."""

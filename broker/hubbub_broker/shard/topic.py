@@ -95,11 +95,9 @@ class Topic:
         """When the first of what is pending was taken."""
         self.wire_name = name.encode()
         self.store = store
-        self.policy = policy
-        self.watched = policy.watches_all and not is_reserved(name)
-        """Whether the guard looks at every message, and not only at those that say what caused them."""
         self.memory: Memory | None = None
         """The guard's, once there was something to remember."""
+        self.follow_policy(policy)
         self.log: TopicLog = store.topic(name)
         self.lc = self.log.lc
         self.delivered = self.log.head
@@ -128,6 +126,14 @@ class Topic:
         self.used = 0.0
         self._signals: dict[str, str] = {}
         self._previous_signals: dict[str, str] = {}
+
+    def follow_policy(self, policy: TopicPolicy) -> None:
+        """Go by this policy from the next message on."""
+        self.policy = policy
+        self.watched = policy.watches_all and not is_reserved(self.name)
+        """Whether the guard looks at every message, and not only at those that say what caused them."""
+        if self.memory is not None:
+            self.memory.follow(policy)
 
     def take(self) -> Run:
         """Everything that is pending, as a run; nothing is pending after that."""
