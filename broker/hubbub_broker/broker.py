@@ -126,6 +126,8 @@ class Broker:
         policies = self.policies.with_overrides(overrides)
         for shard in self.shards:
             shard.follow_policies(policies)
+        for session in self.sessions.open:
+            session.forget_publishers()
         self.policies = policies
 
     def now(self) -> float:

@@ -160,12 +160,6 @@ class Policies:
         """The same rules with other run-time policies over them."""
         return Policies(self.rules, overrides)
 
-    def changed(self, after: "Policies") -> list[str]:
-        """Patterns of all topics for which `after` may say something else, given that its rules are the same."""
-        before, now = ({each.name: each for each in one.overrides} for one in (self, after))
-        different = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
-        return [each[name].pattern for name in different for each in (before, now) if name in each]
-
 
 class _ByGroup:
     """Finds the first of some patterns that matches a topic, looking only at those that its group could match."""

@@ -89,20 +89,6 @@ def test_it_is_explained_which_policy_holds_and_over_what() -> None:
     assert policies.explain("c/d") == (RULES[1], None, RULES[1])
 
 
-def test_a_change_tells_which_topics_it_may_be_about() -> None:
-    before = Policies(RULES, [override("same", "s/*", max_age=1.0), override("moved", "m/*"), override("gone", "g/*")])
-    after = before.with_overrides(
-        [
-            override("same", "s/*", max_age=1.0),
-            override("moved", "n/*"),
-            override("new", "w/*"),
-            override("gone", "g/*", 3),
-        ]
-    )
-    assert sorted(before.changed(after)) == ["g/*", "g/*", "m/*", "n/*", "w/*"]
-    assert before.changed(before) == []
-
-
 SEGMENTS = st.sampled_from(["a", "b", "_x"])
 PATTERNS = st.one_of(
     st.lists(st.one_of(SEGMENTS, st.just("*")), min_size=2, max_size=3).map("/".join),

@@ -94,3 +94,16 @@ async def test_dead_letters_stay_durable_and_unguarded(server: Server) -> None:
     policy = server.broker.shard_of("kept").topic("kept/_dead").policy
     assert (policy.durable, policy.sender_rate, policy.max_count) == (True, 0.0, 3)
     assert policy.max_message > 500
+
+
+@pytest.mark.parametrize("options", [{"hold_seconds": 60}], indirect=True)
+async def test_a_message_that_waits_for_its_parent_goes_by_what_holds_when_it_is_taken(
+    connect: Any, server: Server
+) -> None:
+    async with connect("joe") as joe:
+        await joe.send("pub", topic="g/c", id="1", data="x" * 300, parent="0")
+        await joe.silent()
+        server.broker.follow_policies([override("g/**", max_message=200)])
+        await joe.send("pub", topic="g/c", id="0", data=0)
+        answers = {(line := await joe.next())["id"]: line.get("code", "ok") for _ in range(2)}
+        assert answers == {"0": "ok", "1": "too_large"}

@@ -6,6 +6,7 @@ _take()      seq, lc, and the line that every reader will get, encoded once -> t
 
 from asyncio import AbstractEventLoop
 from collections import deque
+from collections.abc import Iterable
 
 from xxhash import xxh3_64_intdigest
 
@@ -356,6 +357,10 @@ class Sequencer:
     def held(self) -> int:
         """How many messages wait for their parent."""
         return sum(len(topic.hold) for topic in self._holding if topic.hold is not None)
+
+    def waiting_topics(self) -> Iterable[Topic]:
+        """Topics in which messages wait for their parents."""
+        return self._holding.keys()
 
     @property
     def holding(self) -> bool:

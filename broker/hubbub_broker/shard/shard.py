@@ -24,7 +24,7 @@ from hubbub_broker.metrics import Metrics
 from hubbub_broker.policy import Policies, TopicPolicy
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.frames import Pub
-from hubbub_protocol.names import group_of, is_dead_letters, matcher
+from hubbub_protocol.names import group_of, is_dead_letters
 
 from .batch import Batch
 from .catch_up import CatchUp
@@ -74,6 +74,8 @@ class Shard:
         self.metrics = metrics
         self.topics: dict[str, Topic] = {}
         self._policies = policies
+        self._generation = 0
+        """Counts the changes of `_policies`: a topic whose own count is behind goes by older ones."""
         self._topics_in_memory = settings.topics_in_memory
         self.readers = Readers(log, metrics, catch_up, self.topic)
         self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
@@ -89,6 +91,9 @@ class Shard:
             durable_seconds = self.metrics.durable_of(group_of(name))
             found = self.topics[name] = Topic(name, self.log, self._policy_of(name), durable_seconds)
             found.used = self.batch.now
+            found.generation = self._generation
+        elif found.generation != self._generation:
+            self._renew(found)
         return found
 
     def _policy_of(self, name: str) -> TopicPolicy:
@@ -98,14 +103,19 @@ class Shard:
         return policy
 
     def follow_policies(self, policies: Policies) -> None:
-        """Go by these from the next message on, in the topics that are in memory too: those are looked through here,
-        so that a message need not ask whether anything has changed.
+        """Go by these from the next message on.
+
+        A topic in memory learns of it when it is next asked for by name: the change costs nothing for each topic, and a
+        message need not ask whether there was one. Whoever keeps a topic's `Publisher` has to let go of it now.
         """
-        tests = [matcher(pattern) for pattern in self._policies.changed(policies)]
         self._policies = policies
-        for topic in self.topics.values() if tests else ():
-            if any(matches(topic.name) for matches in tests):
-                topic.follow_policy(self._policy_of(topic.name))
+        self._generation += 1
+        for topic in self.sequencer.waiting_topics():
+            self._renew(topic)
+
+    def _renew(self, topic: Topic) -> None:
+        topic.generation = self._generation
+        topic.follow_policy(self._policy_of(topic.name))
 
     def announce(self, topic: str, type: str, data: dict[str, Any]) -> None:
         """Publish a durable message of the broker's own. What the shard can't take now is lost, and counted refused."""

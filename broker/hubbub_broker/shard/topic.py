@@ -65,6 +65,7 @@ class Topic:
         "durable_pending",
         "durable_seconds",
         "followers",
+        "generation",
         "gone",
         "hold",
         "in_flight",
@@ -98,6 +99,8 @@ class Topic:
         self.memory: Memory | None = None
         """The guard's, once there was something to remember."""
         self.follow_policy(policy)
+        self.generation = 0
+        """The state of the shard's rules that it goes by."""
         self.log: TopicLog = store.topic(name)
         self.lc = self.log.lc
         self.delivered = self.log.head
