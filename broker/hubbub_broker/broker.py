@@ -18,6 +18,7 @@ from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, S
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
 from hubbub_broker.policy import Override
+from hubbub_broker.schema import NO_SCHEMAS, Schemas
 from hubbub_broker.session import Heartbeat, Sessions
 from hubbub_broker.shard import CatchUp, Shard
 from hubbub_protocol.errors import CloseCode
@@ -57,7 +58,8 @@ class Broker:
         self.catch_up = CatchUp(loop, self.metrics)
         policies = settings.policies()
         self.policies = policies
-        """In force. `follow_policies` changes them."""
+        self.schemas = NO_SCHEMAS
+        """In force, as `policies` are: `follow` changes both."""
         log_settings = LogSettings(
             segment_bytes=settings.segment_bytes,
             dedup_entries=settings.dedup_entries,
@@ -121,14 +123,14 @@ class Broker:
         """What operators ask of the consumers of a group's topics."""
         return self.administrations[self.shard_of(group).number]
 
-    def follow_policies(self, overrides: Iterable[Override]) -> None:
-        """Let these run-time policies hold, and no others, from the next message on."""
-        policies = self.policies.with_overrides(overrides)
+    def follow(self, overrides: Iterable[Override], schemas: Schemas) -> None:
+        """Let these run-time policies and schemas hold, and no others, from the next message on."""
+        self.policies = self.policies.with_overrides(overrides)
+        self.schemas = schemas
         for shard in self.shards:
-            shard.follow_policies(policies)
+            shard.follow(self.policies, schemas)
         for session in self.sessions.open:
             session.forget_publishers()
-        self.policies = policies
 
     def now(self) -> float:
         """Seconds since the Unix epoch."""

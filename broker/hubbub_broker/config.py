@@ -236,6 +236,13 @@ class Settings(Table):
         json_schema_extra={"unit": "a list of [[policy]] tables"},
     )
 
+    # What is set at run time
+    max_policies: int = setting(256, "Policies that may be set at run time.", least=1, most=10_000)
+    max_schemas: int = setting(1000, "Schemas of message types, in all groups together.", least=1, most=1_000_000)
+    max_schema_bytes: int = setting(
+        64 * KIB, "Size of one schema, as JSON without white space.", unit="bytes", least=256, most=MIB
+    )
+
     # Consumers
     ack_wait: float = setting(
         30.0,

@@ -162,6 +162,7 @@ _SECTIONS = {
         "event_rate",
     ),
     "Topics": ("hold_seconds", "hold_messages", "topics_in_memory", "dedup_window", "dedup_entries", "policy"),
+    "What is set at run time": ("max_policies", "max_schemas", "max_schema_bytes"),
     "Consumers": (
         "ack_wait",
         "max_unacked",

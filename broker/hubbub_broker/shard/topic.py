@@ -6,6 +6,7 @@ from hubbub_broker.guard import Memory
 from hubbub_broker.log import ShardLog, TopicLog
 from hubbub_broker.metrics import Histogram
 from hubbub_broker.policy import TopicPolicy
+from hubbub_broker.schema import OfGroup, is_exempt
 from hubbub_broker.wire import Special
 from hubbub_protocol.names import is_reserved
 
@@ -67,6 +68,7 @@ class Topic:
         "followers",
         "generation",
         "gone",
+        "guarded",
         "hold",
         "in_flight",
         "lc",
@@ -78,6 +80,7 @@ class Topic:
         "pending",
         "policy",
         "queued",
+        "schemas",
         "signals",
         "since",
         "special",
@@ -88,7 +91,9 @@ class Topic:
         "wire_name",
     )
 
-    def __init__(self, name: str, store: ShardLog, policy: TopicPolicy, durable_seconds: Histogram) -> None:
+    def __init__(
+        self, name: str, store: ShardLog, policy: TopicPolicy, schemas: OfGroup | None, durable_seconds: Histogram
+    ) -> None:
         self.name = name
         self.durable_seconds = durable_seconds
         """Its group's: how long messages take until they are on stable storage."""
@@ -98,7 +103,7 @@ class Topic:
         self.store = store
         self.memory: Memory | None = None
         """The guard's, once there was something to remember."""
-        self.follow_policy(policy)
+        self.follow(policy, schemas)
         self.generation = 0
         """The state of the shard's rules that it goes by."""
         self.log: TopicLog = store.topic(name)
@@ -130,11 +135,15 @@ class Topic:
         self._signals: dict[str, str] = {}
         self._previous_signals: dict[str, str] = {}
 
-    def follow_policy(self, policy: TopicPolicy) -> None:
-        """Go by this policy from the next message on."""
+    def follow(self, policy: TopicPolicy, schemas: OfGroup | None) -> None:
+        """Go by these from the next message on."""
         self.policy = policy
-        self.watched = policy.watches_all and not is_reserved(self.name)
+        self.schemas = None if policy.schemas == "off" or is_exempt(self.name) else schemas
+        """Its group's, by type; None where there are none to look at."""
+        self.guarded = policy.watches_all and not is_reserved(self.name)
         """Whether the guard looks at every message, and not only at those that say what caused them."""
+        self.watched = self.guarded or self.schemas is not None
+        """Whether every message is looked at, by the guard or for its schema."""
         if self.memory is not None:
             self.memory.follow(policy)
 
