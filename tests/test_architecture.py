@@ -25,6 +25,7 @@ FLOORS = {
     "hubbub_broker.access": 2,
     "hubbub_broker.log": 2,
     "hubbub_broker.guard": 2,
+    "hubbub_broker.schema": 2,
     "hubbub_broker.shard": 3,
     "hubbub_broker.consumers": 4,
     "hubbub_broker.bus": 5,

@@ -99,6 +99,17 @@ def check_consumer(name: str) -> str:
     return name
 
 
+def check_segment(name: str, what: str) -> str:
+    """Return `name` if it can be one segment of a topic; `what` says what it is the name of.
+
+    Raises:
+        BadName: saying what is wrong with it.
+    """
+    if _is_segment(name) is None:
+        raise BadName(f"bad {what} {name[:80]!r}: 1 to {SEGMENT_CHARS_MAX} of {_ALPHABET}")
+    return name
+
+
 def check_group(name: str) -> str:
     """Return `name` if it can be a group, that is, a topic's first segment.
 
