@@ -53,6 +53,22 @@ class Settings(Table):
         16, "Number of shards. Fixed when the data directory is made; a group belongs to one shard.", least=1, most=4096
     )
 
+    # The control plane
+    role: Literal["all", "data", "control"] = setting(
+        "all",
+        "What `hubbub serve` runs: the broker with the control plane in it, the broker alone, or the control plane "
+        "alone, for the broker at broker_url.",
+    )
+    broker_url: str = setting(
+        "", "With role = control: the broker that it is for.", unit="an address such as ws://127.0.0.1:8091"
+    )
+    broker_token: SecretStr = setting(
+        SecretStr(""),
+        "With role = control: what it shows there, an operator's token.",
+        unit="text without spaces",
+        secret=True,
+    )
+
     # Who may do what
     bus_token: SecretStr = setting(
         SecretStr(""), "Shared token: whoever shows it is whom it says.", unit="text without spaces", secret=True

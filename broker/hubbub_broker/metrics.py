@@ -335,12 +335,29 @@ class MetricsCollector(Collector):
         yield from _shard_families(list(self._source.shard_gauges()))
 
 
+class DoorCollector(Collector):
+    """The same for what has doors, and no broker behind them."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """What came to the doors."""
+        yield InfoMetricFamily("hubbub", "The version.", {"version": __version__})
+        yield from _connection_families(self._metrics)
+
+
 class Exposition:
     """A registry with a broker's metrics and the process's own, ready to be scraped."""
 
-    def __init__(self, source: MetricsSource, *others: Collector) -> None:
+    def __init__(self, source: MetricsSource | Metrics, *others: Collector) -> None:
+        """`source` is a broker, or the counts of what has none behind it."""
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(MetricsCollector(source))
+        self._registry.register(DoorCollector(source) if isinstance(source, Metrics) else MetricsCollector(source))
         for collector in others:
             self._registry.register(collector)
         ProcessCollector(registry=self._registry)

@@ -120,6 +120,11 @@ _SECTIONS = {
         "data_dir",
         "shards",
     ),
+    "The control plane": (
+        "role",
+        "broker_url",
+        "broker_token",
+    ),
     "Who may do what": (
         "bus_token",
         "bus_token_file",
