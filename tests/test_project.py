@@ -110,6 +110,7 @@ def imported() -> Iterator[str]:
 
 def test_the_dependencies_are_what_is_imported() -> None:
     provided_by = {
+        "jsonschema_rs": "jsonschema-rs",
         "prometheus_client": "prometheus-client",
         "jwt": "pyjwt",
         "pydantic_core": "pydantic",
