@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
+from hubbub_broker.pattern_index import PatternIndex
 from hubbub_broker.wire import frames, text_frame
 from hubbub_protocol.codec import encode
 from hubbub_protocol.frames import Gap
@@ -25,9 +26,9 @@ class Readers:
     """The cursors of a shard's topics. Which topics there are is the shard's business: it is asked by `topic`."""
 
     def __init__(self, log: ShardLog, metrics: Metrics, catch_up: CatchUp, topic: Callable[[str], Topic]) -> None:
-        self.patterns: dict[PatternSubscription, None] = {}
+        self._patterns: PatternIndex[PatternSubscription] = PatternIndex()
         self.pattern_epoch = 0
-        """Counts the changes of `patterns`: a topic whose own count is behind has to look for new ones."""
+        """Counts the changes of the patterns: a topic whose own count is behind has to look for new ones."""
         self.followers_of: Callable[[str], tuple[Follower, ...]] = lambda _: ()
         """Asked, at the same occasions, who else follows a topic."""
         self._log = log
@@ -127,7 +128,7 @@ class Readers:
     def drop(self, cursor: Cursor) -> None:
         """The reader wants no more of this topic by its own name. A pattern of its own that matches goes on with it."""
         cursor.detach()
-        for subscription in self.patterns:
+        for subscription in self._patterns.candidates(cursor.topic.name):
             if subscription.sink is cursor.sink and subscription.matches(cursor.topic.name):
                 self._attach_at(subscription, cursor.topic, cursor.next, cursor.signals_seen)
                 return
@@ -140,7 +141,7 @@ class Readers:
         """A rule for this shard's topics, in force from now. If it asks for the past, `replay` has to follow."""
         self.pattern_epoch += 1
         subscription = PatternSubscription(sink, pattern, start, on_live)
-        self.patterns[subscription] = None
+        self._patterns.add(pattern, subscription)
         return subscription
 
     def attach(self, subscription: PatternSubscription, topic: Topic) -> None:
@@ -179,14 +180,14 @@ class Readers:
     def drop_pattern(self, subscription: PatternSubscription) -> None:
         """Take a pattern back, with its cursors."""
         subscription.closed = True
-        self.patterns.pop(subscription, None)
+        self._patterns.discard(subscription.pattern, subscription)
         for cursor in [each for each in subscription.sink.cursors.values() if each.pattern is subscription]:
             self.drop(cursor)
 
     def forget_pattern(self, subscription: PatternSubscription) -> None:
         """The connection of a pattern is gone, and its cursors with it."""
         subscription.closed = True
-        self.patterns.pop(subscription, None)
+        self._patterns.discard(subscription.pattern, subscription)
 
     def follow(self, topic: Topic, follower: Follower) -> None:
         """Let somebody follow a topic from here on."""
@@ -209,6 +210,6 @@ class Readers:
         topic.pattern_epoch = self.pattern_epoch
         for follower in self.followers_of(topic.name):
             self.follow(topic, follower)
-        for subscription in self.patterns:
+        for subscription in self._patterns.candidates(topic.name):
             if subscription.matches(topic.name):
                 self.attach(subscription, topic)
