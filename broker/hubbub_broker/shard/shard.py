@@ -75,7 +75,7 @@ class Shard:
         self.topics: dict[str, Topic] = {}
         self._policies = policies
         self._topics_in_memory = settings.topics_in_memory
-        self.readers = Readers(log, metrics, catch_up, self.topic)
+        self.readers = Readers(log, metrics, catch_up, self.topic, settings.max_filters)
         self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
         self.guard = ConversationGuard(settings, metrics, lambda key: log.state(StateKind.BUDGET, key))
         self.sequencer = Sequencer(log, self.batch, settings, metrics, loop, self.guard)
@@ -131,7 +131,7 @@ class Shard:
             del self.topics[topic.name]
             if topic.idle and topic.used < now - idle:
                 topic.gone = True
-                for cursor in list(topic.live):
+                for cursor in list(topic.all_live()):
                     cursor.detach()
                 for follower in topic.followers:
                     follower.gone()
