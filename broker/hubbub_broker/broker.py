@@ -17,6 +17,8 @@ from hubbub_broker.guard import EVENTS_TOPIC, Guard
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
+from hubbub_broker.policy import Override
+from hubbub_broker.schema import NO_SCHEMAS, Schemas
 from hubbub_broker.session import Heartbeat, Sessions
 from hubbub_broker.shard import CatchUp, Shard
 from hubbub_protocol.errors import CloseCode
@@ -56,8 +58,12 @@ class Broker:
         self.catch_up = CatchUp(loop, self.metrics)
         policies = settings.policies()
         self.policies = policies
+        self.schemas = NO_SCHEMAS
+        """In force, as `policies` are: `follow` changes both."""
         log_settings = LogSettings(
             segment_bytes=settings.segment_bytes,
+            segment_topics=settings.segment_topics,
+            unsealed_segments=settings.unsealed_segments,
             dedup_entries=settings.dedup_entries,
             dedup_window=max([settings.dedup_window, *(rule.dedup_window for rule in policies.rules)]),
             min_free_bytes=settings.min_free_bytes,
@@ -118,6 +124,15 @@ class Broker:
     def administration_of(self, group: str) -> Administration:
         """What operators ask of the consumers of a group's topics."""
         return self.administrations[self.shard_of(group).number]
+
+    def follow(self, overrides: Iterable[Override], schemas: Schemas) -> None:
+        """Let these run-time policies and schemas hold, and no others, from the next message on."""
+        self.policies = self.policies.with_overrides(overrides)
+        self.schemas = schemas
+        for shard in self.shards:
+            shard.follow(self.policies, schemas)
+        for session in self.sessions.open:
+            session.forget_publishers()
 
     def now(self) -> float:
         """Seconds since the Unix epoch."""

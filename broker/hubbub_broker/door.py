@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from time import time
 
+from prometheus_client.registry import Collector
+
 from hubbub_broker.consumers import ConsumerCollector
 from hubbub_broker.guard import Sums
 from hubbub_broker.http.api import (
@@ -47,13 +49,17 @@ def _budget(topic: str, used: Sums, policy: TopicPolicy) -> BudgetEntry:
 class Door:
     """Implements `http.api.BrokerApi`."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, *collectors: Collector) -> None:
+        """`collectors` have figures for the metrics beside the broker's."""
         self.settings = broker.settings
         self.metrics = broker.metrics
         self.access = broker.access
         self._broker = broker
         self._exposition = Exposition(
-            broker, ConsumerCollector(broker.consumer_figures, broker.latency), WatchCollector(broker.watch)
+            broker,
+            ConsumerCollector(broker.consumer_figures, broker.latency),
+            WatchCollector(broker.watch),
+            *collectors,
         )
         self._waiting = 0
 

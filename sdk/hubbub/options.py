@@ -40,6 +40,7 @@ class Options:
     spool: str | os.PathLike[str] | None
     spool_sync: Synchronous
     local: bool
+    control: bool
     dedup_max: int
     dedup_ttl: float
     vector_clocks: bool

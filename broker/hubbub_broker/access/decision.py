@@ -21,8 +21,10 @@ from hubbub_protocol.names import (
     check_pattern,
     covers,
     is_dead_letters,
+    is_heard_by_control,
     is_pattern,
     is_reserved,
+    is_said_by_control,
     is_topic,
     matcher,
 )
@@ -74,7 +76,7 @@ def _own(identity: Identity, operation: Operation, target: str) -> str | None:
 
 def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
     if is_reserved(topic):
-        return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
+        return _write_reserved(identity, topic)
     if is_dead_letters(topic):
         return f"{_shown(topic)} holds dead letters: only the broker publishes there"
     if identity.trusted or identity.admin:
@@ -84,6 +86,14 @@ def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
     if _is_name(topic) and any(_covers(grant, topic) for grant in identity.publish):
         return None
     return f"your token does not let you publish to {_shown(topic)}"
+
+
+def _write_reserved(identity: Identity, topic: str) -> str | None:
+    if is_heard_by_control(topic):
+        return None
+    if not is_said_by_control(topic):
+        return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
+    return None if identity.admin else f"{_shown(topic)} is the control plane's: to speak there takes `admin`"
 
 
 def _write_to_all(identity: Identity, _operation: Operation, _target: str) -> str | None:

@@ -22,6 +22,7 @@ from hubbub_broker.kinds import StateKind
 from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import Metrics
+from hubbub_broker.pattern_index import PatternSet
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import RETRY_SECONDS, TOPICS_PAGE, Follower, Shard, Sink, Start, Topic, answers
 from hubbub_protocol.errors import ErrorCode
@@ -90,7 +91,7 @@ class Consumers:
         """Consumers of one topic, by topic and name."""
         self._patterns: dict[str, dict[str, Consumer]] = {}
         """Consumers of a pattern, by pattern and name."""
-        self._matchers: dict[str, Callable[[str], bool]] = {}
+        self._pattern_names = PatternSet()
         self._size = 0
         self._dirty: dict[Place, None] = {}
         self._urgent: dict[Place, None] = {}
@@ -130,16 +131,16 @@ class Consumers:
         found = self._by_topic.get(topic, {}).get(name)
         if found is not None or is_hidden(topic):
             return found
-        for pattern, named in self._patterns.items():
-            if name in named and self._matchers[pattern](topic):
-                return named[name]
+        for pattern in self._pattern_names.matching(topic):
+            if name in self._patterns[pattern]:
+                return self._patterns[pattern][name]
         return None
 
     def _add(self, terms: Terms) -> Consumer:
         consumer = Consumer(self, terms, self._loop)
         if is_pattern(terms.topic):
             self._patterns.setdefault(terms.topic, {})[terms.name] = consumer
-            self._matchers[terms.topic] = matcher(terms.topic)
+            self._pattern_names.add(terms.topic)
         else:
             self._by_topic.setdefault(terms.topic, {})[terms.name] = consumer
         self._size += 1
@@ -149,9 +150,8 @@ class Consumers:
         """The places that get what is published to a topic: those of its consumers that have members."""
         found = [each for each in self._by_topic.get(topic, {}).values() if each.pool.members]
         if self._patterns and not is_hidden(topic):
-            for pattern, named in self._patterns.items():
-                if self._matchers[pattern](topic):
-                    found.extend(each for each in named.values() if each.pool.members)
+            for pattern in self._pattern_names.matching(topic):
+                found.extend(each for each in self._patterns[pattern].values() if each.pool.members)
         return tuple(place for each in found if (place := self._try_place(each, topic)) is not None)
 
     def _try_place(self, consumer: Consumer, topic: str) -> Place | None:
@@ -367,16 +367,15 @@ class Consumers:
         named = table.get(terms.topic, {})
         if named.get(terms.name) is consumer:
             del named[terms.name]
-            self._new_terms.pop(terms.key, None)
             self._size -= 1
             if not named:
                 del table[terms.topic]
-                self._matchers.pop(terms.topic, None)
+                self._pattern_names.discard(terms.topic)
 
     async def _list(self, consumer: Consumer) -> None:
         """Find the topics of a pattern that have something for its consumer. Later ones join by themselves."""
         terms = consumer.terms
-        matches = self._matchers[terms.topic]
+        matches = matcher(terms.topic)
         prefix = literal_prefix(terms.topic)
         after = ""
         while True:

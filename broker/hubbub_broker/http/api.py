@@ -117,14 +117,24 @@ class BudgetEntry:
     budget_cost: float
 
 
-class BrokerApi(Protocol):
-    """A broker, as the HTTP routes see it. Everything runs on the broker's event loop."""
+class StatusApi(Protocol):
+    """What serves HTTP at all, as every door sees it."""
 
     settings: Settings
     metrics: Metrics
     """Where requests are counted."""
     access: Access
     """Who may do what. The routes ask it before they ask the broker for anything."""
+
+    def ready(self) -> Err | None:
+        """None if it does what it is there for; otherwise why not (`shutting_down`, `read_only`, …)."""
+
+    def render_metrics(self, accept: str) -> tuple[bytes, str]:
+        """The metrics in the form that the `Accept` header asks for, and its content type."""
+
+
+class BrokerApi(StatusApi, Protocol):
+    """A broker, as the HTTP routes see it. Everything runs on the broker's event loop."""
 
     async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> Sequence[Ok | Err]:
         """Publish in the order given, and wait until every message is durable, or refused.
@@ -159,9 +169,3 @@ class BrokerApi(Protocol):
 
     def reset_budget(self, topic: str) -> BudgetEntry:
         """Let a conversation begin again at nothing; what it had used before."""
-
-    def ready(self) -> Err | None:
-        """None if publishes are taken; otherwise why not (`shutting_down`, `read_only`, …)."""
-
-    def render_metrics(self, accept: str) -> tuple[bytes, str]:
-        """The metrics in the form that the `Accept` header asks for, and its content type."""

@@ -279,6 +279,10 @@ class Session:
         """Tell the client that the broker is leaving."""
         self.answer([encode(Goaway(reason=reason, reconnect_after=reconnect_after))])
 
+    def forget_publishers(self) -> None:
+        """What was worked out for its topics may hold no longer: the next message to each asks again."""
+        self._publishers.clear()
+
     def close(self, code: CloseCode, reason: str) -> None:
         """Close the connection."""
         self._connection.close(code, reason)

@@ -13,7 +13,15 @@ from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import CatchUp, Shard, Topic
 from hubbub_protocol.errors import CloseCode, ErrorCode
 from hubbub_protocol.frames import Pub
-from hubbub_protocol.names import check_topic, group_of, is_dead_letters, is_reserved
+from hubbub_protocol.names import (
+    CONTROL_AGENT,
+    check_topic,
+    group_of,
+    is_dead_letters,
+    is_heard_by_control,
+    is_reserved,
+    is_said_by_control,
+)
 
 from .admission import check_publish
 from .mailing import Lines
@@ -123,7 +131,7 @@ class Sessions:
         Raises:
             Refusal: there are too many agents.
         """
-        if self.bus is None or session.agent is None:
+        if self.bus is None or session.agent in (None, CONTROL_AGENT):
             return None
         self.bus.wills.back(session.agent)
         return self.bus.agents.seen(session.agent, next(iter(session.groups), None), card).inbox
@@ -147,7 +155,8 @@ class Sessions:
             Refusal: if only the broker publishes there.
         """
         check_topic(name)
-        if is_reserved(name) or is_dead_letters(name):
+        control = is_heard_by_control(name) or is_said_by_control(name)
+        if (is_reserved(name) and not control) or is_dead_letters(name):
             own = f"{group_of(name)!r} is the broker's own group" if is_reserved(name) else f"{name} holds dead letters"
             raise Refusal(ErrorCode.FORBIDDEN, f"{own}: only the broker publishes there")
         shard = self.shard_of(group_of(name))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
+from hubbub_broker.pattern_index import PatternIndex
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.wire import frames, text_frame
 from hubbub_protocol.codec import encode
@@ -31,9 +32,9 @@ class Readers:
     def __init__(
         self, log: ShardLog, metrics: Metrics, catch_up: CatchUp, topic: Callable[[str], Topic], max_filters: int
     ) -> None:
-        self.patterns: dict[PatternSubscription, None] = {}
+        self._patterns: PatternIndex[PatternSubscription] = PatternIndex()
         self.pattern_epoch = 0
-        """Counts the changes of `patterns`: a topic whose own count is behind has to look for new ones."""
+        """Counts the changes of the patterns: a topic whose own count is behind has to look for new ones."""
         self.followers_of: Callable[[str], tuple[Follower, ...]] = lambda _: ()
         """Asked, at the same occasions, who else follows a topic."""
         self._log = log
@@ -163,7 +164,7 @@ class Readers:
     def drop(self, cursor: Cursor) -> None:
         """The reader wants no more of this topic by its own name. A pattern of its own that matches goes on with it."""
         cursor.detach()
-        for subscription in self.patterns:
+        for subscription in self._patterns.candidates(cursor.topic.name):
             if subscription.sink is cursor.sink and subscription.matches(cursor.topic.name):
                 self._attach_at(subscription, cursor.topic, cursor.next, cursor.signals_seen)
                 return
@@ -181,7 +182,7 @@ class Readers:
         subscription = PatternSubscription(sink, pattern, start, on_live, filter)
         if filter is not None:
             self._pattern_filters[filter] = self._pattern_filters.get(filter, 0) + 1
-        self.patterns[subscription] = None
+        self._patterns.add(pattern, subscription)
         return subscription
 
     def check_pattern_filter(self, filter: Filter | None) -> None:
@@ -239,12 +240,13 @@ class Readers:
 
     def forget_pattern(self, subscription: PatternSubscription) -> None:
         """The connection of a pattern is gone, and its cursors with it."""
-        subscription.closed = True
         filter = subscription.filter
-        if self.patterns.pop(subscription, subscription) is None and filter is not None:
+        self._patterns.discard(subscription.pattern, subscription)
+        if filter is not None and not subscription.closed:
             self._pattern_filters[filter] -= 1
             if not self._pattern_filters[filter]:
                 del self._pattern_filters[filter]
+        subscription.closed = True
 
     def follow(self, topic: Topic, follower: Follower) -> None:
         """Let somebody follow a topic from here on."""
@@ -267,6 +269,6 @@ class Readers:
         topic.pattern_epoch = self.pattern_epoch
         for follower in self.followers_of(topic.name):
             self.follow(topic, follower)
-        for subscription in self.patterns:
+        for subscription in self._patterns.candidates(topic.name):
             if subscription.matches(topic.name):
                 self.attach(subscription, topic)

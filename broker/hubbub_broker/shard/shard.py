@@ -22,6 +22,7 @@ from hubbub_broker.kinds import StateKind
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.policy import Policies, TopicPolicy
+from hubbub_broker.schema import NO_SCHEMAS, Schemas
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.frames import Pub
 from hubbub_protocol.names import group_of, is_dead_letters
@@ -74,6 +75,9 @@ class Shard:
         self.metrics = metrics
         self.topics: dict[str, Topic] = {}
         self._policies = policies
+        self._schemas = NO_SCHEMAS
+        self._generation = 0
+        """Counts the changes of the two: a topic whose own count is behind goes by older ones."""
         self._topics_in_memory = settings.topics_in_memory
         self.readers = Readers(log, metrics, catch_up, self.topic, settings.max_filters)
         self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
@@ -86,9 +90,15 @@ class Shard:
         """The topic's state, brought into memory if need be. The name must have been checked."""
         found = self.topics.get(name)
         if found is None:
-            durable_seconds = self.metrics.durable_of(group_of(name))
-            found = self.topics[name] = Topic(name, self.log, self._policy_of(name), durable_seconds)
+            group = group_of(name)
+            durable_seconds = self.metrics.durable_of(group)
+            found = self.topics[name] = Topic(
+                name, self.log, self._policy_of(name), self._schemas.of(group), durable_seconds
+            )
             found.used = self.batch.now
+            found.generation = self._generation
+        elif found.generation != self._generation:
+            self._renew(found)
         return found
 
     def _policy_of(self, name: str) -> TopicPolicy:
@@ -96,6 +106,32 @@ class Shard:
         if is_dead_letters(name):  # kept whatever holds for other topics, and larger than what it is about
             return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES, **UNGUARDED)
         return policy
+
+    def follow(self, policies: Policies, schemas: Schemas) -> None:
+        """Go by these from the next message on.
+
+        A topic in memory learns of it when it is next asked for by name: the change costs nothing for each topic, and a
+        message need not ask whether there was one. Whoever keeps a topic's `Publisher` has to let go of it now.
+        """
+        self._policies = policies
+        self._schemas = schemas
+        self._generation += 1
+        for topic in self.sequencer.waiting_topics():
+            self._renew(topic)
+
+    def _renew(self, topic: Topic) -> None:
+        topic.generation = self._generation
+        topic.follow(self._policy_of(topic.name), self._schemas.of(group_of(topic.name)))
+
+    def misfit(self, pub: Pub) -> str | None:
+        """Why the schema of its type would not let a message pass that is yet to be published; None if it would.
+
+        Costs a look-up where the group has no schema for that type: the topic is not even brought into memory.
+        """
+        schemas = self._schemas.of(group_of(pub.topic))
+        if schemas is None or pub.type not in schemas:
+            return None
+        return self.sequencer.misfit(self.topic(pub.topic), pub, None)
 
     def announce(self, topic: str, type: str, data: dict[str, Any]) -> None:
         """Publish a durable message of the broker's own. What the shard can't take now is lost, and counted refused."""

@@ -7,6 +7,7 @@ from hubbub_broker.guard import Memory
 from hubbub_broker.log import ShardLog, TopicLog
 from hubbub_broker.metrics import Histogram
 from hubbub_broker.policy import TopicPolicy
+from hubbub_broker.schema import OfGroup, is_exempt
 from hubbub_broker.wire import Special
 from hubbub_protocol.filters import Filter
 from hubbub_protocol.names import is_reserved
@@ -68,8 +69,10 @@ class Topic:
         "durable_pending",
         "durable_seconds",
         "followers",
+        "generation",
         "gone",
         "groups",
+        "guarded",
         "hold",
         "in_flight",
         "lc",
@@ -81,6 +84,7 @@ class Topic:
         "pending",
         "policy",
         "queued",
+        "schemas",
         "signals",
         "since",
         "special",
@@ -91,7 +95,9 @@ class Topic:
         "wire_name",
     )
 
-    def __init__(self, name: str, store: ShardLog, policy: TopicPolicy, durable_seconds: Histogram) -> None:
+    def __init__(
+        self, name: str, store: ShardLog, policy: TopicPolicy, schemas: OfGroup | None, durable_seconds: Histogram
+    ) -> None:
         self.name = name
         self.durable_seconds = durable_seconds
         """Its group's: how long messages take until they are on stable storage."""
@@ -99,11 +105,11 @@ class Topic:
         """When the first of what is pending was taken."""
         self.wire_name = name.encode()
         self.store = store
-        self.policy = policy
-        self.watched = policy.watches_all and not is_reserved(name)
-        """Whether the guard looks at every message, and not only at those that say what caused them."""
         self.memory: Memory | None = None
         """The guard's, once there was something to remember."""
+        self.follow(policy, schemas)
+        self.generation = 0
+        """The state of the shard's rules that it goes by."""
         self.log: TopicLog = store.topic(name)
         self.lc = self.log.lc
         self.delivered = self.log.head
@@ -134,6 +140,18 @@ class Topic:
         self.used = 0.0
         self._signals: dict[str, str] = {}
         self._previous_signals: dict[str, str] = {}
+
+    def follow(self, policy: TopicPolicy, schemas: OfGroup | None) -> None:
+        """Go by these from the next message on."""
+        self.policy = policy
+        self.schemas = None if policy.schemas == "off" or is_exempt(self.name) else schemas
+        """Its group's, by type; None where there are none to look at."""
+        self.guarded = policy.watches_all and not is_reserved(self.name)
+        """Whether the guard looks at every message, and not only at those that say what caused them."""
+        self.watched = self.guarded or self.schemas is not None
+        """Whether every message is looked at, by the guard or for its schema."""
+        if self.memory is not None:
+            self.memory.follow(policy)
 
     def take(self) -> Run:
         """Everything that is pending, as a run; nothing is pending after that."""
