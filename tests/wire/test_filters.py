@@ -1,7 +1,9 @@
 """`where` and `select`: a filtered reader gets what a plain one does, sifted, and is told how far it is."""
 
+import json
 from typing import Any
 
+import httpx
 import pytest
 
 from harness.broker import serving, url_of
@@ -266,3 +268,25 @@ class TestConsumers:
             await ann.sub("g/c", consumer="w", from_="all", where={"type": "never"})
             await ann.expect("live", consumer="w")
             assert server.broker.consumers_of("g").find("g/c", "w").settled.floor == 1000
+
+
+class TestOverHttp:
+    async def test_a_page_of_history_and_a_stream(self, connect: Any, server: Server) -> None:
+        params = {"where": json.dumps(WHERE), "select": SELECT}
+        async with connect("joe") as joe, httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
+            await publish(joe, "g/c", 20)
+            page = (await http.get("/v1/topics/g/c/messages", params=params)).json()
+            assert [line["data"] for line in page["messages"]] == [{"n": n} for n in range(3, 20, 2)]
+            assert (page["next"], page["head"]) == (20, 20)
+            page = (await http.get("/v1/topics/g/c/messages", params={**params, "limit": 4})).json()
+            after = page["next"]
+            rest = (await http.get("/v1/topics/g/c/messages", params={**params, "after": after})).json()
+            assert [line["seq"] for line in page["messages"] + rest["messages"]] == list(range(4, 21, 2))
+            seen = []
+            async with http.stream("GET", "/v1/topics/g/c/stream", params={**params, "after": 0}) as answer:
+                async for text in answer.aiter_lines():
+                    if text.startswith("data: "):
+                        seen.append(json.loads(text[6:])["data"])
+                    if len(seen) == 9:
+                        break
+            assert seen == [{"n": n} for n in range(3, 20, 2)]

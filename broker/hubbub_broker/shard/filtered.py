@@ -143,3 +143,13 @@ def cut_line(filter: Filter, view: View, line: bytes, header_size: int) -> tuple
     if with_payload:
         return b"%b}%b" % (text, payload), len(text) + 1
     return text + b"}", 0
+
+
+def part_of(filter: Filter | None, line: bytes, header_size: int) -> tuple[bytes, int] | None:
+    """What somebody wants of one message, with the size of its header if it is binary; None: nothing."""
+    if filter is None:
+        return line, header_size
+    view = view_of(line, header_size)
+    if not filter.matches(view):
+        return None
+    return cut_line(filter, view, line, header_size) if filter.cuts else (line, header_size)
