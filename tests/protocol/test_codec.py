@@ -48,6 +48,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     list[int] | None: st.none() | st.lists(whole, max_size=3),
     list[float] | None: st.none() | st.lists(seconds, max_size=3),
     dict[str, Any]: st.dictionaries(text, json_values, max_size=3),
+    dict[str, Any] | None: st.none() | st.dictionaries(text, json_values, max_size=3),
 }
 
 

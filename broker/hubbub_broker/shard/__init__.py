@@ -5,6 +5,7 @@ from .answer import Answer
 from .batch import RETRY_SECONDS, Ledger
 from .catch_up import CatchUp, is_durable
 from .cursor import Cursor
+from .filtered import Sieve, cut_line, part_of, view_of
 from .pattern import PatternSubscription
 from .publisher import Publisher
 from .readers import TOPICS_PAGE
@@ -27,10 +28,14 @@ __all__ = [
     "Publisher",
     "Run",
     "Shard",
+    "Sieve",
     "Sink",
     "Start",
     "Tail",
     "Topic",
     "answers",
+    "cut_line",
     "is_durable",
+    "part_of",
+    "view_of",
 ]
