@@ -28,6 +28,7 @@ FLOORS = {
     "hubbub_broker.schema": 2,
     "hubbub_broker.shard": 3,
     "hubbub_broker.consumers": 4,
+    "hubbub_broker.state": 4,
     "hubbub_broker.bus": 5,
     "hubbub_broker.session": 6,
     "hubbub_broker.http": 6,

@@ -24,6 +24,7 @@ from hubbub_broker.metrics import Exposition
 from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.session import Refusal
 from hubbub_broker.shard import Answer, Publisher
+from hubbub_broker.state import StateCollector
 from hubbub_protocol.errors import BadName, ErrorCode
 from hubbub_protocol.frames import Err, Ok
 from hubbub_protocol.names import check_agent, check_topic, group_of
@@ -53,7 +54,10 @@ class Door:
         self.access = broker.access
         self._broker = broker
         self._exposition = Exposition(
-            broker, ConsumerCollector(broker.consumer_figures, broker.latency), WatchCollector(broker.watch)
+            broker,
+            ConsumerCollector(broker.consumer_figures, broker.latency),
+            WatchCollector(broker.watch),
+            StateCollector(broker.state_figures),
         )
         self._waiting = 0
 

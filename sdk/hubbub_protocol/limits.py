@@ -42,3 +42,12 @@ CAPABILITY_CHARS_MAX = 128
 
 DESCRIPTION_CHARS_MAX = 4096
 """Characters in which an agent may describe itself."""
+
+KEY_BYTES_MAX = 512
+"""Bytes in a key of a state: as long as a topic."""
+
+STATE_KEYS_MAX = 1000
+"""Keys that one request about a state may name, or get."""
+
+STATE_TTL_SECONDS_MAX = 86_400.0
+"""Longest life of a key that goes by itself unless it is renewed, in seconds."""

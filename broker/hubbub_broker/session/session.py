@@ -19,6 +19,7 @@ from hubbub_protocol.codec import decode_client, encode, reference_of, split_bin
 from hubbub_protocol.errors import BadFrame, CloseCode, ErrorCode, ProtocolError
 from hubbub_protocol.frames import (
     Ack,
+    Change,
     ClientFrame,
     Err,
     Extend,
@@ -32,7 +33,9 @@ from hubbub_protocol.frames import (
     Ping,
     Pong,
     Pub,
+    Renew,
     Rid,
+    State,
     Sub,
     Term,
     Unsub,
@@ -45,6 +48,7 @@ from hubbub_protocol.names import check_agent, check_group, check_pattern, check
 from .attendance import Attendance, check_will
 from .consuming import Consuming
 from .mailing import is_mail, open_mail
+from .sharing import share
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -332,6 +336,8 @@ class Session:
             case Ack() | Nack() | Extend() | Term():
                 self._known()
                 self._consumes().settle(frame)
+            case State() | Change() | Renew():
+                share(self, self._sessions, self._known(), frame)
 
     def _hello(self, hello: Hello) -> None:
         check_agent(hello.agent)
@@ -458,11 +464,7 @@ class Session:
             if pub.mandatory:
                 self._check_heard(known[0])
             if self.in_flight >= self._in_flight_max:
-                raise Refusal(
-                    ErrorCode.OVERLOADED,
-                    f"{self.in_flight} publishes of this connection wait for their answer, the limit (max_inflight)",
-                    0.1,
-                )
+                self.require_room()
             sessions.admit(known[0].name, pub, payload)
         except Refusal as refusal:
             self._refuse_publish(pub, refusal)
@@ -479,6 +481,19 @@ class Session:
         except LogError as error:
             self.in_flight -= 1
             self._refuse_publish(pub, _unreadable(error))
+
+    def require_room(self) -> None:
+        """Insist that the connection has room for one more publish that waits for its answer.
+
+        Raises:
+            Refusal: `overloaded`.
+        """
+        if self.in_flight >= self._in_flight_max:
+            raise Refusal(
+                ErrorCode.OVERLOADED,
+                f"{self.in_flight} publishes of this connection wait for their answer, the limit (max_inflight)",
+                0.1,
+            )
 
     def _open_publisher(self, pub: Pub) -> tuple[Publisher, Publish]:
         agent = self._known()
