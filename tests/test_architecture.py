@@ -30,6 +30,7 @@ FLOORS = {
     "hubbub_broker.consumers": 4,
     "hubbub_broker.state": 4,
     "hubbub_broker.bus": 5,
+    "hubbub_broker.rules": 5,
     "hubbub_broker.session": 6,
     "hubbub_broker.http": 6,
     "hubbub_broker.broker": 7,

@@ -25,6 +25,7 @@ from hubbub_broker.state import StateFigures, States
 from hubbub_protocol.errors import CloseCode
 from hubbub_protocol.names import group_of
 
+from .rules import KEPT_IN, Rules
 from .ticker import Ticker
 from .watch import Watch
 
@@ -62,7 +63,7 @@ class Broker:
         policies = settings.policies()
         self.policies = policies
         self.schemas = NO_SCHEMAS
-        """In force, as `policies` are: `follow` changes both."""
+        """In force, as `policies` are: what is set at run time changes both."""
         log_settings = LogSettings(
             segment_bytes=settings.segment_bytes,
             dedup_entries=settings.dedup_entries,
@@ -109,6 +110,8 @@ class Broker:
         self.state_figures = StateFigures()
         self.states = [States(shard, settings, self.state_figures, loop) for shard in self.shards]
         self.sessions.states_of = self.states_of
+        self.rules = Rules(settings, policies, self._follow)
+        self.rules.serve(self.states_of(KEPT_IN))
         self.heartbeat = Heartbeat(self.sessions, loop.time)
         self.watch = Watch(self, loop)
         self._tickers: list[Ticker] = []
@@ -133,7 +136,7 @@ class Broker:
         """What operators ask of the consumers of a group's topics."""
         return self.administrations[self.shard_of(group).number]
 
-    def follow(self, overrides: Iterable[Override], schemas: Schemas) -> None:
+    def _follow(self, overrides: Iterable[Override], schemas: Schemas) -> None:
         """Let these run-time policies and schemas hold, and no others, from the next message on."""
         self.policies = self.policies.with_overrides(overrides)
         self.schemas = schemas
