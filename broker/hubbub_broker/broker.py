@@ -18,15 +18,20 @@ from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, S
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
 from hubbub_broker.peers import Peers, Way
+from hubbub_broker.policy import Override
+from hubbub_broker.schema import NO_SCHEMAS, Schemas
 from hubbub_broker.session import Gate, Heartbeat, Sessions
 from hubbub_broker.shard import CatchUp, Shard
+from hubbub_broker.state import StateFigures, States
 from hubbub_protocol.errors import CloseCode
 from hubbub_protocol.names import group_of
 from hubbub_protocol.routing import shard_of
 
+from .rules import KEPT_IN, Rules
 from .ticker import Ticker
 from .watch import Watch
 from .workers.services import Services
+from .workers.shared_rules import RulesFollower, RulesTeller
 
 log = get_logger(__name__)
 
@@ -34,6 +39,8 @@ HOLD_TICK = 0.05
 """Seconds between looks at held-back messages: how much later than `hold_seconds` an orphan may go out."""
 CONSUMER_TICK = 0.02
 """Seconds between looks at leases and waits that are over: how much later than their time that is noticed."""
+EXPIRY_TICK = 0.05
+"""Seconds between looks at keys that go by themselves: how much later than their time that may be."""
 CROWD_TICK = 0.05
 """Seconds between looks at shards that hold far too many topics: 20,000 a second of each can go."""
 LOOP_PROBE = 0.1
@@ -48,14 +55,22 @@ class Broker:
         BadKey: from `Broker(...)`, if a file of keys or tokens can't be used.
     """
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop, peers: Peers | None = None) -> None:
-        """`peers` are the other workers that share the data directory, if there are any."""
+    def __init__(
+        self,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        peers: Peers | None = None,
+        own_credential: str | None = None,
+    ) -> None:
+        """`peers` are the other workers that share the data directory, if there are any; `own_credential` is what the
+        broker's own control plane shows at each of them.
+        """
         self.settings = settings
         self.peers = peers
         self.metrics = Metrics()
         self.started = time.time()
         self._loop = loop
-        self.access = Access(settings, self.metrics)
+        self.access = Access(settings, self.metrics, own=own_credential)
         if peers is None:
             self._directory = DataDirectory.open(settings.data_dir, shards=settings.shards)
         else:  # the supervisor has locked it for all workers
@@ -64,29 +79,10 @@ class Broker:
         self.catch_up = CatchUp(loop, self.metrics)
         policies = settings.policies()
         self.policies = policies
-        log_settings = LogSettings(
-            segment_bytes=settings.segment_bytes,
-            dedup_entries=settings.dedup_entries,
-            dedup_window=max([settings.dedup_window, *(rule.dedup_window for rule in policies.rules)]),
-            min_free_bytes=settings.min_free_bytes,
-            retention_bytes=settings.retention_bytes,
-        )
-        self.shards = [
-            Shard(
-                number,
-                ShardLog.open(self._directory.shard(number), log_settings, self._syncer),
-                settings,
-                policies,
-                self.metrics,
-                self.catch_up,
-                loop,
-            )
-            for number in range(self._directory.shards)
-            if peers is None or peers.topology.owns(number)
-        ]
-        self._by_number: list[Shard | None] = [None] * self._directory.shards
-        for shard in self.shards:
-            self._by_number[shard.number] = shard
+        self.schemas = NO_SCHEMAS
+        """In force, as `policies` are: what is set at run time changes both."""
+        self._by_number = self._open_shards()
+        self.shards = [shard for shard in self._by_number if shard is not None]
         self.guard = Guard(settings, self.metrics, loop.time, self._announce, loop.call_soon)
         for shard in self.shards:
             shard.guard.report = self.guard.events.report
@@ -127,6 +123,11 @@ class Broker:
             copy = self.bus.agents if isinstance(self.bus.agents, RegisterCopy) else None
             self.sessions.gate = Gate(peers, self.access, copy, secure=settings.tls_certificate is not None)
             self.sessions.on_gone = self.services.left
+        self.state_figures = StateFigures()
+        self.states = [States(shard, settings, self.state_figures, loop) for shard in self.shards]
+        self.sessions.states_of = self.states_of
+        self.rules = Rules(settings, policies, self._follow)
+        self.rules_follower = self._serve_rules()
         self.heartbeat = Heartbeat(self.sessions, loop.time)
         self.watch = Watch(self, loop)
         self._tickers: list[Ticker] = []
@@ -134,6 +135,44 @@ class Broker:
         self._retention: asyncio.Task[None] | None = None
         self._probe_due = 0.0
         self._closed = False
+
+    def _open_shards(self) -> list[Shard | None]:
+        """The shards by number; None stands for another worker's."""
+        settings, policies = self.settings, self.policies
+        log_settings = LogSettings(
+            segment_bytes=settings.segment_bytes,
+            segment_topics=settings.segment_topics,
+            unsealed_segments=settings.unsealed_segments,
+            dedup_entries=settings.dedup_entries,
+            dedup_window=max([settings.dedup_window, *(rule.dedup_window for rule in policies.rules)]),
+            min_free_bytes=settings.min_free_bytes,
+            retention_bytes=settings.retention_bytes,
+        )
+        return [
+            Shard(
+                number,
+                ShardLog.open(self._directory.shard(number), log_settings, self._syncer),
+                settings,
+                policies,
+                self.metrics,
+                self.catch_up,
+                self._loop,
+            )
+            if self.peers is None or self.peers.topology.owns(number)
+            else None
+            for number in range(self._directory.shards)
+        ]
+
+    def _serve_rules(self) -> RulesFollower | None:
+        """Go by what is set at run time: by the state that is here, or by what the home worker tells of it."""
+        peers = self.peers
+        if peers is not None and not peers.topology.is_home:
+            return RulesFollower(self.rules, peers)
+        states = self.states_of(KEPT_IN)
+        self.rules.serve(states)
+        if peers is not None:
+            RulesTeller(states, peers)
+        return None
 
     def shard_of(self, group: str) -> Shard:
         """The shard that owns a group's topics.
@@ -164,9 +203,22 @@ class Broker:
         """The consumers of a group's topics. Raises as `shard_of`."""
         return self.consumers[self._places[self.shard_of(group).number]]
 
+    def states_of(self, group: str) -> States:
+        """The states of a group, and of its conversations."""
+        return self.states[self._places[self.shard_of(group).number]]
+
     def administration_of(self, group: str) -> Administration:
         """What operators ask of the consumers of a group's topics. Raises as `shard_of`."""
         return self.administrations[self._places[self.shard_of(group).number]]
+
+    def _follow(self, overrides: Iterable[Override], schemas: Schemas) -> None:
+        """Let these run-time policies and schemas hold, and no others, from the next message on."""
+        self.policies = self.policies.with_overrides(overrides)
+        self.schemas = schemas
+        for shard in self.shards:
+            shard.follow(self.policies, schemas)
+        for session in self.sessions.open:
+            session.forget_publishers()
 
     def now(self) -> float:
         """Seconds since the Unix epoch."""
@@ -181,12 +233,15 @@ class Broker:
             Ticker(self._loop, self.heartbeat.period, self.heartbeat.visit),
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
             Ticker(self._loop, CONSUMER_TICK, self._tick_consumers),
+            Ticker(self._loop, EXPIRY_TICK, self._expire_states),
             Ticker(self._loop, CROWD_TICK, self._let_go_of_crowds),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
             Ticker(self._loop, 1.0, self._refresh_keys),
             Ticker(self._loop, self.settings.budget_interval, self._keep_budgets),
         ]
+        for states in self.states:
+            states.begin()
         self.bus.mail.resume()
         if self.settings.retention_interval:
             self._retention = self._loop.create_task(self._enforce_retention(), name="retention")
@@ -250,6 +305,10 @@ class Broker:
         for shard in self.shards:
             if shard.sequencer.holding:
                 shard.sequencer.release_overdue()
+
+    def _expire_states(self) -> None:
+        for states in self.states:
+            states.expire()
 
     def _tick_consumers(self) -> None:
         for consumers in self.consumers:

@@ -2,6 +2,7 @@
 
 Stopping (SIGTERM, SIGINT) is this list, in this order:
 
+    0  end the control plane that runs beside it
     1  stop listening
     2  drain: refuse what is new, tell every client when to come back, commit and answer what was accepted, close
     3  end HTTP
@@ -18,12 +19,14 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 import uvicorn
+from fastapi import APIRouter
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 
 from hubbub_broker.addresses import Addresses
@@ -49,6 +52,24 @@ log = get_logger(__name__)
 BACKLOG = 4096
 """Connections that may wait to be accepted: a thousand agents come back at once after a restart."""
 
+_ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is listened on, not listening
+
+
+class Companion(Protocol):
+    """What runs beside the broker in its process, and is a client of it: the control plane."""
+
+    def routers(self) -> Sequence[APIRouter]:
+        """Its routes, to be mounted into the broker's HTTP API."""
+
+    def collector(self) -> Collector:
+        """Its figures, for the broker's metrics."""
+
+    def start(self, url: str, credential: str) -> None:
+        """The broker listens at `url`, and knows whoever shows `credential` as its control plane. Waits for nothing."""
+
+    async def stop(self) -> None:
+        """The broker is about to stop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -59,6 +80,10 @@ class Site:
     """The public one, then the worker's own: bound, and listening."""
     restarts: int
     """How often this worker was started again."""
+    own_credential: str
+    """What the broker's control plane shows at every worker."""
+    joined: Callable[[Broker], Awaitable[None]]
+    """Awaited when the data are open, before any connection is taken."""
 
 
 class Server:
@@ -70,10 +95,11 @@ class Server:
         BadKey, BadCertificate: from entering, if a file of keys, tokens or for TLS can't be used.
     """
 
-    def __init__(self, settings: Settings, site: Site | None = None) -> None:
-        """`site` makes it one worker of several."""
+    def __init__(self, settings: Settings, companion: Companion | None = None, site: Site | None = None) -> None:
+        """`companion` runs beside it; `site` makes it one worker of several."""
         self.settings = settings
         self.site = site
+        self._companion = companion
         self.broker: Broker
         self.port = settings.port
         self._http: uvicorn.Server
@@ -87,11 +113,16 @@ class Server:
         listeners = [listen(self.settings.host, self.settings.port)] if site is None else site.listeners
         try:
             self.port = listeners[0].getsockname()[1]
-            self.broker = Broker(self.settings, loop, None if site is None else site.peers)
+            if site is None:
+                self.broker = Broker(self.settings, loop)
+            else:
+                self.broker = Broker(self.settings, loop, site.peers, site.own_credential)
         except BaseException:
             _close(listeners)
             raise
         try:
+            if site is not None:
+                await site.joined(self.broker)
             await self._start_http(loop, listeners)
         except BaseException:
             _close(listeners)
@@ -107,6 +138,8 @@ class Server:
             tls=self._certificate is not None,
             authentication=self.settings.authenticates,
         )
+        if self._companion is not None:
+            self._companion.start(self._own_address(), self.broker.access.own)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -114,6 +147,8 @@ class Server:
 
     async def stop(self) -> None:
         """Stop in order. Nothing that was accepted is lost. Idempotent."""
+        if self._companion is not None:
+            await self._companion.stop()
         for listening in self._http.servers:
             listening.close()
         await self.broker.drain()
@@ -162,17 +197,27 @@ class Server:
     def _app(self) -> ASGIApp:
         site = self.site
         broker = self.broker
+        companion = self._companion
+        collectors = [] if companion is None else [companion.collector()]
+        more = () if companion is None else companion.routers()
         if site is None:
-            return create_app(Door(broker), BusDoor(broker), OperatorDoor(broker))
+            return create_app(Door(broker, *collectors), BusDoor(broker), OperatorDoor(broker), more)
         from .workers.fellows import Fellows  # noqa: PLC0415 - an HTTP client, which one process has no use for
         from .workers.figures import WorkerFigures  # noqa: PLC0415
         from .workers.forward import Forward  # noqa: PLC0415
 
         figures = WorkerFigures(site.peers, site.restarts)
-        app = create_app(Door(broker, figures), BusDoor(broker), OperatorDoor(broker))
+        app = create_app(Door(broker, figures, *collectors), BusDoor(broker), OperatorDoor(broker), more)
         self._fellows = Fellows(self.settings, site.peers)
         copy = broker.bus.agents if isinstance(broker.bus.agents, RegisterCopy) else None
         return Forward(app, self._fellows, copy, figures.count_forwarded)
+
+    def _own_address(self) -> str:
+        """Where this process reaches itself."""
+        host = _ANYWHERE.get(self.settings.host, self.settings.host)
+        scheme = "ws" if self._certificate is None else "wss"
+        port = self.port if self.site is None else self.site.listeners[1].getsockname()[1]
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     async def _stop_http(self) -> None:
         self._clock.stop()
@@ -220,12 +265,13 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(settings: Settings, ready: Callable[[Server], None] | None = None) -> None:
+def run(settings: Settings, ready: Callable[[Server], None] | None = None, companion: Companion | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then stop in order.
 
     Args:
         settings: the broker's.
         ready: called once, when it listens.
+        companion: what runs beside it.
 
     Raises:
         OSError: if the address can't be had.
@@ -233,7 +279,7 @@ def run(settings: Settings, ready: Callable[[Server], None] | None = None) -> No
         BadKey, BadCertificate: if a file of keys, tokens or for TLS can't be used.
     """
     with running(settings) as runner:
-        runner.run(_serve(settings, ready))
+        runner.run(_serve(settings, ready, companion))
 
 
 def running(settings: Settings) -> asyncio.Runner:
@@ -244,12 +290,14 @@ def running(settings: Settings) -> asyncio.Runner:
     return asyncio.Runner(loop_factory=_loop_factory(settings))
 
 
-async def _serve(settings: Settings, ready: Callable[[Server], None] | None) -> None:
+async def _serve(
+    settings: Settings, ready: Callable[[Server], None] | None, companion: Companion | None = None
+) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with Server(settings) as server:
+    async with Server(settings, companion) as server:
         if ready is not None:
             ready(server)
         await stop.wait()

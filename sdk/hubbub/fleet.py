@@ -44,6 +44,9 @@ window, which other workers' messages share."""
 UNSENT_BYTES_MAX = 4 << 20
 """What may wait for a connection's socket before publishes there are refused."""
 
+FRAME_BYTES_TARGET = 64 << 10
+"""Lines are joined up to this size, in bytes."""
+
 QUEUE_FRAMES = 64
 """Received frames read ahead of the SDK, of each connection."""
 
@@ -90,9 +93,11 @@ class _Round:
 class _Member:
     """The connection to one worker, from the first line that is for it."""
 
-    def __init__(self, number: int, url: str) -> None:
+    def __init__(self, number: int, url: str, frame_bytes: int) -> None:
         self.number = number
         self.url = url
+        self.frame_bytes = frame_bytes
+        """Up to which lines are joined."""
         self.connection: Connection | None = None
         self.task: asyncio.Task[None] | None = None
         self.since = 0.0
@@ -106,6 +111,19 @@ class _Member:
         self.out.append((frame, binary))
         self.out_bytes += len(frame)
         self.more.set()
+
+    def next_frame(self) -> tuple[bytes, bool]:
+        """One binary frame, or the lines up to the next one."""
+        frame, binary = self.out.popleft()
+        self.out_bytes -= len(frame)
+        lines = [frame]
+        room = self.frame_bytes - len(frame)
+        while not binary and self.out and not self.out[0][1] and len(self.out[0][0]) < room:
+            line, _ = self.out.popleft()
+            self.out_bytes -= len(line)
+            room -= len(line) + 1
+            lines.append(line)
+        return b"\n".join(lines) if len(lines) > 1 else frame, binary
 
 
 class Fleet:
@@ -127,8 +145,12 @@ class Fleet:
         self._open = open
         self._hello = hello
         self._loop = asyncio.get_running_loop()
+        limit = welcome.limits.get("max_frame", FRAME_BYTES_TARGET)
+        frame_bytes = min(FRAME_BYTES_TARGET, limit if isinstance(limit, int) else FRAME_BYTES_TARGET)
         self._members = {
-            number: _Member(number, url) for number, url in enumerate(welcome.workers) if number != self._own
+            number: _Member(number, url, frame_bytes)
+            for number, url in enumerate(welcome.workers)
+            if number != self._own
         }
         self._workers = len(welcome.workers)
         self._groups: dict[str, int] = {}
@@ -208,7 +230,7 @@ class Fleet:
         assert connection is not None
         with contextlib.suppress(ConnectionLost):
             while member.out:
-                frame, binary = member.out.popleft()
+                frame, binary = member.next_frame()
                 await connection.send(frame, binary=binary)
         await connection.close(code, reason)
 
@@ -254,7 +276,7 @@ class Fleet:
         target = self._target(line) if not is_pattern(line.topic.partition("/")[0]) else -1
         message = f"worker {target} {why}" if target >= 0 else f"a worker {why}"
         err = Err(code=ErrorCode.OVERLOADED, message=message, rid=line.rid, retry_after=RETRY_SECONDS)
-        if line.op == "pub":
+        if line.id is not None:
             err = msgspec.structs.replace(err, id=line.id, topic=line.topic)
         elif line.rid is None:
             return
@@ -324,14 +346,7 @@ class Fleet:
         with contextlib.suppress(ConnectionLost):  # the reader learns it too
             while True:
                 while member.out:
-                    frame, binary = member.out.popleft()
-                    if not binary and member.out and not member.out[0][1]:
-                        lines = [frame]
-                        while member.out and not member.out[0][1] and len(lines) < 256:
-                            lines.append(member.out.popleft()[0])
-                        frame = b"\n".join(lines)
-                        member.out_bytes += len(lines) - 1
-                    member.out_bytes -= len(frame)
+                    frame, binary = member.next_frame()
                     await connection.send(frame, binary=binary)
                 member.more.clear()
                 await member.more.wait()

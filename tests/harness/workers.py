@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,11 @@ async def workers_process(directory: Path, workers: int, **settings: Any) -> Asy
         pids = broker.pids().values()
         broker.kill()
         for pid in pids:  # they end by themselves, when they see that the supervisor is gone
-            await until(lambda pid=pid: not _lives(pid), seconds=START_SECONDS)
+            await until(partial(_is_gone, pid), seconds=START_SECONDS)
 
 
-def _lives(pid: int) -> bool:
+def _is_gone(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
-        return False
+        return True

@@ -49,7 +49,7 @@ class RemoteShard:
                 answer = answers.refusal(pub, answer.code, answer.message, retry_after=answer.retry_after)
             sink.settle(1, [answer])
 
-        arguments = [publisher.name, publisher.key, encode(pub), payload, *more]
+        arguments = [publisher.name, publisher.key, encode(pub), payload, publisher.promised, *more]
         self._peers.call(self.worker, what, arguments, done)
 
     def announce(self, topic: str, type: str, data: dict[str, Any]) -> None:

@@ -34,6 +34,8 @@ class Start:
     topology: Topology
     restarts: int
     """How often this worker was started again."""
+    own_credential: str
+    """What the broker's own control plane shows, at whichever worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ Order = Start | Join | Drain
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a worker says."""
 
-    what: Literal["serving", "lost"]
-    """It serves; or it has lost the link `pair` to `worker`."""
+    what: Literal["open", "serving", "lost"]
+    """It has opened its data, and can be joined to others; it serves; or it has lost the link `pair` to `worker`."""
     worker: int = -1
     pair: int = -1
 

@@ -32,6 +32,9 @@ HOPS_MAX = 2
 
 INBOX = "/api/inbox/"
 
+AT_HOME = ("/v1/agents/", "/v1/control/")
+"""What is asked of the home worker at once: it has the register, and the control plane."""
+
 log = get_logger(__name__)
 
 
@@ -81,7 +84,7 @@ class Forward:
         if self._register is None:
             return None
         path = scope["path"]
-        if path in ("/api/send", "/v1/agents") or path.startswith("/v1/agents/"):
+        if path in ("/api/send", "/v1/agents") or path.startswith(AT_HOME):
             return self._fellows.home
         if path.startswith(INBOX):
             name = path[len(INBOX) :].partition("/")[0]

@@ -1,6 +1,6 @@
 """A worker process: a `Server` whose sockets, links and end come from the supervisor.
 
-Started by the supervisor as `python -m hubbub_broker.workers.process FD`, FD being its end of their pair.
+Started by the supervisor, which gives it its end of their pair.
 """
 
 from __future__ import annotations
@@ -9,17 +9,24 @@ import asyncio
 import os
 import signal
 import socket
-import sys
+from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
+from hubbub_broker.broker import Broker
+from hubbub_broker.config import Settings
 from hubbub_broker.logs import configure, get_logger
 from hubbub_broker.peers import Peers
-from hubbub_broker.server import Server, Site, running
+from hubbub_broker.server import Companion, Server, Site, running
 
 from .control import Join, Orders, Report, Start, send_report
 
 log = get_logger(__name__)
+
+
+class _Stopped(Exception):
+    """It is over before it served."""
 
 
 class Worker:
@@ -33,20 +40,39 @@ class Worker:
         self._peers: Peers
         self._joining: set[asyncio.Task[None]] = set()
 
-    async def serve(self, start: Start, listeners: list[socket.socket]) -> None:
+    async def serve(self, start: Start, listeners: list[socket.socket], companion: Companion | None) -> None:
         """Serve until the supervisor says so, or is gone, or SIGTERM comes."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self._peers = Peers(start.topology, start.settings, loop, self._lost)
         self._control.setblocking(False)
-        site = Site(self._peers, listeners, start.restarts)
-        async with Server(start.settings, site):
-            loop.add_reader(self._control.fileno(), self._ordered)
-            self._report(Report("serving"))
-            await self._stop.wait()
-            log.info("stopping")
-            loop.remove_reader(self._control.fileno())
+        site = Site(self._peers, listeners, start.restarts, start.own_credential, self._join)
+        with suppress(_Stopped):
+            async with Server(start.settings, companion, site):
+                self._report(Report("serving"))
+                await self._stop.wait()
+                log.info("stopping")
+        loop.remove_reader(self._control.fileno())
+
+    async def _join(self, broker: Broker) -> None:
+        """Be joined to the others, and wait until the home worker has said by which rules to serve.
+
+        Raises:
+            _Stopped: it is to stop already.
+        """
+        asyncio.get_running_loop().add_reader(self._control.fileno(), self._ordered)
+        self._report(Report("open"))
+        if broker.rules_follower is None:
+            return
+        waits = [asyncio.ensure_future(event.wait()) for event in (broker.rules_follower.told, self._stop)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self._stop.is_set():
+            raise _Stopped
 
     def _ordered(self) -> None:
         orders = self._orders.read()
@@ -74,8 +100,8 @@ class Worker:
             log.warning("supervisor not told", what=report.what)
 
 
-def main(descriptor: int) -> None:
-    """Be a worker."""
+def main(descriptor: int, companion: Callable[[Settings], Companion]) -> None:
+    """Be a worker. `companion` makes what runs beside the broker, at the home worker."""
     control = socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
     orders = Orders(control).read()
@@ -87,9 +113,6 @@ def main(descriptor: int) -> None:
     configure(start.settings.log_format, start.settings.log_level)
     structlog.contextvars.bind_contextvars(worker=start.topology.own)
     listeners = [socket.socket(fileno=public), socket.socket(fileno=own)]
+    beside = companion(start.settings) if start.topology.is_home and start.settings.role == "all" else None
     with running(start.settings) as runner:
-        runner.run(Worker(control).serve(start, listeners))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+        runner.run(Worker(control).serve(start, listeners, beside))

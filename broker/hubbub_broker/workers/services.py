@@ -125,7 +125,7 @@ class Services:
     def _publish(self, arguments: list[Any], reply: Reply) -> None:
         """Publish what another worker has admitted: a mail, a will."""
         name, key, pub, payload = _pub_of(arguments)
-        self._to_shard(name, key, pub, payload, reply)
+        self._to_shard(name, key, pub, payload, reply, promised=arguments[4])
 
     def _publish_for(self, arguments: list[Any], reply: Reply) -> None:
         """Publish what a client has asked another worker for, within the limits that are kept here."""
@@ -135,7 +135,9 @@ class Services:
         sessions.check_open(pub.topic)
         self._to_shard(name, key, pub, payload, reply)
 
-    def _to_shard(self, name: str, key: bytes, pub: Pub, payload: bytes | None, reply: Reply) -> None:
+    def _to_shard(
+        self, name: str, key: bytes, pub: Pub, payload: bytes | None, reply: Reply, *, promised: bool = False
+    ) -> None:
         if self._broker.sessions.draining:
             raise Refusal(ErrorCode.SHUTTING_DOWN, "the broker is stopping", self._broker.settings.reconnect_spread)
         sink = Passed(reply)
@@ -143,6 +145,7 @@ class Services:
             way = self._broker.way_to(group_of(pub.topic))
             publisher = Publisher(name, None, way.topic(pub.topic))
             publisher.key = key
+            publisher.promised = promised
             if pub.mandatory:
                 readers = self._broker.shard_of(group_of(pub.topic)).readers
                 if not readers.heard_besides(publisher.topic, sink):
@@ -154,7 +157,7 @@ class Services:
     def _mail(self, arguments: list[Any], reply: Reply) -> None:
         """Publish a mail to somebody whom the sender's worker does not know: as the register here says, or not."""
         name, key, pub, payload = _pub_of(arguments)
-        identity = msgspec.convert(arguments[4], Identity)
+        identity = msgspec.convert(arguments[5], Identity)
         bus = self._broker.bus
         to = pub.topic[len(INBOX_PREFIX) :]
         try:

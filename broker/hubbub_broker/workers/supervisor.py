@@ -7,6 +7,7 @@ by the workers, so a worker's death closes nothing, and the supervisor's death l
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import socket
 import sys
@@ -23,6 +24,9 @@ from hubbub_broker.server import BACKLOG, listen
 from hubbub_broker.topology import Topology
 
 from .control import Drain, Join, Reports, Start, send_order
+
+WORKER = "hubbub_broker.cli.worker"
+"""The module that is a worker's program: above this one, as is whatever puts a process together."""
 
 SETTLED_SECONDS = 5.0
 """A worker that has served for so long is no failed start: what came before is forgiven."""
@@ -52,6 +56,8 @@ class Place:
     process: Process | None = None
     control: socket.socket | None = None
     reports: Reports = field(default_factory=Reports)
+    open: bool = False
+    """Whether it can be joined to others."""
     serving: bool = False
     since: float = 0.0
     """When it began to serve (loop time)."""
@@ -86,6 +92,7 @@ class Supervisor:
         self._ready = ready
         self._directory: DataDirectory
         self._public: socket.socket
+        self._credential = secrets.token_urlsafe(32)
         self._numbers = count(1)
         self._stopping = False
         self._stop = asyncio.Event()
@@ -192,8 +199,8 @@ class Supervisor:
     async def _live(self, place: Place) -> None:
         """One life of a worker, from its start to the end of its process."""
         ours, its = socket.socketpair()
-        place.since, place.serving = 0.0, False
-        command = [sys.executable, "-m", "hubbub_broker.workers.process", str(its.fileno())]
+        place.since, place.open, place.serving = 0.0, False, False
+        command = [sys.executable, "-m", WORKER, str(its.fileno())]
         try:
             place.process = process = await asyncio.create_subprocess_exec(
                 *command, pass_fds=[its.fileno()], stdin=asyncio.subprocess.DEVNULL
@@ -203,7 +210,7 @@ class Supervisor:
         place.control, place.reports = ours, Reports()
         topology = self.topology
         mine = Topology(place.number, topology.workers, topology.shards, topology.ports, topology.urls)
-        start = Start(self.settings, mine, place.restarts)
+        start = Start(self.settings, mine, place.restarts, self._credential)
         place.order(start, (self._public.fileno(), place.own.fileno(), self._directory.lock_fd))
         ours.setblocking(False)
         reading = asyncio.create_task(self._listen_to(place, ours), name=f"reports of worker {place.number}")
@@ -211,7 +218,7 @@ class Supervisor:
             code = await process.wait()
         finally:
             reading.cancel()
-            place.control, place.serving = None, False
+            place.control, place.open, place.serving = None, False, False
             ours.close()
         if not self._stopping:
             log.warning("worker ended", worker=place.number, process=process.pid, code=code)
@@ -221,18 +228,23 @@ class Supervisor:
         with suppress(ConnectionError):
             while data := await loop.sock_recv(control, 64 << 10):
                 for report in place.reports.take(data):
-                    if report.what == "serving":
+                    if report.what == "open":
+                        self._opened(place)
+                    elif report.what == "serving":
                         self._serves(place)
                     else:
                         self._apart(place, report.worker, report.pair)
 
-    def _serves(self, place: Place) -> None:
+    def _opened(self, place: Place) -> None:
         """It has everything open: join it to those who have, too."""
+        place.open = True
+        for other in self.places:
+            if other is not place and other.open:
+                self._join(place, other)
+
+    def _serves(self, place: Place) -> None:
         place.serving, place.since = True, asyncio.get_running_loop().time()
         log.info("worker serves", worker=place.number, process=place.process.pid if place.process else 0)
-        for other in self.places:
-            if other is not place and other.serving:
-                self._join(place, other)
         if self._ready is not None and all(each.serving for each in self.places):
             ready, self._ready = self._ready, None
             ready(self)
@@ -251,7 +263,7 @@ class Supervisor:
         def again() -> None:
             self._rejoining.discard(timer)
             other = self.places[number]
-            if place.serving and other.serving and place.pairs.get(number) == pair and not self._stopping:
+            if place.open and other.open and place.pairs.get(number) == pair and not self._stopping:
                 self._join(place, other)
 
         timer = asyncio.get_running_loop().call_later(REJOIN_SECONDS, again)
