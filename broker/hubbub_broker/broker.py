@@ -171,7 +171,7 @@ class Broker:
         states = self.states_of(KEPT_IN)
         self.rules.serve(states)
         if peers is not None:
-            RulesTeller(states, peers)
+            self.sessions.answer_change = RulesTeller(states, peers, self._loop).answer_later
         return None
 
     def shard_of(self, group: str) -> Shard:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -28,16 +29,18 @@ SHARDS = 16
 class WorkersProcess(BrokerProcess):
     """A supervisor and its workers."""
 
-    def __init__(self, directory: Path, workers: int, **settings: Any) -> None:
+    def __init__(self, directory: Path, workers: int, verify: ssl.SSLContext | None = None, **settings: Any) -> None:
         super().__init__(directory, workers=workers, log_format="json", **{"shards": SHARDS, **settings})
+        self._verify: ssl.SSLContext | bool = True if verify is None else verify
         self.workers = workers
         self.port = _free_ports(workers + 1)
-        self.url = f"ws://127.0.0.1:{self.port}/v1/ws"
-        self.base = f"http://127.0.0.1:{self.port}"
+        secure = "" if verify is None else "s"
+        self.url = f"ws{secure}://127.0.0.1:{self.port}/v1/ws"
+        self.base = f"http{secure}://127.0.0.1:{self.port}"
 
     async def wait_ready(self) -> None:
         """Wait until every worker serves, and reaches the others."""
-        async with asyncio.timeout(START_SECONDS), httpx.AsyncClient() as http:
+        async with asyncio.timeout(START_SECONDS), httpx.AsyncClient(verify=self._verify) as http:
             while True:
                 assert self._process is not None
                 assert self._process.poll() is None, f"the broker ended: {self.log.read_text()[-3000:]}"
@@ -47,6 +50,14 @@ class WorkersProcess(BrokerProcess):
                         if answer.status_code == 200:
                             return
                 await asyncio.sleep(0.05)  # there is no event to wait for: the processes are not ours
+
+    async def ended(self) -> int:
+        """Wait until the supervisor ends by itself; its exit code."""
+        process = self._process
+        assert process is not None
+        await until(lambda: process.poll() is not None, seconds=START_SECONDS)
+        self._process = None
+        return process.returncode
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """The log lines of an event, since the supervisor was started last."""
@@ -106,10 +117,11 @@ async def workers_process(directory: Path, workers: int, **settings: Any) -> Asy
         pids = broker.pids().values()
         broker.kill()
         for pid in pids:  # they end by themselves, when they see that the supervisor is gone
-            await until(partial(_is_gone, pid), seconds=START_SECONDS)
+            await until(partial(is_gone, pid), seconds=START_SECONDS)
 
 
-def _is_gone(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:

@@ -11,10 +11,10 @@ from hubbub_broker.guard import Denial, Guard
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.peers import Way
 from hubbub_broker.refusal import Refusal
-from hubbub_broker.shard import CatchUp, Shard, Topic
+from hubbub_broker.shard import CatchUp, Shard, Sink, Topic
 from hubbub_broker.state import StatesOf
 from hubbub_protocol.errors import CloseCode, ErrorCode
-from hubbub_protocol.frames import Pub
+from hubbub_protocol.frames import Change, Pub
 from hubbub_protocol.names import (
     CONTROL_AGENT,
     check_topic,
@@ -72,6 +72,8 @@ class Sessions:
         """Called when an agent is there: what it missed can be told."""
         self.on_gone: Callable[[str], None] = lambda _: None
         """Called when the last connection of an agent is gone."""
+        self.answer_change: Callable[[Change, Sink], Sink] = _at_once
+        """What gets the answer to a change of a state, in place of the sink that asked for it."""
         self.gate: Gate | None = None
         """Where there are several workers: sends connections on, and makes agents known before they come in."""
         self.way_to: Callable[[str], Way] = shard_of
@@ -227,3 +229,7 @@ class Sessions:
 def _require(denial: Denial | None) -> None:
     if denial is not None:
         raise Refusal(denial.code, denial.message, denial.retry_after)
+
+
+def _at_once(_: Change, sink: Sink) -> Sink:
+    return sink

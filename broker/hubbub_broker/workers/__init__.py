@@ -1,6 +1,7 @@
 """Several processes that are one broker: `--workers N`. docs/workers.md says what crosses between them.
 
 supervisor   starts the workers, starts one that dies again, and joins them; moves no message
+template     forks the workers
 control      what the supervisor and a worker say to each other
 process      a worker: a `Server` whose sockets, links and end come from the supervisor
 services     what a worker does for the others

@@ -58,10 +58,12 @@ Order = Start | Join | Drain
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a worker says."""
 
-    what: Literal["open", "serving", "lost"]
-    """It has opened its data, and can be joined to others; it serves; or it has lost the link `pair` to `worker`."""
+    what: Literal["born", "open", "serving", "lost"]
+    """It is there, as `process`; it has opened its data, and can be joined to others; it serves; or it has lost the
+    link `pair` to `worker`."""
     worker: int = -1
     pair: int = -1
+    process: int = 0
 
 
 _encode = msgspec.json.Encoder().encode

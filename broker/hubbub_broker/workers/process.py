@@ -103,13 +103,13 @@ class Worker:
 def main(descriptor: int, companion: Callable[[Settings], Companion]) -> None:
     """Be a worker. `companion` makes what runs beside the broker, at the home worker."""
     control = socket.socket(fileno=descriptor)
-    os.set_inheritable(descriptor, False)
+    send_report(control, Report("born", process=os.getpid()))
     orders = Orders(control).read()
     if not orders:
         return  # the supervisor was gone before it said anything
     start, (public, own, lock) = orders[0]
     assert isinstance(start, Start)
-    os.set_inheritable(lock, False)
+    assert lock >= 0  # it is held for as long as this process lives
     configure(start.settings.log_format, start.settings.log_level)
     structlog.contextvars.bind_contextvars(worker=start.topology.own)
     listeners = [socket.socket(fileno=public), socket.socket(fileno=own)]

@@ -1,12 +1,15 @@
 """The supervisor: starts the workers, starts one that dies again, joins them. It moves no message.
 
-It holds what must outlive a worker: the lock of the data directory, and every listening socket. All of it is inherited
-by the workers, so a worker's death closes nothing, and the supervisor's death lets go of nothing that a worker uses.
+It holds what must outlive a worker: the lock of the data directory, and every listening socket. All of it is handed to
+the workers, so a worker's death closes nothing, and the supervisor's death lets go of nothing that a worker uses. The
+workers are forked by a process of its own, the template (see there); that a worker is dead is seen by the end of the
+socket that it had: the kernel closes that when the process can do nothing any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import signal
 import socket
@@ -40,6 +43,9 @@ KILL_SECONDS = 10.0
 REJOIN_SECONDS = 0.2
 """How long two workers stay apart whose link was lost although both are there."""
 
+TEMPLATE_SECONDS = 0.5
+"""How long after its end the template is started again."""
+
 log = get_logger(__name__)
 
 
@@ -53,7 +59,8 @@ class Place:
 
     number: int
     own: socket.socket
-    process: Process | None = None
+    process: int = 0
+    """Its process, once it is there; 0 while there is none."""
     control: socket.socket | None = None
     reports: Reports = field(default_factory=Reports)
     open: bool = False
@@ -67,11 +74,59 @@ class Place:
     pairs: dict[int, int] = field(default_factory=dict)
     """The number of the newest link to each other worker."""
 
+    def kill(self) -> None:
+        """End it at once, if it is there."""
+        if self.process:
+            with suppress(ProcessLookupError):
+                os.kill(self.process, signal.SIGKILL)
+
     def order(self, order: Start | Join | Drain, sockets: tuple[int, ...] = ()) -> None:
         """Tell it. One that is gone is not told."""
         if self.control is not None:
             with suppress(OSError):
                 send_order(self.control, order, sockets)
+
+
+class Template:
+    """The process that forks workers. One that has died is replaced."""
+
+    def __init__(self) -> None:
+        self._requests: socket.socket
+        self._process: Process
+        self._keeping: asyncio.Task[None]
+
+    async def start(self) -> None:
+        """Start it. It need not be ready to be asked."""
+        await self._launch()
+        self._keeping = asyncio.create_task(self._keep(), name="template")
+
+    def fork(self, end: socket.socket) -> None:
+        """Have a worker forked, which gets this end. If that fails, the end is closed."""
+        with suppress(OSError):
+            socket.send_fds(self._requests, [b"w"], [end.fileno()])
+
+    async def stop(self) -> None:
+        """End it."""
+        self._keeping.cancel()
+        self._requests.close()
+        await self._process.wait()
+
+    async def _launch(self) -> None:
+        self._requests, its = socket.socketpair()
+        with its:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", WORKER, str(its.fileno())),
+                pass_fds=[its.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+
+    async def _keep(self) -> None:
+        while True:
+            code = await self._process.wait()
+            log.error("template ended", code=code)
+            self._requests.close()
+            await asyncio.sleep(TEMPLATE_SECONDS)
+            await self._launch()
 
 
 class Supervisor:
@@ -93,6 +148,7 @@ class Supervisor:
         self._directory: DataDirectory
         self._public: socket.socket
         self._credential = secrets.token_urlsafe(32)
+        self._template = Template()
         self._numbers = count(1)
         self._stopping = False
         self._stop = asyncio.Event()
@@ -122,14 +178,13 @@ class Supervisor:
         """Drain all workers, and end. A second call skips the waiting."""
         if self._stopping:
             for place in self.places:
-                if place.process is not None and place.process.returncode is None:
-                    place.process.kill()
+                place.kill()
         self._stop.set()
 
     def pid_of(self, worker: int) -> int | None:
         """The process of a worker, if it serves now."""
         place = self.places[worker]
-        return place.process.pid if place.process is not None and place.serving else None
+        return place.process if place.serving else None
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -157,6 +212,7 @@ class Supervisor:
         return sockets
 
     async def _keep_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        await self._template.start()
         log.info("supervising", workers=self.settings.workers, host=self.settings.host, port=self.port)
         self._keepers = [loop.create_task(self._keep(place), name=f"worker {place.number}") for place in self.places]
         await self._stop.wait()
@@ -167,10 +223,11 @@ class Supervisor:
             place.order(Drain())
         _, late = await asyncio.wait(self._keepers, timeout=self.settings.shutdown_grace + KILL_SECONDS)
         for place in self.places if late else ():
-            if place.process is not None and place.process.returncode is None:
+            if place.process:
                 log.error("worker killed", worker=place.number, reason="it did not stop in time")
-                place.process.kill()
+                place.kill()
         await asyncio.gather(*self._keepers)
+        await self._template.stop()
         for timer in self._rejoining:
             timer.cancel()
         log.info("stopped")
@@ -200,35 +257,32 @@ class Supervisor:
         """One life of a worker, from its start to the end of its process."""
         ours, its = socket.socketpair()
         place.since, place.open, place.serving = 0.0, False, False
-        command = [sys.executable, "-m", WORKER, str(its.fileno())]
-        try:
-            place.process = process = await asyncio.create_subprocess_exec(
-                *command, pass_fds=[its.fileno()], stdin=asyncio.subprocess.DEVNULL
-            )
-        finally:
-            its.close()
         place.control, place.reports = ours, Reports()
-        topology = self.topology
-        mine = Topology(place.number, topology.workers, topology.shards, topology.ports, topology.urls)
-        start = Start(self.settings, mine, place.restarts, self._credential)
-        place.order(start, (self._public.fileno(), place.own.fileno(), self._directory.lock_fd))
-        ours.setblocking(False)
-        reading = asyncio.create_task(self._listen_to(place, ours), name=f"reports of worker {place.number}")
         try:
-            code = await process.wait()
+            with its:
+                self._template.fork(its)
+            topology = self.topology
+            mine = Topology(place.number, topology.workers, topology.shards, topology.ports, topology.urls)
+            start = Start(self.settings, mine, place.restarts, self._credential)
+            place.order(start, (self._public.fileno(), place.own.fileno(), self._directory.lock_fd))
+            ours.setblocking(False)
+            await self._listen_to(place, ours)
         finally:
-            reading.cancel()
-            place.control, place.open, place.serving = None, False, False
             ours.close()
+            process, place.process = place.process, 0
+            place.control, place.open, place.serving = None, False, False
         if not self._stopping:
-            log.warning("worker ended", worker=place.number, process=process.pid, code=code)
+            log.warning("worker ended", worker=place.number, process=process)
 
     async def _listen_to(self, place: Place, control: socket.socket) -> None:
+        """Hear what a worker reports, until it is gone."""
         loop = asyncio.get_running_loop()
         with suppress(ConnectionError):
             while data := await loop.sock_recv(control, 64 << 10):
                 for report in place.reports.take(data):
-                    if report.what == "open":
+                    if report.what == "born":
+                        place.process = report.process
+                    elif report.what == "open":
                         self._opened(place)
                     elif report.what == "serving":
                         self._serves(place)
@@ -244,7 +298,7 @@ class Supervisor:
 
     def _serves(self, place: Place) -> None:
         place.serving, place.since = True, asyncio.get_running_loop().time()
-        log.info("worker serves", worker=place.number, process=place.process.pid if place.process else 0)
+        log.info("worker serves", worker=place.number, process=place.process)
         if self._ready is not None and all(each.serving for each in self.places):
             ready, self._ready = self._ready, None
             ready(self)
