@@ -50,10 +50,12 @@ kill-test: $(READY) ## SIGKILL of the broker under load, again and again
 	$(BIN)/pytest -m kill -s $(ARGS)
 
 bench: $(READY) ## the figures of the README, on this machine
-	$(BIN)/python bench $(ARGS)
+	$(BENCH) $(ARGS)
 
 bench-large: $(READY) ## starts on 10,000,000 messages; takes minutes, and 15 GB of disk
-	$(BIN)/python bench $(patsubst %,--scenario %,$(wildcard bench/scenarios/large/*.toml)) $(ARGS)
+	$(BENCH) $(patsubst %,--scenario %,$(wildcard bench/hubbub_bench/scenarios/large/*.toml)) $(ARGS)
+
+BENCH = $(BIN)/hubbub bench --data-dir bench/results --json bench/results/latest.json
 
 lock: $(READY) ## resolve the dependencies anew into the two lock files (UPGRADE=1: to the newest)
 	$(LOCK) --output-file requirements.lock

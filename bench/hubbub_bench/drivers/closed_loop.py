@@ -2,11 +2,11 @@
 
 from itertools import product
 
-from bench.histogram import Latencies
-from bench.measurement import Reading, Run
-from bench.peers import Address
-from bench.scenario import ClosedLoop
-from bench.usage import Meter, Usage
+from hubbub_bench.histogram import Latencies
+from hubbub_bench.measurement import Reading, Run
+from hubbub_bench.peers import Address
+from hubbub_bench.scenario import ClosedLoop
+from hubbub_bench.usage import Meter, Usage
 
 from .agent import LastFrame
 from .checker import Checker

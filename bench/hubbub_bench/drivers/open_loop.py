@@ -7,11 +7,11 @@ an answer before sending the next would have left them out (coordinated omission
 from random import Random
 from time import monotonic_ns
 
-from bench.histogram import Latencies
-from bench.measurement import Reading, Run
-from bench.peers import Address
-from bench.scenario import OpenLoop
-from bench.usage import Meter
+from hubbub_bench.histogram import Latencies
+from hubbub_bench.measurement import Reading, Run
+from hubbub_bench.peers import Address
+from hubbub_bench.scenario import OpenLoop
+from hubbub_bench.usage import Meter
 
 from .agent import LastFrame
 from .checker import Checker

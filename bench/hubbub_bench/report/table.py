@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.measurement import Limit
+from hubbub_bench.measurement import Limit
 
 from .report import Report, Result
 from .summary import Figure

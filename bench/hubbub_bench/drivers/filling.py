@@ -1,6 +1,6 @@
 """History for a measurement to read: so many messages, published as fast as they are taken."""
 
-from bench.peers import Address
+from hubbub_bench.peers import Address
 
 from .connection import DriverError
 from .fleet import Fleet

@@ -5,10 +5,10 @@ finds in its directory.
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from bench.measurement import Reading, Run
-from bench.peers import BrokerProcess
-from bench.scenario import Opening
-from bench.usage import Meter
+from hubbub_bench.measurement import Reading, Run
+from hubbub_bench.peers import BrokerProcess
+from hubbub_bench.scenario import Opening
+from hubbub_bench.usage import Meter
 
 from .filling import fill
 

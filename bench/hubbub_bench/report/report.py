@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from bench.measurement import Limit, Run
-from bench.scenario import Scenario
+from hubbub_bench.measurement import Limit, Run
+from hubbub_bench.scenario import Scenario
 
 from .machine import Machine
 from .summary import Figure, summarize

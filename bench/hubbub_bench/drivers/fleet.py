@@ -10,7 +10,7 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Self
 
-from bench.peers import Address
+from hubbub_bench.peers import Address
 
 from .agent import Agent, LastFrame
 from .connection import DriverError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.measurement import Run
+from hubbub_bench.measurement import Run
 
 
 @dataclass(frozen=True)

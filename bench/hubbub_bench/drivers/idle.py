@@ -2,10 +2,10 @@
 
 from itertools import count
 
-from bench.measurement import Reading, Run
-from bench.peers import Address
-from bench.scenario import Idle
-from bench.usage import Meter, Usage
+from hubbub_bench.measurement import Reading, Run
+from hubbub_bench.peers import Address
+from hubbub_bench.scenario import Idle
+from hubbub_bench.usage import Meter, Usage
 
 from .agent import Agent
 from .connection import DriverError

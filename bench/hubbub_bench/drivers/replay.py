@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 
-from bench.measurement import Reading, Run
-from bench.peers import Address
-from bench.scenario import Replay
-from bench.usage import Meter, Usage
+from hubbub_bench.measurement import Reading, Run
+from hubbub_bench.peers import Address
+from hubbub_bench.scenario import Replay
+from hubbub_bench.usage import Meter, Usage
 
 from .checker import Checker
 from .filling import fill

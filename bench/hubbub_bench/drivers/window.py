@@ -2,9 +2,9 @@
 
 from time import monotonic_ns
 
-from bench.histogram import Latencies
-from bench.measurement import Reading
-from bench.usage import Meter, Usage
+from hubbub_bench.histogram import Latencies
+from hubbub_bench.measurement import Reading
+from hubbub_bench.usage import Meter, Usage
 
 from .fleet import Fleet
 from .flow import Flow
