@@ -26,6 +26,12 @@ class Latencies:
         if not self._histogram.record_value(max(1, nanoseconds)):
             raise ValueError(f"{nanoseconds} ns is longer than this histogram holds, an hour")
 
+    def __getstate__(self) -> bytes:
+        return bytes(self._histogram.encode())
+
+    def __setstate__(self, encoded: bytes) -> None:
+        self._histogram = HdrHistogram.decode(encoded)
+
     def merge(self, other: "Latencies") -> None:
         """Add all of another's."""
         self._histogram.add(other._histogram)  # noqa: SLF001 - the same class

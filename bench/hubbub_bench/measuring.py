@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -13,6 +12,7 @@ import msgspec
 from hubbub_protocol import __version__
 
 from .drivers.connection import DriverError
+from .loops import event_loop
 from .peers import PeerError
 from .report import Machine, Report, Result
 from .report.table import number
@@ -26,7 +26,7 @@ def choose(only: list[str], files: list[Path]) -> list[Scenario]:
     Raises:
         BadScenario: if a file can't be used, or there is none of that name.
     """
-    there = [load(path) for path in files] or load_all()
+    there = [load(path) for path in files] or load_all(pattern="**/*.toml" if only else "*.toml")
     unknown = set(only) - {one.name for one in there}
     if unknown:
         raise BadScenario(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(one.name for one in there)}")
@@ -45,7 +45,7 @@ def adjusted(scenario: Scenario, seconds: float | None, runs: int | None) -> Sce
 
 def run(scenarios: list[Scenario], runner: Runner) -> Report:
     """Measure all of them, in order. Progress goes to stderr."""
-    loop_name, new_loop = _event_loop()
+    loop_name, new_loop = event_loop()
     machine = Machine.here(runner.folder, loop_name)
     at = datetime.now(UTC).isoformat(timespec="seconds")
     results = []
@@ -58,7 +58,7 @@ def run(scenarios: list[Scenario], runner: Runner) -> Report:
 async def _measure(runner: Runner, scenario: Scenario) -> Result:
     result = Result(scenario)
     try:
-        async for run in runner.runs(scenario):
+        async for run in runner.runs(scenario, lambda text: _progress(scenario, text)):
             result.runs.append(run)
             first = run.readings[0]
             _progress(
@@ -77,11 +77,3 @@ async def _measure(runner: Runner, scenario: Scenario) -> Result:
 
 def _progress(scenario: Scenario, text: str) -> None:
     print(f"{scenario.name:24} {text}", file=sys.stderr, flush=True)
-
-
-def _event_loop() -> tuple[str, type[asyncio.AbstractEventLoop] | None]:
-    try:
-        import uvloop  # noqa: PLC0415 - where there is none, the driver runs on asyncio's own, and says so
-    except ImportError:
-        return "asyncio", None
-    return f"uvloop {version('uvloop')}", uvloop.Loop

@@ -6,17 +6,19 @@ import gc
 import resource
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never
 
-from .drivers import closed_loop, idle, open_loop, opening, replay
+from .drivers import closed_loop, idle, open_loop, opening, replay, team
 from .measurement import Run
-from .peers import Address, BrokerProcess
-from .scenario import ClosedLoop, Idle, Opening, OpenLoop, Replay, Scenario
+from .peers import Address, BrokerProcess, scrape
+from .scenario import ClosedLoop, Idle, Opening, OpenLoop, Replay, Scenario, Team
 from .usage import Meter
+
+Tell = Callable[[str], None]
 
 SPARE_FILES = 256
 """Open files beside the connections."""
@@ -35,8 +37,8 @@ class Runner:
     pid: int | None = None
     """The process of the broker at `address`, if it is one of this machine."""
 
-    async def runs(self, scenario: Scenario) -> AsyncIterator[Run]:
-        """The scenario's runs, one after the other.
+    async def runs(self, scenario: Scenario, tell: Tell) -> AsyncIterator[Run]:
+        """The scenario's runs, one after the other. `tell` hears how far one is.
 
         Raises:
             DriverError: if a broker refuses or hangs up.
@@ -58,10 +60,16 @@ class Runner:
             case _:
                 for _ in range(scenario.runs):
                     with self._broker(scenario) as (address, meter):
-                        yield await self._run(scenario, address, meter)
+                        before = scrape(address)
+                        run = await self._run(scenario, address, meter, tell)
+                        after = scrape(address) if before is not None else None
+                        log = before.until(after) if before is not None and after is not None else None
+                        yield replace(run, log=log)
 
     @staticmethod
-    async def _run(scenario: ClosedLoop | OpenLoop | Idle, address: Address, meter: Meter) -> Run:
+    async def _run(scenario: ClosedLoop | OpenLoop | Team | Idle, address: Address, meter: Meter, tell: Tell) -> Run:
+        if isinstance(scenario, Team):
+            return await team.run(scenario, address, meter, tell)
         with _no_garbage_collection():
             match scenario:
                 case ClosedLoop():
@@ -81,7 +89,7 @@ class Runner:
                 raise NotHere("needs the broker's memory: give its process with --pid")
             if scenario.broker:
                 raise NotHere("needs settings that the running broker may not have")
-        if isinstance(scenario, Idle | OpenLoop | ClosedLoop):
+        if isinstance(scenario, Idle | OpenLoop | ClosedLoop | Team):
             raise_file_limit(_connections(scenario) + SPARE_FILES)
 
     @contextmanager
@@ -116,11 +124,11 @@ def raise_file_limit(files: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
 
 
-def _connections(scenario: ClosedLoop | OpenLoop | Idle) -> int:
+def _connections(scenario: ClosedLoop | OpenLoop | Team | Idle) -> int:
     match scenario:
         case ClosedLoop():
             return scenario.publishers + scenario.topics * scenario.subscribers
-        case OpenLoop():
+        case OpenLoop() | Team():
             return scenario.agents
         case Idle():
             return scenario.connections

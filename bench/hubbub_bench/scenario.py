@@ -77,6 +77,43 @@ class OpenLoop(Timed, frozen=True, kw_only=True, tag="open-loop"):
     groups: Count = 1
 
 
+class Team(Timed, frozen=True, kw_only=True, tag="team"):
+    """Agents in conversations, with every knob: what a team of one's own would see."""
+
+    agents: Count
+    """A connection each. Everybody publishes to, and reads, the conversations that they are in."""
+    conversations: Count
+    members: Count
+    """Agents in each conversation. With more places than agents, an agent is in several."""
+    groups: Count = 1
+    rate: Annotated[float, Meta(ge=0)] = 0.0
+    """Open loop: publishes a second, of all agents together, due at times fixed beforehand."""
+    window: Annotated[int, Meta(ge=0)] = 0
+    """Closed loop: messages without an answer that each agent keeps under way in each of its conversations."""
+    arrivals: Literal["even", "poisson"] = "even"
+    publishers: Annotated[int, Meta(ge=0)] = 0
+    """Members of each conversation that publish; 0 is all."""
+    payload: Payload | list[Payload] = 256
+    """Bytes of a message; several sizes take turns."""
+    durable: bool = True
+    consumer: Literal["none", "own", "shared"] = "none"
+    """Plain subscriptions; or a consumer for each member, which acks everything; or one whose work members share."""
+    max_unacked: Count = 64
+    """Messages that a consumer is given ahead of its acks."""
+    handler: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds that handling a message takes: until the ack, and in the SDK until the next."""
+    churn: Annotated[float, Meta(ge=0)] = 0.0
+    """Agents that leave, a second, without a goodbye; each comes back after `away` and goes on where it was."""
+    away: Seconds = 1.0
+    slow: Annotated[int, Meta(ge=0)] = 0
+    """Agents that stop reading for `pause` seconds, read for a fifth of that, and so on."""
+    pause: Seconds = 1.0
+    mode: Literal["raw", "sdk"] = "raw"
+    """Frames written by hand, so that the broker is what is measured; or agents of the SDK."""
+    processes: Count = 1
+    """Processes that share the load, each with conversations of its own."""
+
+
 class Idle(Base, frozen=True, kw_only=True, tag="idle"):
     """Connections that are subscribed and silent: what one costs in memory."""
 
@@ -103,7 +140,7 @@ class Opening(Base, frozen=True, kw_only=True, tag="opening"):
     groups: Count = 1
 
 
-Scenario = ClosedLoop | OpenLoop | Idle | Replay | Opening
+Scenario = ClosedLoop | OpenLoop | Team | Idle | Replay | Opening
 
 
 def parse(text: str, name: str) -> Scenario:
@@ -134,9 +171,9 @@ def load(path: Path) -> Scenario:
     return parse(text, path.stem)
 
 
-def load_all(folder: Path = FOLDER) -> list[Scenario]:
-    """Every scenario of a folder, in order."""
-    return sorted((load(path) for path in folder.glob("*.toml")), key=lambda one: (one.order, one.name))
+def load_all(folder: Path = FOLDER, pattern: str = "*.toml") -> list[Scenario]:
+    """Every scenario of a folder, in order; `**/*.toml` is also those of the folders in it."""
+    return sorted((load(path) for path in folder.glob(pattern)), key=lambda one: (one.order, one.name))
 
 
 def _contradictions(scenario: Scenario) -> list[str]:
@@ -145,6 +182,33 @@ def _contradictions(scenario: Scenario) -> list[str]:
         found.append(f"until = {scenario.until!r} needs subscribers; without them only 'acked' can happen")
     if isinstance(scenario, OpenLoop) and scenario.agents % scenario.topics:
         found.append(f"{scenario.agents} agents can't be spread evenly over {scenario.topics} topics")
+    if isinstance(scenario, Team):
+        found += _team_contradictions(scenario)
+        return found
     if not isinstance(scenario, Replay) and scenario.groups > scenario.topics:
         found.append(f"{scenario.groups} groups need as many topics, not {scenario.topics}")
     return found
+
+
+def _team_contradictions(team: Team) -> list[str]:
+    agents, conversations, processes = team.agents, team.conversations, team.processes
+    wrong = {
+        "one of rate (open loop) and window (closed loop) is to be given": bool(team.rate) == bool(team.window),
+        f"{processes} processes need agents and conversations that can be divided by {processes}": bool(
+            agents % processes or conversations % processes
+        ),
+        f"{team.members} members in a conversation are more than the {agents // processes} agents of a process": (
+            team.members > agents // processes
+        ),
+        f"{conversations} conversations of {team.members} have no place for {agents} agents": (
+            conversations * team.members < agents
+        ),
+        f"{team.publishers} publishers in a conversation of {team.members}": team.publishers > team.members,
+        f"{team.groups} groups need as many conversations, not {conversations}": team.groups > conversations,
+        f"{team.slow} slow agents of {agents}": team.slow > agents,
+        "a consumer's messages are durable: durable = true": team.consumer != "none" and not team.durable,
+        "handler needs a consumer or the SDK: nothing else waits for it": (
+            team.handler > 0 and team.consumer == "none" and team.mode == "raw"
+        ),
+    }
+    return [text for text, found in wrong.items() if found]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, process_time
@@ -22,6 +22,8 @@ class Sample:
     """None when the broker is not a process of this machine."""
     broker_rss: int | None
     """Bytes of memory that the broker's processes hold now."""
+    each: tuple[float, ...] = ()
+    """By each of the load's processes, if it has several: their sum is `driver`."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Usage:
     broker_rss: int | None
     cores: int
     """How many the machine has."""
+    busiest_cores: float = 0.0
+    """By the busiest process of the load: each has one thread, so 1 is all that it can have."""
 
     @staticmethod
     def between(before: Sample, after: Sample) -> Usage:
@@ -46,7 +50,16 @@ class Usage:
         if before.broker is not None and after.broker is not None:
             broker = (after.broker - before.broker) / seconds
         other = (after.machine - before.machine) / seconds - driver - (broker or 0.0)
-        return Usage(seconds, driver, broker, max(0.0, other), after.broker_rss, psutil.cpu_count() or 1)
+        each = [(end - begin) / seconds for begin, end in zip(before.each, after.each, strict=True)]
+        return Usage(
+            seconds,
+            driver,
+            broker,
+            max(0.0, other),
+            after.broker_rss,
+            psutil.cpu_count() or 1,
+            max(each, default=driver),
+        )
 
 
 class Meter:
@@ -55,23 +68,28 @@ class Meter:
     def __init__(self, pid: int | None) -> None:
         self._broker = psutil.Process(pid) if pid is not None else None
 
-    def read(self) -> Sample:
-        """A sample of now."""
+    def read(self, load: Sequence[int] = ()) -> Sample:
+        """A sample of now. `load` are the processes that make the load, if it is not this one."""
         cpu: float | None = None
         rss: int | None = None
         if self._broker is not None:
             cpu, rss = 0.0, 0
             for process in self._processes(self._broker):
                 with suppress(psutil.NoSuchProcess):
-                    times = process.cpu_times()
-                    cpu += times.user + times.system
+                    cpu += _used(process)
                     rss += process.memory_info().rss
-        return Sample(monotonic(), process_time(), _busy(), cpu, rss)
+        each = tuple(_used(psutil.Process(pid)) for pid in load)
+        return Sample(monotonic(), sum(each) if load else process_time(), _busy(), cpu, rss, each)
 
     @staticmethod
     def _processes(broker: psutil.Process) -> Iterator[psutil.Process]:
         yield broker
         yield from broker.children(recursive=True)
+
+
+def _used(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _busy() -> float:

@@ -125,7 +125,7 @@ def test_the_list_says_which_there_are() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--only", "everything"], "no scenario everything; there are fan-out-ephemeral"),
+        (["--only", "everything"], "no scenario everything; there are "),
         (["--scenario", "none.toml"], "none.toml"),
         (["--url", "http://127.0.0.1:1"], "ws://HOST:PORT"),
     ],

@@ -13,7 +13,7 @@ from .checker import Checker
 from .fleet import Fleet, in_turn
 from .flow import Flow
 from .load import Load
-from .window import finish, measure, percentiles
+from .window import distribution, finish, measure, percentiles
 
 
 async def run(scenario: ClosedLoop, address: Address, meter: Meter) -> Run:
@@ -30,7 +30,9 @@ async def run(scenario: ClosedLoop, address: Address, meter: Meter) -> Run:
             flow.fill()
         usage, delivered, acked = await measure(load, meter, scenario.warmup, scenario.seconds)
         verdict = await finish(fleet, {fleet.topic(number): scenario.subscribers for number in range(scenario.topics)})
-    return Run(_readings(scenario, load, usage, delivered, acked), verdict, usage)
+    acks = Latencies(load.ack_latencies)
+    readings = _readings(scenario, acks, usage, delivered, acked)
+    return Run(readings, verdict, usage, distributions={"ack": distribution(acks)}, timeline=load.timeline)
 
 
 async def connect(fleet: Fleet, scenario: ClosedLoop) -> None:
@@ -59,7 +61,7 @@ async def connect(fleet: Fleet, scenario: ClosedLoop) -> None:
     await in_turn(connect_reader(*one) for one in product(range(scenario.topics), range(scenario.subscribers)))
 
 
-def _readings(scenario: ClosedLoop, load: Load, usage: Usage, delivered: int, acked: int) -> list[Reading]:
+def _readings(scenario: ClosedLoop, acks: Latencies, usage: Usage, delivered: int, acked: int) -> list[Reading]:
     publishes, deliveries = acked / usage.seconds, delivered / usage.seconds
     readings = [Reading("publishes", publishes, "publishes/s", shown=not scenario.subscribers)]
     if scenario.subscribers:
@@ -68,4 +70,4 @@ def _readings(scenario: ClosedLoop, load: Load, usage: Usage, delivered: int, ac
         first = readings[0]
         name = f"{first.name} per broker CPU second"
         readings.insert(1, Reading(name, first.value / usage.broker_cores, first.unit))
-    return readings + percentiles("ack", Latencies(load.ack_latencies), shown=not scenario.subscribers)
+    return readings + percentiles("ack", acks, shown=not scenario.subscribers)

@@ -16,7 +16,7 @@ class DriverError(Exception):
 class Connection(asyncio.Protocol):
     """Base of a driver's clients. Subclasses say what they do with a text frame, and with a failure."""
 
-    __slots__ = ("_closing", "_head", "_request", "_transport", "close_code", "splitter", "upgraded")
+    __slots__ = ("_closing", "_head", "_request", "_transport", "broken", "close_code", "splitter", "upgraded")
 
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -25,6 +25,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._closing = False
         self.close_code: int | None = None
+        self.broken = False
+        """Whether what came could not be understood."""
         self.upgraded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the handshake is, with DriverError if it failed."""
 
@@ -47,6 +49,17 @@ class Connection(asyncio.Protocol):
             self._closing = True
             self._transport.write(masked(frame.CLOSE, b"\x03\xe8"))
             self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up without a word, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause(self, paused: bool) -> None:
+        """Leave what comes in the socket, or read it. Twice is as once."""
+        transport = cast("asyncio.Transport | None", self._transport)
+        if transport is not None and transport.is_reading() is paused:
+            (transport.pause_reading if paused else transport.resume_reading)()
 
     # asyncio.Protocol -----------------------------------------------------------------------------------------------
 
@@ -73,6 +86,7 @@ class Connection(asyncio.Protocol):
                 try:
                     self.on_text(payload)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the measurement is void, and says why
+                    self.broken = True
                     self.on_failure(DriverError(f"{type(error).__name__}: {error}"))
             else:
                 self._control(first, payload)
@@ -96,4 +110,5 @@ class Connection(asyncio.Protocol):
         elif first == frame.CLOSE:
             self.close_code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else CLOSE_NO_CODE
         elif first != frame.PONG:
+            self.broken = True
             self.on_failure(DriverError(f"a frame that this driver does not read (first byte {first:#04x})"))

@@ -74,11 +74,11 @@ class Fleet:
             DriverError: if it can't connect.
         """
         where = self._address
-        request = upgrade_request(where.host, where.port, where.path, next(self._seeds))
+        request = upgrade_request(where.host, where.port, where.path, next(self._seeds), where.token)
         tls = ssl.create_default_context() if where.tls else None
         try:
             _, agent = await asyncio.get_running_loop().create_connection(
-                lambda: Agent(self.load, f"{self._run}-{name}", request, last, self.flows),
+                lambda: Agent(self.load, where.agent or f"{self._run}-{name}", request, last, self.flows),
                 where.host,
                 where.port,
                 ssl=tls,

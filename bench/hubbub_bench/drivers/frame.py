@@ -38,12 +38,13 @@ def _header(first: int, size: int, mask: int) -> bytes:
     return bytes((first, mask | 127)) + size.to_bytes(8, "big")
 
 
-def upgrade_request(host: str, port: int, path: str, seed: int) -> bytes:
-    """The handshake's request. `seed` makes its key."""
+def upgrade_request(host: str, port: int, path: str, seed: int, token: str = "") -> bytes:
+    """The handshake's request. `seed` makes its key; `token` vouches for whoever connects."""
     key = b64encode(seed.to_bytes(16, "big")).decode()
+    bearer = f"Authorization: Bearer {token}\r\n" if token else ""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{bearer}\r\n"
     ).encode()
 
 

@@ -7,7 +7,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from .checker import Checker
 from .connection import DriverError
@@ -39,6 +39,8 @@ class Load:
     """Nanoseconds from when a message was due to be sent until a subscriber had it."""
     ack_latencies: array[int] = field(default_factory=lambda: array("q"))
     """The same, until the publisher had its `ok`."""
+    timeline: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds since the load began, and deliveries (without subscribers: answers) a second just before."""
     goal: int = sys.maxsize
     """How many deliveries `goal_met` waits for."""
     failure: DriverError | None = None
@@ -115,6 +117,10 @@ class Verdict:
     """Publishes without an `ok`."""
     strays: int = 0
     gaps: int = 0
+
+    def __add__(self, other: Verdict) -> Verdict:
+        """Both together."""
+        return Verdict(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def good(self) -> bool:

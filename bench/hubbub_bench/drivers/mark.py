@@ -8,6 +8,7 @@ messages of a frame are consecutive ones of one publisher is seen by comparing a
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 FLOW_MAX = 10**6 - 1
 SEQUENCES = 10**10
@@ -18,6 +19,15 @@ MARK_BYTES = 1 + _KEY + _STAMP + 1
 
 Run = tuple[int, int, int]
 """Consecutive messages of one publisher: flow, first sequence, count."""
+
+
+class Sighting(NamedTuple):
+    """What a mark says."""
+
+    flow: int
+    sequence: int
+    due: int
+    """When it should have been sent, in ns of the monotonic clock."""
 
 
 class BadMark(Exception):
@@ -36,6 +46,20 @@ class Deliveries:
 def pattern(size: int) -> bytes:
     """A message's `data` of `size` bytes, to be filled in with `%` by (key, stamp)."""
     return b"~%016d%019d~" + (b"abcdefghijklmnopqrstuvwxyz012345" * (size // 32 + 1))[: size - MARK_BYTES]
+
+
+def read_mark(data: bytes) -> Sighting:
+    """The mark at the beginning of a message's `data`, with or without the quote before it.
+
+    Raises:
+        BadMark: if it is not one.
+    """
+    begin = data.find(b"~", 0, 2) + 1
+    try:
+        flow, sequence = divmod(int(data[begin : begin + _KEY]), SEQUENCES)
+        return Sighting(flow, sequence, int(data[begin + _KEY : begin + _KEY + _STAMP]))
+    except ValueError:
+        raise BadMark(f"not a mark: {data[:200]!r}") from None
 
 
 def read_deliveries(text: bytes, count: int) -> Deliveries:

@@ -20,7 +20,7 @@ from .fleet import Fleet, in_turn
 from .flow import Flow
 from .load import Load
 from .schedule import due_times
-from .window import finish, measure, percentiles
+from .window import distribution, finish, measure, percentiles
 
 _SEED = 1
 _HEAD_START = 10_000_000
@@ -77,13 +77,15 @@ async def run(scenario: OpenLoop, address: Address, meter: Meter) -> Run:
         finally:
             sender.stop()
         verdict = await finish(fleet, {fleet.topic(number): members for number in range(scenario.topics)})
+    latencies, acks = Latencies(load.latencies), Latencies(load.ack_latencies)
     readings = [
-        *percentiles("end to end", Latencies(load.latencies)),
+        *percentiles("end to end", latencies),
         Reading("deliveries", delivered / usage.seconds, "deliveries/s", shown=False),
-        *percentiles("ack", Latencies(load.ack_latencies), shown=False),
+        *percentiles("ack", acks, shown=False),
         *percentiles("driver late", Latencies(sender.lateness), shown=False),
     ]
-    return Run(readings, verdict, usage, paced=True)
+    pictures = {"end to end": distribution(latencies), "ack": distribution(acks)}
+    return Run(readings, verdict, usage, paced=True, distributions=pictures, timeline=load.timeline)
 
 
 async def connect(fleet: Fleet, scenario: OpenLoop, members: int) -> None:

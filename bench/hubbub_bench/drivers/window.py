@@ -10,16 +10,32 @@ from .fleet import Fleet
 from .flow import Flow
 from .load import Load, Verdict, judge
 
+PICTURED = (0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.95, 99.99, 99.999)
+"""Percentages of a distribution that its picture shows."""
+SAMPLE_SECONDS = 0.25
+
 
 async def measure(load: Load, meter: Meter, warmup: float, seconds: float) -> tuple[Usage, int, int]:
     """Let a load that is on warm up, then measure it: what was used, messages delivered, publishes answered."""
-    await load.last(warmup)
+    began = monotonic_ns()
+    await _sampled(load, began, warmup)
     load.record_from = monotonic_ns()
     before, delivered, acked = meter.read(), load.delivered, load.acked
-    await load.last(seconds)
+    await _sampled(load, began, seconds)
     after = meter.read()
     load.record_to = monotonic_ns()
     return Usage.between(before, after), load.delivered - delivered, load.acked - acked
+
+
+async def _sampled(load: Load, began: int, seconds: float) -> None:
+    """Let the load go on for so long, noting on the way how far it is."""
+    end = monotonic_ns() + int(seconds * 1e9)
+    while (left := (end - monotonic_ns()) / 1e9) > 0:
+        at, before = monotonic_ns(), load.delivered or load.acked
+        await load.last(min(SAMPLE_SECONDS, left))
+        now = monotonic_ns()
+        rate = ((load.delivered or load.acked) - before) * 1e9 / (now - at)
+        load.timeline.append(((now - began) / 1e9, rate))
 
 
 async def finish(fleet: Fleet, readers_of: dict[str, int]) -> Verdict:
@@ -38,6 +54,11 @@ def verdict(fleet: Fleet, flows: dict[int, Flow]) -> Verdict:
         ((checker, flows[id].published) for agent in fleet.agents for id, checker in agent.checkers.items()),
         ((flow.acked, flow.published) for flow in flows.values()),
     )
+
+
+def distribution(nanoseconds: Latencies) -> list[tuple[float, float]]:
+    """A histogram for a picture: percentages, and milliseconds that so many did not exceed."""
+    return [(percent, nanoseconds.percentile(percent)) for percent in PICTURED] if nanoseconds.count else []
 
 
 def percentiles(name: str, nanoseconds: Latencies, *, shown: bool = True) -> list[Reading]:

@@ -2,5 +2,6 @@
 
 from .address import Address, BadAddress
 from .process import BrokerProcess, PeerError
+from .scrape import scrape
 
-__all__ = ["Address", "BadAddress", "BrokerProcess", "PeerError"]
+__all__ = ["Address", "BadAddress", "BrokerProcess", "PeerError", "scrape"]

@@ -19,6 +19,15 @@ class Address:
     port: int
     path: str = PATH
     tls: bool = False
+    token: str = ""
+    """Vouches for everyone who connects, where the broker wants that."""
+    agent: str = ""
+    """The name that everyone has, where the token is for one; else all have names of their own."""
+
+    @property
+    def url(self) -> str:
+        """As the SDK takes it."""
+        return f"{'wss' if self.tls else 'ws'}://{self.host}:{self.port}{self.path}"
 
     @classmethod
     def parse(cls, url: str) -> Self:

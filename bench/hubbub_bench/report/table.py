@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from hubbub_bench.measurement import Limit
 
+from .account import accounts
 from .report import Report, Result
 from .summary import Figure
 
@@ -23,10 +24,11 @@ def render(report: Report) -> str:
         str(report.machine),
         "\n".join(_table([HEADINGS, *(row for result in report.results for row in _rows(result))])),
         "Broker, driver, others: cores in use (seconds of processor time a second) while it was measured.",
+        "\n".join(accounts(report)),
         "\n".join(f"- **{result.scenario.title}.** {_how(result)}" for result in report.results),
     ]
     parts += list(_warnings(report))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def number(value: float, unit: str) -> str:

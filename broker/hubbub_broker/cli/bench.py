@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,11 @@ def bench(
     json: Annotated[Path, typer.Option(help="Where the figures go as JSON.")] = _FOLDER / "latest.json",
     url: Annotated[str | None, typer.Option(help="A broker that is running: ws://HOST:PORT.")] = None,
     pid: Annotated[int | None, typer.Option(help="With --url: its process, for processor time and memory.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="A folder for pictures (SVG) of latencies and throughput.")] = None,
+    token: Annotated[
+        str, typer.Option(help="With --url: a token, where the broker wants one.", envvar="HUBBUB_TOKEN")
+    ] = "",
+    agent: Annotated[str, typer.Option(help="With --token: the agent that it is for, if it is for one.")] = "",
     data_dir: Annotated[Path, typer.Option(help="Where brokers keep their data while they are measured.")] = _FOLDER,
     list_: Annotated[bool, typer.Option("--list", help="Say which scenarios there are.")] = False,
 ) -> None:
@@ -36,6 +42,7 @@ def bench(
     Examples:
       hubbub bench
       hubbub bench --list
+      hubbub bench --only team-restless --plot pictures
       hubbub bench --only fan-out-durable --runs 5
       hubbub bench --scenario mine.toml --seconds 30 --json mine.json
       hubbub bench --url ws://127.0.0.1:8091 --pid 4711 --only latency-durable
@@ -43,6 +50,7 @@ def bench(
     try:
         from hubbub_bench.measuring import adjusted, choose, run
         from hubbub_bench.peers import Address, BadAddress
+        from hubbub_bench.report.plot import plot as pictures
         from hubbub_bench.report.table import render
         from hubbub_bench.runner import Runner
         from hubbub_bench.scenario import BadScenario
@@ -51,7 +59,7 @@ def bench(
 
     try:
         chosen = [adjusted(one, seconds, runs) for one in choose(only or [], scenario or [])]
-        address = Address.parse(url) if url is not None else None
+        address = replace(Address.parse(url), token=token, agent=agent) if url is not None else None
     except (BadScenario, BadAddress) as error:
         raise Failure(str(error), ExitCode.USAGE) from None
     if list_:
@@ -65,5 +73,8 @@ def bench(
     json.write_bytes(report.json())
     emit(render(report))
     note(f"All of it: {json}")
+    if plot is not None:
+        for path in pictures(report, plot):
+            note(f"Picture: {path}")
     if not report.good:
         raise typer.Exit(ExitCode.FAILED)
