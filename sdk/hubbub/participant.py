@@ -4,9 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, Unpack, cast
 
+from hubbub_protocol.blobs import BlobRef
 from hubbub_protocol.frames import Gap
 from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, inbox_of
 
+from .blob import Blob
 from .consuming import ConsumerOptions, Consumption, Consumptions, HandlerOptions, WorkerRegistration, spec_of
 from .handlers import Handler
 from .link import Link
@@ -138,6 +140,10 @@ class Participant(ABC):
     @abstractmethod
     async def publish(self, topic: str, data: Any, /, **options: Unpack[PublishOptions]) -> Receipt:
         """Publish, and wait for the receipt."""
+
+    @abstractmethod
+    def blob(self, ref: BlobRef) -> Blob:
+        """What a reference names, to be fetched."""
 
     @abstractmethod
     def subscribe(
