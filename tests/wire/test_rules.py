@@ -47,8 +47,7 @@ async def test_two_policies_change_places_in_one_step(connect: Any) -> None:
         await change(boss, set={"policy/a": small, "policy/b": large})
 
         async def publish() -> None:
-            for _ in range(200):
-                answers.append((await joe.pub("g/c", "x" * 300))["op"])
+            answers.extend([(await joe.pub("g/c", "x" * 300))["op"] for _ in range(200)])
 
         async def swap() -> None:
             for _ in range(20):
