@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN_DIR ?= .run
 JOBS ?= 2
-SOURCES := broker sdk tests bench
+SOURCES := broker sdk tests bench examples
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help

@@ -66,6 +66,8 @@ class Broker:
         """In force, as `policies` are: what is set at run time changes both."""
         log_settings = LogSettings(
             segment_bytes=settings.segment_bytes,
+            segment_topics=settings.segment_topics,
+            unsealed_segments=settings.unsealed_segments,
             dedup_entries=settings.dedup_entries,
             dedup_window=max([settings.dedup_window, *(rule.dedup_window for rule in policies.rules)]),
             min_free_bytes=settings.min_free_bytes,

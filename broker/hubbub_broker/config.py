@@ -15,7 +15,13 @@ from pydantic_core import PydanticCustomError
 
 from hubbub_protocol import DEFAULT_HOST, DEFAULT_PORT
 from hubbub_protocol.errors import BadName
-from hubbub_protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_SECONDS, INFLIGHT_MAX
+from hubbub_protocol.limits import (
+    FILTER_BYTES_MAX,
+    FILTER_DEPTH_MAX,
+    FRAME_BYTES_MAX,
+    HEARTBEAT_SECONDS,
+    INFLIGHT_MAX,
+)
 from hubbub_protocol.names import check_group
 
 from .policy import ANY_TOPIC, Policies, TopicPolicy
@@ -51,6 +57,22 @@ class Settings(Table):
     data_dir: Path = setting(Path("./hubbub-data"), "Directory of the log. Made when missing.", unit="a directory")
     shards: int = setting(
         16, "Number of shards. Fixed when the data directory is made; a group belongs to one shard.", least=1, most=4096
+    )
+
+    # The control plane
+    role: Literal["all", "data", "control"] = setting(
+        "all",
+        "What `hubbub serve` runs: the broker with the control plane in it, the broker alone, or the control plane "
+        "alone, for the broker at broker_url.",
+    )
+    broker_url: str = setting(
+        "", "With role = control: the broker that it is for.", unit="an address such as ws://127.0.0.1:8091"
+    )
+    broker_token: SecretStr = setting(
+        SecretStr(""),
+        "With role = control: what it shows there, an operator's token.",
+        unit="text without spaces",
+        secret=True,
     )
 
     # Who may do what
@@ -113,6 +135,19 @@ class Settings(Table):
     )
     max_connections: int = setting(20_000, "WebSocket connections at a time.", least=1, most=10_000_000)
     max_subscriptions: int = setting(1000, "Subscriptions of one connection.", least=1, most=10_000_000)
+    max_filters: int = setting(
+        64,
+        "Different filters (where, select) through which one topic is read by its name, and as many through which a "
+        "shard's topics are by patterns; the same again of consumers.",
+        least=1,
+        most=100_000,
+    )
+    max_filter_bytes: int = setting(
+        FILTER_BYTES_MAX, "Largest filter of a subscription, as JSON.", unit="bytes", least=64, most=MIB
+    )
+    max_filter_depth: int = setting(
+        FILTER_DEPTH_MAX, "Levels of all, any and not in a filter, and steps of a path in it.", least=1, most=64
+    )
     max_inflight: int = setting(
         INFLIGHT_MAX, "Publishes of one connection that have no answer yet.", least=1, most=10_000_000
     )
@@ -350,6 +385,18 @@ class Settings(Table):
         unit="bytes",
         least=4 * KIB,
         most=4 * GIB,
+    )
+    segment_topics: int = setting(
+        50_000,
+        "Topics in a segment file at which it is sealed: each takes 650 bytes of memory until then.",
+        least=1,
+        most=100_000_000,
+    )
+    unsealed_segments: int = setting(
+        4,
+        "Full segments of a shard that may wait to be sealed; while there are more, it confirms nothing further.",
+        least=1,
+        most=1000,
     )
     retention_bytes: int = setting(
         0,

@@ -86,6 +86,7 @@ class Metrics:
         "durable_seconds",
         "ephemeral_dropped",
         "expired_dropped",
+        "filtered_out",
         "flush_sizes",
         "frames_in",
         "gaps",
@@ -161,6 +162,8 @@ class Metrics:
         """Ephemeral messages that a subscriber's full socket could not take."""
         self.expired_dropped = 0
         """Messages that were past their time-to-live when their turn came."""
+        self.filtered_out = 0
+        """Messages that a filter did not let through: once for each filter, however many readers have it."""
         self.gaps: dict[str, int] = {}
         """`gap` frames sent, by reason."""
         self.catch_up_chunks = 0
@@ -335,12 +338,29 @@ class MetricsCollector(Collector):
         yield from _shard_families(list(self._source.shard_gauges()))
 
 
+class DoorCollector(Collector):
+    """The same for what has doors, and no broker behind them."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """What came to the doors."""
+        yield InfoMetricFamily("hubbub", "The version.", {"version": __version__})
+        yield from _connection_families(self._metrics)
+
+
 class Exposition:
     """A registry with a broker's metrics and the process's own, ready to be scraped."""
 
-    def __init__(self, source: MetricsSource, *others: Collector) -> None:
+    def __init__(self, source: MetricsSource | Metrics, *others: Collector) -> None:
+        """`source` is a broker, or the counts of what has none behind it."""
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(MetricsCollector(source))
+        self._registry.register(DoorCollector(source) if isinstance(source, Metrics) else MetricsCollector(source))
         for collector in others:
             self._registry.register(collector)
         ProcessCollector(registry=self._registry)
@@ -429,6 +449,7 @@ def _message_families(metrics: Metrics) -> Iterator[Metric]:
         "reason",
         {"slow": metrics.ephemeral_dropped, "expired": metrics.expired_dropped},
     )
+    yield _counter("hubbub_messages_filtered_out", "Messages that a filter did not let through.", metrics.filtered_out)
     yield _by("hubbub_gaps", "Gaps told to subscribers, by reason.", "reason", metrics.gaps)
     yield _counter("hubbub_catch_up_reads", "Chunks read from the log for lagging readers.", metrics.catch_up_chunks)
     yield _counter("hubbub_cold_reads", "Chunks that came from disk, not from the page cache.", metrics.reads_cold)

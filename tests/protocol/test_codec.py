@@ -70,6 +70,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     list[Entry] | None: st.none() | st.lists(st.builds(Entry, key=text, value=raw, version=whole), max_size=2),
     list[Published] | None: st.none()
     | st.lists(st.builds(Published, topic=text, id=text, seq=whole, lc=whole), max_size=2),
+    dict[str, Any] | None: st.none() | st.dictionaries(text, json_values, max_size=3),
 }
 
 

@@ -23,8 +23,10 @@ from hubbub_protocol.names import (
     check_pattern,
     covers,
     is_dead_letters,
+    is_heard_by_control,
     is_pattern,
     is_reserved,
+    is_said_by_control,
     is_state,
     is_topic,
     matcher,
@@ -78,9 +80,11 @@ def _own(identity: Identity, operation: Operation, target: str) -> str | None:
 
 
 def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
-    why = _only_the_broker(topic)
-    if why is not None:
-        return why
+    if is_state(topic) or is_dead_letters(topic):
+        what = "tells of a state: change that, and" if is_state(topic) else "holds dead letters: only"
+        return f"{_shown(topic)} {what} the broker publishes there"
+    if is_reserved(topic):
+        return _write_reserved(identity, topic)
     if identity.trusted or identity.admin:
         return None
     if _owner(topic) is not None and topic.partition("/")[0] in identity.groups and _is_name(topic):
@@ -88,17 +92,6 @@ def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
     if _is_name(topic) and any(_covers(grant, topic) for grant in identity.publish):
         return None
     return f"your token does not let you publish to {_shown(topic)}"
-
-
-def _only_the_broker(topic: str) -> str | None:
-    """Why nobody else publishes to a topic."""
-    if is_reserved(topic):
-        return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
-    if is_dead_letters(topic):
-        return f"{_shown(topic)} holds dead letters: only the broker publishes there"
-    if is_state(topic):
-        return f"{_shown(topic)} tells of a state: change that, and the broker publishes there"
-    return None
 
 
 def _change(identity: Identity, operation: Operation, topic: str) -> str | None:
@@ -115,6 +108,14 @@ def _change(identity: Identity, operation: Operation, topic: str) -> str | None:
     if identity.trusted or any(_covers(grant, topic) for grant in identity.publish):
         return None
     return f"your token does not let you change {_shown(topic)}"
+
+
+def _write_reserved(identity: Identity, topic: str) -> str | None:
+    if is_heard_by_control(topic):
+        return None
+    if not is_said_by_control(topic):
+        return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
+    return None if identity.admin else f"{_shown(topic)} is the control plane's: to speak there takes `admin`"
 
 
 def _write_to_all(identity: Identity, _operation: Operation, _target: str) -> str | None:

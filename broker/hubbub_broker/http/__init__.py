@@ -24,10 +24,11 @@ from .api import (
     Route,
     SessionInfo,
     ShardInfo,
+    StatusApi,
     StoredLine,
     TopicEntry,
 )
-from .app import create_app
+from .app import create_app, create_side_app
 from .bus_api import BusApi, InboxPage, MailRequest, MailSent, RegisteredAgent, StreamEvent
 from .caller import Caller, FromCaller
 from .connection import HttpConnection
@@ -90,11 +91,13 @@ __all__ = [
     "ShardInfo",
     "SkippedInfo",
     "Spread",
+    "StatusApi",
     "StoredLine",
     "StreamEvent",
     "Top",
     "TopicEntry",
     "VerdictInfo",
     "create_app",
+    "create_side_app",
     "render_line",
 ]

@@ -81,7 +81,7 @@ class Shard:
         """Counts the changes of the two: a topic whose own count is behind goes by older ones."""
         self._dedup_window = settings.dedup_window
         self._topics_in_memory = settings.topics_in_memory
-        self.readers = Readers(log, metrics, catch_up, self.topic)
+        self.readers = Readers(log, metrics, catch_up, self.topic, settings.max_filters)
         self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
         self.guard = ConversationGuard(settings, metrics, lambda key: log.state(StateKind.BUDGET, key))
         self.sequencer = Sequencer(log, self.batch, settings, metrics, loop, self.guard)
@@ -177,7 +177,7 @@ class Shard:
             del self.topics[topic.name]
             if topic.idle and topic.used < now - idle:
                 topic.gone = True
-                for cursor in list(topic.live):
+                for cursor in list(topic.all_live()):
                     cursor.detach()
                 for follower in topic.followers:
                     follower.gone()
