@@ -8,6 +8,9 @@ from collections.abc import Mapping
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(\{)?")
 _END = "# EOF"
 
+UP = "hubbub_worker_up"
+"""Says of whom there are figures."""
+
 
 def join(texts: Mapping[int, str], up: Mapping[int, bool]) -> str:
     """One exposition of several, in Prometheus' text or in OpenMetrics, as they are.
@@ -32,8 +35,8 @@ def join(texts: Mapping[int, str], up: Mapping[int, bool]) -> str:
             elif line:
                 samples.setdefault(family, []).append(_labelled(line, worker))
     lines = [line for family, head in heads.items() for line in (*head, *samples.get(family, ()))]
-    lines += ["# HELP hubbub_worker_up 1 if the worker answered.", "# TYPE hubbub_worker_up gauge"]
-    lines += [f'hubbub_worker_up{{worker="{worker}"}} {float(there)}' for worker, there in up.items()]
+    lines += [f"# HELP {UP} 1 if the worker answered.", f"# TYPE {UP} gauge"]
+    lines += [f'{UP}{{worker="{worker}"}} {float(there)}' for worker, there in up.items()]
     if ends:
         lines.append(_END)
     return "\n".join(lines) + "\n"
