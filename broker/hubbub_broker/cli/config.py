@@ -186,6 +186,7 @@ _SECTIONS = {
         "deaf_seconds",
     ),
     "The simple bus": ("default_group", "max_agents", "max_wait", "max_streams"),
+    "Large bodies": ("max_blob", "max_blob_uploads"),
     "The log": (
         "pending_soft",
         "pending_hard",
