@@ -17,6 +17,7 @@ SURFACE = """
     Agent Backoff Consumption Delivery Gap InboxReader Mail MemorySeen Message OnFull Outcome Presence PresenceEvent
     Receipt SeenStore SqliteSeen State Stats Will
     Subscription Token Topic Tracked __version__
+    Blob BlobCorrupt BlobGone BlobRef
     AlreadyDone BadRequest BudgetExceeded BufferFull Closed Conflict ConnectionLimit Disconnected Expired Forbidden
     HubbubError InvalidName LeaseLost LoopDetected MessageDecodeError NoResponder NoVectorClock NotAllowed NotFound
     Refused Reject Rejected Replaced RequestTimeout Retry SeenError SpoolError
@@ -27,10 +28,10 @@ SURFACE = """
 
 METHODS = {
     "Agent": """
-        close consume consumption flush inbox on on_mail on_outcome on_state open presence publish publish_tracked
+        attach blob close consume consumption find_blob flush inbox on on_mail on_outcome on_state open presence publish publish_tracked
         request send state submit subscribe topic wait_for
     """,
-    "Topic": "join leave name presence present publish publish_tracked submit subscribe",
+    "Topic": "attach join leave name presence present publish publish_tracked submit subscribe",
     "Mail": "ack body local nack reply sender subject term to",
     "Presence": "agents close on_change open ready topic",
     "InboxReader": "caught_up close drain ready unsettled",
@@ -40,7 +41,7 @@ METHODS = {
     "Outcome": "by consumer id is_final reason seq state topic ts",
     "SqliteSeen": "add close run seen transaction",
     "Message": """
-        attempt concurrent_with data ephemeral happened_before headers hops id lc orphan parent raw reply reply_to
+        attachments attempt blob concurrent_with data ephemeral fetch fetch_to happened_before headers hops id lc orphan parent raw reply reply_to
         sender seq topic ts type vector_clock
     """,
     "Receipt": "dup id lc seq topic",

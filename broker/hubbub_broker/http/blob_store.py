@@ -47,7 +47,7 @@ class BlobStore:
         survey = await self._survey(topic, None)
         whole = survey.whole()
         for by, copy in whole:
-            ref = BlobRef(sha256=sha256, size=survey.size or 0, group=group, by=by, copy=copy)
+            ref = BlobRef(sha256=sha256, size=survey.copies[by, copy].size, group=group, by=by, copy=copy)
             first = survey.copies[by, copy].first
             if await self._is_good(ref, first):
                 return ref, first
@@ -85,18 +85,18 @@ class BlobStore:
         """
         key: CopyKey = (ref.by, ref.copy)
         wanted = Filter({"type": blobs.TYPE, "from": ref.by}, None)
-        copy = Copy()
+        copy = Copy(ref.size)
         after = first - 1
         while True:
             page = await self._broker.history(ref.topic, after, AHEAD, self._page_bytes, wanted)
             for stored in page.messages:
                 frame, piece = _piece(stored)
-                if piece is None or (frame.sender, piece.copy) != key or piece.size != ref.size:
+                if piece is None or (frame.sender, piece.copy) != key:
                     continue
                 skip = copy.add(frame.seq or 0, piece)
                 if skip >= 0:
                     yield stored.line[stored.header_size + skip :] if stored.header_size else b""
-                if copy.have == ref.size:
+                if copy.is_whole:
                     return
             if page.next >= page.head:
                 return

@@ -9,6 +9,7 @@ from typing import IO, Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
+from starlette.requests import ClientDisconnect
 
 from hubbub_broker.access import Operation
 from hubbub_broker.quantity import format_size
@@ -162,6 +163,8 @@ async def _receive(request: Request, file: IO[bytes], limit: int, patience: floa
     except TimeoutError:
         message = f"nothing of the body came for {patience:g} s (hello_timeout)"
         raise Refused.because(ErrorCode.BAD_REQUEST, message) from None
+    except ClientDisconnect:  # nobody hears it
+        raise Refused.because(ErrorCode.BAD_REQUEST, "the connection ended within the body") from None
 
 
 def _too_large(limit: int) -> Refused:
