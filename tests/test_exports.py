@@ -23,15 +23,20 @@ SURFACE = """
     Refused Reject Rejected Replaced RequestTimeout Retry SeenError SpoolError
     TooLarge Unauthorized Undelivered Unencodable WrongProtocol
     Bulkhead BulkheadFull CircuitBreaker CircuitOpen RetryPolicy
+    Lease Publication SharedState StateConflictError StateEntry StateValue Transaction
 """.split()
 """What `import hubbub` gives."""
 
 METHODS = {
     "Agent": """
-        attach blob close consume consumption find_blob flush inbox on on_mail on_outcome on_state open presence publish publish_tracked
-        request send state submit subscribe topic wait_for
+        attach blob breaker close consume consumption find_blob flush group_state inbox
+        on on_mail on_outcome on_state open presence publish publish_tracked request send state submit subscribe topic wait_for
     """,
-    "Topic": "attach join leave name presence present publish publish_tracked submit subscribe",
+    "Topic": "attach join lease leave name presence present publish publish_tracked state submit subscribe",
+    "SharedState": "delete entries get lease modify name put topic transact transaction update watch",
+    "Transaction": "delete expect get publish put",
+    "Lease": "held",
+    "Publication": "data headers id parent reply_to topic track ttl type",
     "Mail": "ack body local nack reply sender subject term to",
     "Presence": "agents close on_change open ready topic",
     "InboxReader": "caught_up close drain ready unsettled",
@@ -41,7 +46,8 @@ METHODS = {
     "Outcome": "by consumer id is_final reason seq state topic ts",
     "SqliteSeen": "add close run seen transaction",
     "Message": """
-        attachments attempt blob concurrent_with data ephemeral fetch fetch_to happened_before headers hops id lc orphan parent raw reply reply_to
+        attachments attempt blob concurrent_with data ephemeral fetch fetch_to happened_before headers
+        hops id lc orphan parent raw reply reply_to
         sender seq topic ts type vector_clock
     """,
     "Receipt": "dup id lc seq topic",
@@ -69,6 +75,17 @@ PARAMETERS = {
     "Topic.publish": "data options",
     "Topic.subscribe": "start",
     "Message.reply": "data",
+    "Agent.group_state": "group",
+    "Agent.breaker": "name policy group options",
+    "Topic.lease": "name ttl timeout",
+    "SharedState.get": "key timeout",
+    "SharedState.put": "key value expected_version ttl lease timeout",
+    "SharedState.update": "values expected_version delete publish ttl lease timeout",
+    "SharedState.delete": "key expected_version lease timeout",
+    "SharedState.entries": "pattern timeout",
+    "SharedState.watch": "pattern",
+    "SharedState.modify": "key change attempts timeout",
+    "SharedState.transact": "decide attempts lease timeout",
 }
 """Parameters that callers may name, or count on the place of."""
 

@@ -339,6 +339,19 @@ class Settings(Table):
         most=DAY,
     )
 
+    # Shared state
+    state_value: int = setting(256 * KIB, "Largest value of a key of a state.", unit="bytes", least=1, most=GIB)
+    state_keys: int = setting(10_000, "Keys of one state.", least=1, most=100_000_000)
+    state_bytes: int = setting(
+        64 * MIB, "Keys and values of one state together.", unit="bytes", least=KIB, most=1024 * TIB
+    )
+    state_change_keys: int = setting(
+        256, "Keys that one change of a state may set, or delete, and messages that it may publish.", least=1, most=1000
+    )
+    state_leases: int = setting(
+        100_000, "Keys of each shard that go by themselves unless they are renewed (leases).", least=1, most=100_000_000
+    )
+
     # The simple bus
     default_group: str = Field(
         default="agents",

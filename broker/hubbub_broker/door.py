@@ -26,6 +26,7 @@ from hubbub_broker.metrics import Exposition
 from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.session import Refusal
 from hubbub_broker.shard import Answer, Publisher, part_of
+from hubbub_broker.state import StateCollector
 from hubbub_protocol.errors import BadName, ErrorCode
 from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Err, Ok
@@ -64,6 +65,7 @@ class Door:
             broker,
             ConsumerCollector(broker.consumer_figures, broker.latency),
             WatchCollector(broker.watch),
+            StateCollector(broker.state_figures),
             *collectors,
         )
         self._waiting = 0

@@ -13,6 +13,7 @@ from .errors import HubbubError
 from .message import Publisher, PublishOptions, Receipt
 from .outcomes import Tracked
 from .presence import Presence
+from .shared_state import Lease, SharedState
 from .subscription import StartOption, Subscription
 from .wants import Select, Where
 
@@ -46,6 +47,10 @@ class Conversant(Publisher, Protocol):
 
     def presence(self, topic: str) -> Presence:
         """Be present, and see who else is."""
+        ...
+
+    def shared_state(self, topic: str) -> SharedState:
+        """The state that the agents of a conversation share."""
         ...
 
     async def attach(self, group: str, content: Attachable, /, *, name: str = "", media_type: str = "") -> BlobRef:
@@ -90,6 +95,20 @@ class Topic:
     ) -> Subscription:
         """Subscribe: see `Agent.subscribe`."""
         return self._agent.subscribe(self.name, start=start, buffer=buffer, on_gap=on_gap, where=where, select=select)
+
+    @property
+    def state(self) -> SharedState:
+        """The state that the agents of this conversation share: see `SharedState`.
+
+        Raises:
+            InvalidName: this is a pattern.
+            Closed: the agent is not open.
+        """
+        return self._agent.shared_state(self.name)
+
+    def lease(self, name: str, *, ttl: float = 30.0, timeout: float | None = None) -> Lease:
+        """A lease of this conversation, for a block: one holder at a time. See `Lease`."""
+        return self.state.lease(name, ttl=ttl, timeout=timeout)
 
     async def attach(self, content: Attachable, *, name: str = "", media_type: str = "") -> BlobRef:
         """Store a large body for messages of this conversation to refer to: see `Agent.attach`.

@@ -48,3 +48,11 @@ FILTER_BYTES_MAX = 4096
 
 FILTER_DEPTH_MAX = 8
 """Default for the levels of `all`, `any` and `not` in a filter, and for the steps of a path in it."""
+KEY_BYTES_MAX = 512
+"""Bytes in a key of a state: as long as a topic."""
+
+STATE_KEYS_MAX = 1000
+"""Keys that one request about a state may name, or get."""
+
+STATE_TTL_SECONDS_MAX = 86_400.0
+"""Longest life of a key that goes by itself unless it is renewed, in seconds."""

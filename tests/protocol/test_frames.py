@@ -21,6 +21,9 @@ CLIENT = {
     "nack": ("topic consumer seq", "delay reason"),
     "extend": ("topic consumer seq", ""),
     "term": ("topic consumer seq", "reason"),
+    "state": ("topic", "keys match after limit"),
+    "change": ("topic id", "set delete expect ttl publish lc"),
+    "renew": ("topic keys", ""),
     "ping": ("", ""),
 }
 BROKER = {
@@ -45,8 +48,8 @@ EXTENSIONS = {
     "extend": {"attempt"},
     "term": {"attempt"},
     "welcome": {"expires", "inbox", "ts"},
-    "ok": {"present"},
-    "err": {"topic", "expect", "consumer", "seq"},
+    "ok": {"entries", "more", "present", "published"},
+    "err": {"topic", "expect", "consumer", "seq", "key", "expected", "current"},
     "msg": {"consumer", "track"},
     "live": {"consumer"},
     "gap": {"consumer", "dropped"},

@@ -185,6 +185,7 @@ _SECTIONS = {
         "slow_factor",
         "deaf_seconds",
     ),
+    "Shared state": ("state_value", "state_keys", "state_bytes", "state_change_keys", "state_leases"),
     "The simple bus": ("default_group", "max_agents", "max_wait", "max_streams"),
     "Large bodies": ("max_blob", "max_blob_uploads"),
     "The log": (

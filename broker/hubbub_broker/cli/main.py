@@ -8,6 +8,7 @@ from hubbub_protocol import __version__
 
 from .agents import agents
 from .backup import backup
+from .bench import bench
 from .blob import blob_get, blob_put
 from .config import config
 from .consumers import (
@@ -34,7 +35,7 @@ from .top import top
 from .topics import topics
 
 COMMANDS: dict[str, tuple[Command, ...]] = {
-    "A broker": (serve, config, demo),
+    "A broker": (serve, config, demo, bench),
     "Messages": (pub, tail, topics, receipts, blob_put, blob_get),
     "Mail": (send, inbox, agents),
     "Consumers": (

@@ -20,6 +20,7 @@ from hubbub_protocol.errors import BadFrame, CloseCode, ErrorCode, ProtocolError
 from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import (
     Ack,
+    Change,
     ClientFrame,
     Err,
     Extend,
@@ -33,7 +34,9 @@ from hubbub_protocol.frames import (
     Ping,
     Pong,
     Pub,
+    Renew,
     Rid,
+    State,
     Sub,
     Term,
     Unsub,
@@ -47,6 +50,7 @@ from .attendance import Attendance, check_will
 from .consuming import Consuming
 from .filtering import check_apart, parse_filter
 from .mailing import is_mail, open_mail
+from .sharing import share
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -337,6 +341,8 @@ class Session:
             case Ack() | Nack() | Extend() | Term():
                 self._known()
                 self._consumes().settle(frame)
+            case State() | Change() | Renew():
+                share(self, self._sessions, self._known(), frame)
 
     def _hello(self, hello: Hello) -> None:
         check_agent(hello.agent)
@@ -463,11 +469,7 @@ class Session:
             if pub.mandatory:
                 self._check_heard(known[0])
             if self.in_flight >= self._in_flight_max:
-                raise Refusal(
-                    ErrorCode.OVERLOADED,
-                    f"{self.in_flight} publishes of this connection wait for their answer, the limit (max_inflight)",
-                    0.1,
-                )
+                self.require_room()
             sessions.admit(known[0].name, pub, payload)
         except Refusal as refusal:
             self._refuse_publish(pub, refusal)
@@ -484,6 +486,19 @@ class Session:
         except LogError as error:
             self.in_flight -= 1
             self._refuse_publish(pub, _unreadable(error))
+
+    def require_room(self) -> None:
+        """Insist that the connection has room for one more publish that waits for its answer.
+
+        Raises:
+            Refusal: `overloaded`.
+        """
+        if self.in_flight >= self._in_flight_max:
+            raise Refusal(
+                ErrorCode.OVERLOADED,
+                f"{self.in_flight} publishes of this connection wait for their answer, the limit (max_inflight)",
+                0.1,
+            )
 
     def _open_publisher(self, pub: Pub) -> tuple[Publisher, Publish]:
         agent = self._known()

@@ -25,7 +25,7 @@ from hubbub_broker.policy import Policies, TopicPolicy
 from hubbub_broker.schema import NO_SCHEMAS, Schemas
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.frames import Pub
-from hubbub_protocol.names import group_of, is_dead_letters
+from hubbub_protocol.names import group_of, is_dead_letters, is_state
 
 from .batch import Batch
 from .catch_up import CatchUp
@@ -33,6 +33,7 @@ from .publisher import Publisher
 from .readers import Readers
 from .sequencer import Sequencer
 from .sink import Nobody
+from .step import Step
 from .topic import Topic
 
 IDLE_SECONDS = 60.0
@@ -78,6 +79,7 @@ class Shard:
         self._schemas = NO_SCHEMAS
         self._generation = 0
         """Counts the changes of the two: a topic whose own count is behind goes by older ones."""
+        self._dedup_window = settings.dedup_window
         self._topics_in_memory = settings.topics_in_memory
         self.readers = Readers(log, metrics, catch_up, self.topic, settings.max_filters)
         self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
@@ -93,7 +95,7 @@ class Shard:
             group = group_of(name)
             durable_seconds = self.metrics.durable_of(group)
             found = self.topics[name] = Topic(
-                name, self.log, self._policy_of(name), self._schemas.of(group), durable_seconds
+                name, self.log, self.policy_of(name, self._policies), self._schemas.of(group), durable_seconds
             )
             found.used = self.batch.now
             found.generation = self._generation
@@ -101,10 +103,14 @@ class Shard:
             self._renew(found)
         return found
 
-    def _policy_of(self, name: str) -> TopicPolicy:
-        policy = self._policies.of(name)
+    def policy_of(self, name: str, policies: Policies) -> TopicPolicy:
+        """What holds for a topic by these policies, and by what topics of its kind need whatever those say."""
+        policy = policies.of(name)
         if is_dead_letters(name):  # kept whatever holds for other topics, and larger than what it is about
             return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES, **UNGUARDED)
+        if is_state(name):  # likewise; what one change may hold, the limits of states say
+            window = max(policy.dedup_window, self._dedup_window)  # a change that is asked for twice is made once
+            return replace(policy, durable=True, dedup_window=window, **UNGUARDED)
         return policy
 
     def follow(self, policies: Policies, schemas: Schemas) -> None:
@@ -121,7 +127,7 @@ class Shard:
 
     def _renew(self, topic: Topic) -> None:
         topic.generation = self._generation
-        topic.follow(self._policy_of(topic.name), self._schemas.of(group_of(topic.name)))
+        topic.follow(self.policy_of(topic.name, self._policies), self._schemas.of(group_of(topic.name)))
 
     def misfit(self, pub: Pub) -> str | None:
         """Why the schema of its type would not let a message pass that is yet to be published; None if it would.
@@ -132,6 +138,10 @@ class Shard:
         if schemas is None or pub.type not in schemas:
             return None
         return self.sequencer.misfit(self.topic(pub.topic), pub, None)
+
+    def step(self) -> Step:
+        """Several messages, and what belongs to them, that are to be taken all or none."""
+        return Step(self.log, self.batch, self.sequencer, self.guard, self.metrics)
 
     def announce(self, topic: str, type: str, data: dict[str, Any]) -> None:
         """Publish a durable message of the broker's own. What the shard can't take now is lost, and counted refused."""
