@@ -53,6 +53,9 @@ ANSWERS = f"{CONTROL_GROUP}/answers"
 COMMANDS = f"{CONTROL_GROUP}/commands"
 """Where the control plane notes who commanded what."""
 
+POLICIES, SCHEMAS = f"{CONTROL_GROUP}/policies", f"{CONTROL_GROUP}/schemas"
+"""Below these the control plane notes who changed which policy, and which schema."""
+
 _STATE = f"{CONTROL_GROUP}/_state"
 
 _ALPHABET = "A-Z a-z 0-9 . _ - ~ @ : = +"
@@ -204,7 +207,9 @@ def is_heard_by_control(topic: str) -> bool:
 
 def is_said_by_control(topic: str) -> bool:
     """Whether it is a topic of the broker's own on which the control plane speaks, and no agent may."""
-    return topic in (COMMANDS, _STATE) or topic.startswith((f"{CONTROL_GROUP}/@", f"{_STATE}/"))
+    return topic in (COMMANDS, _STATE) or topic.startswith(
+        (f"{CONTROL_GROUP}/@", f"{_STATE}/", f"{POLICIES}/", f"{SCHEMAS}/")
+    )
 
 
 def is_dead_letters(topic: str) -> bool:
