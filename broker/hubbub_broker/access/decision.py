@@ -5,6 +5,8 @@ that names them does:
 
     GROUP/@NAME...     an inbox: its owner reads it, whoever belongs to the group may send to it
     GROUP/_dead        dead letters: anybody's messages, from any conversation
+    GROUP/_blobs/HASH  a large body: whoever may read something in the group may fetch it by its name, which is the hash
+                       of its content, and learnt from a message that refers to it; many at once only by such a grant
     _GROUP/...         the broker's own groups
 
 A conversation's state belongs to it: `GROUP/_state/CONVERSATION` is for whom the conversation is.
@@ -13,15 +15,17 @@ So `subscribe: ["research/**"]` is every conversation of research, except the in
 A subscription by a pattern that matches such topics passes them over (`passes`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from hubbub_protocol.errors import BadName
 from hubbub_protocol.names import (
+    BLOBS,
     DEAD_LETTERS,
     MAIL_TO_ALL,
     check_pattern,
     covers,
+    is_blob_topic,
     is_dead_letters,
     is_heard_by_control,
     is_pattern,
@@ -30,6 +34,7 @@ from hubbub_protocol.names import (
     is_state,
     is_topic,
     matcher,
+    overlap,
     owner_of_state,
 )
 
@@ -80,18 +85,30 @@ def _own(identity: Identity, operation: Operation, target: str) -> str | None:
 
 
 def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
-    if is_state(topic) or is_dead_letters(topic):
-        what = "tells of a state: change that, and" if is_state(topic) else "holds dead letters: only"
-        return f"{_shown(topic)} {what} the broker publishes there"
-    if is_reserved(topic):
-        return _write_reserved(identity, topic)
+    if is_state(topic) or is_reserved(topic) or is_dead_letters(topic):
+        return _write_own(identity, topic)
     if identity.trusted or identity.admin:
         return None
-    if _owner(topic) is not None and topic.partition("/")[0] in identity.groups and _is_name(topic):
+    group = topic.partition("/")[0]
+    if _owner(topic) is not None and group in identity.groups and _is_name(topic):
         return None
-    if _is_name(topic) and any(_covers(grant, topic) for grant in identity.publish):
+    granted = _is_name(topic) and any(_covers(grant, topic) for grant in identity.publish)
+    if granted or (is_blob_topic(topic) and _works_in(identity, identity.publish, group)):
         return None
     return f"your token does not let you publish to {_shown(topic)}"
+
+
+def _write_own(identity: Identity, topic: str) -> str | None:
+    """`topic` is the broker's own."""
+    if is_state(topic):
+        return f"{_shown(topic)} tells of a state: change that, and the broker publishes there"
+    if is_dead_letters(topic):
+        return f"{_shown(topic)} holds dead letters: only the broker publishes there"
+    if is_heard_by_control(topic):
+        return None
+    if not is_said_by_control(topic):
+        return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
+    return None if identity.admin else f"{_shown(topic)} is the control plane's: to speak there takes `admin`"
 
 
 def _change(identity: Identity, operation: Operation, topic: str) -> str | None:
@@ -108,14 +125,6 @@ def _change(identity: Identity, operation: Operation, topic: str) -> str | None:
     if identity.trusted or any(_covers(grant, topic) for grant in identity.publish):
         return None
     return f"your token does not let you change {_shown(topic)}"
-
-
-def _write_reserved(identity: Identity, topic: str) -> str | None:
-    if is_heard_by_control(topic):
-        return None
-    if not is_said_by_control(topic):
-        return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
-    return None if identity.admin else f"{_shown(topic)} is the control plane's: to speak there takes `admin`"
 
 
 def _write_to_all(identity: Identity, _operation: Operation, _target: str) -> str | None:
@@ -139,7 +148,8 @@ def _read_conversation(identity: Identity, topic: str) -> str | None:
     group, _, rest = topic.partition("/")
     conversation = rest.partition("/")[0]
     owner = _owner(topic)
-    if owner is not None and owner == identity.name:
+    fetches = is_blob_topic(topic) and _works_in(identity, identity.subscribe, group)
+    if fetches or (owner is not None and owner == identity.name):
         return None
     for grant in identity.subscribe:
         if _covers(grant, topic) and _names_what_is_not_for_everyone(grant, group, conversation):
@@ -211,9 +221,16 @@ def _names_what_is_not_for_everyone(grant: str, group: str, conversation: str) -
     granted_group, _, rest = grant.partition("/")
     if group.startswith("_") and granted_group != group:
         return False
-    if conversation == DEAD_LETTERS or conversation.startswith("@"):
+    if conversation in (DEAD_LETTERS, BLOBS) or conversation.startswith("@"):
         return rest.partition("/")[0] == conversation
     return True
+
+
+def _works_in(identity: Identity, grants: Iterable[str], group: str) -> bool:
+    """Whether an identity belongs to a group, or was granted something there."""
+    if group.startswith("_"):
+        return False
+    return group in identity.groups or any(overlap(grant, f"{group}/**") for grant in grants)
 
 
 def _covers(grant: str, target: str) -> bool:

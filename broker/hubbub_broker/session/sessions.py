@@ -159,7 +159,7 @@ class Sessions:
             Refusal: if only the broker publishes there.
         """
         check_topic(name)
-        control = (is_heard_by_control(name) or is_said_by_control(name)) and not is_state(name)
+        control = is_heard_by_control(name) or is_said_by_control(name)
         if (is_reserved(name) and not control) or is_dead_letters(name) or is_state(name):
             own = (
                 f"{group_of(name)!r} is the broker's own group" if is_reserved(name) else f"{name} is the broker's own"
