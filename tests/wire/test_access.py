@@ -22,9 +22,10 @@ from harness.wire import WireClient, wire_client
 from hubbub_broker.bus_door import BusDoor
 from hubbub_broker.cli.planes import Inside
 from hubbub_broker.door import Door
-from hubbub_broker.http import create_app
+from hubbub_broker.http import create_app, rules_routes
 from hubbub_broker.http.caller import OPEN_PATHS
 from hubbub_broker.operator_door import OperatorDoor
+from hubbub_broker.rules_door import RulesDoor
 from hubbub_broker.server import Server
 
 STRANGER = key("k1", secret=b"a secret that this broker has no")
@@ -239,6 +240,15 @@ def manages(method: str, path: str, body: Any = None) -> Ask:
     return ask
 
 
+def controls(method: str, path: str, body: Any = None) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        answer = await doors.http.request(method, path, json=body)
+        assert answer.status_code in (200, 401, 403, 404, 503), answer.text
+        return answer.status_code in (200, 404, 503)  # it may ask, though the plane may not be connected yet
+
+    return ask
+
+
 def resets(topic: str) -> Ask:
     return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
 
@@ -249,6 +259,9 @@ def says_hello(agent: str) -> Ask:
 
     return lambda doors: doors.on_socket(yes, agent)
 
+
+RULE = {"pattern": "none/**", "max_count": 5}
+"""A policy that is about nothing here."""
 
 TABLE: list[tuple[str, Ask, str]] = [
     # what is asked for, how, and by which kinds it may be
@@ -381,6 +394,27 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("route", gets("/v1/route?group=g"), KNOWN),
     ("shards", gets("/v1/shards"), "bus scraper operator"),
     ("metrics", gets("/metrics"), "bus scraper operator"),
+    ("see policies", gets("/v1/policies"), "operator"),
+    ("see what holds", gets("/v1/policies/test?topic=g/c"), "operator"),
+    (
+        "try a policy",
+        manages("POST", "/v1/policies/test", {"name": "p", "policy": RULE, "topics": ["g/c"]}),
+        "operator",
+    ),
+    ("see schemas", gets("/v1/schemas"), "operator"),
+    ("try a schema", manages("POST", "/v1/schemas/test", {"group": "g", "type": "t", "data": 1}), "operator"),
+    ("read policies", controls("GET", "/v1/control/policies"), "operator"),
+    ("read a policy", controls("GET", "/v1/control/policies/p"), "operator"),
+    ("set a policy", controls("PUT", "/v1/control/policies/p", RULE), "operator"),
+    ("drop a policy", controls("DELETE", "/v1/control/policies/p"), "operator"),
+    ("read a policy's history", controls("GET", "/v1/control/policies/p/history"), "operator"),
+    ("read schemas", controls("GET", "/v1/control/schemas"), "operator"),
+    ("read a schema", controls("GET", "/v1/control/schemas/none/t"), "operator"),
+    ("set a schema", controls("PUT", "/v1/control/schemas/none/t", {}), "operator"),
+    ("drop a schema", controls("DELETE", "/v1/control/schemas/none/t"), "operator"),
+    ("read a schema's history", controls("GET", "/v1/control/schemas/none/t/history"), "operator"),
+    ("change a policy by hand", changes("_hubbub"), "operator"),
+    ("make a policy's history up", publishes("_hubbub/policies/p"), "operator"),
     ("the control plane", gets("/v1/control/status"), "bus scraper operator"),
     ("health", gets("/v1/health"), " ".join(KINDS)),
     ("readiness", gets("/v1/ready"), " ".join(KINDS)),
@@ -447,9 +481,19 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/shards",
         "/v1/route",
         "/metrics",
+        "/v1/policies",
+        "/v1/policies/test",
+        "/v1/schemas",
+        "/v1/schemas/test",
+        "/v1/control/policies",
+        "/v1/control/policies/{name}",
+        "/v1/control/policies/{name}/history",
+        "/v1/control/schemas",
+        "/v1/control/schemas/{group}/{type}",
+        "/v1/control/schemas/{group}/{type}/history",
         "/v1/control/status",
     }
-    more = Inside(server.settings).routers()
+    more = [rules_routes(RulesDoor(server.broker)), *Inside(server.settings).routers()]
     app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more)
     assert set(app.openapi()["paths"]) - OPEN_PATHS == asked
 

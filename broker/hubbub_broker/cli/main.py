@@ -23,10 +23,12 @@ from .demo import demo
 from .dlq import dlq_drop, dlq_list, dlq_redrive, dlq_show
 from .inbox import inbox
 from .log import log_dump, log_stat, log_verify
+from .policy import policy_drop, policy_history, policy_list, policy_set, policy_show, policy_test
 from .pub import pub
 from .receipts import receipts
 from .registry import Command, keep_lines, register
 from .restore import restore
+from .schema import schema_check, schema_drop, schema_history, schema_list, schema_set, schema_show
 from .send import send
 from .serve import serve
 from .tail import tail
@@ -51,6 +53,20 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         dlq_redrive,
         dlq_drop,
     ),
+    "Policies": (
+        policy_list,
+        policy_show,
+        policy_set,
+        policy_drop,
+        policy_test,
+        policy_history,
+        schema_list,
+        schema_show,
+        schema_set,
+        schema_drop,
+        schema_check,
+        schema_history,
+    ),
     "Access": (token_key, token_create, token_inspect),
     "Data": (log_verify, log_stat, log_dump, backup, restore),
 }
@@ -61,6 +77,8 @@ GROUPS = {
     "consumers": "See where consumers stand; reset, pause or remove them.",
     "dlq": "See dead letters; redrive or drop them.",
     "log": "Look into a data directory that no broker has open.",
+    "policy": "See and change what holds for which topics.",
+    "schema": "See and change the JSON Schemas of message types; check data against them.",
     "token": "Make keys and tokens, and look into them.",
 }
 

@@ -48,6 +48,7 @@ from .operator_api import (
     Spread,
     Top,
 )
+from .rules import routes as rules_routes
 from .rules_api import (
     PoliciesInfo,
     PolicyInfo,
@@ -101,4 +102,5 @@ __all__ = [
     "create_app",
     "create_side_app",
     "render_line",
+    "rules_routes",
 ]
