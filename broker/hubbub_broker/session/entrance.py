@@ -22,6 +22,7 @@ from hubbub_protocol.frames import Hello
 from hubbub_protocol.names import check_agent, check_group
 
 from .frame_reader import FrameReader
+from .intake import Intake
 
 if TYPE_CHECKING:
     from .session import Session
@@ -128,7 +129,8 @@ class Doorkeeper:
         gate: where it comes in.
         register: the copy of the register.
         session: what is behind.
-        reader: what the connection reads with; it feeds the session itself as soon as its agent is known.
+        intake: the way to the session.
+        reader: what the connection reads with; it feeds the intake itself as soon as the agent is known.
         admit: lets the connection in.
         close: closes it instead.
     """
@@ -138,6 +140,7 @@ class Doorkeeper:
         gate: Gate,
         register: RegisterCopy,
         session: Session,
+        intake: Intake,
         reader: FrameReader,
         admit: Callable[[], None],
         close: Callable[[CloseCode, str], None],
@@ -145,6 +148,7 @@ class Doorkeeper:
         self._gate = gate
         self._register = register
         self._session = session
+        self._intake = intake
         self._reader = reader
         self._admit = admit
         self._close = close
@@ -191,14 +195,14 @@ class Doorkeeper:
         while self._held and self._asking is None and not self._session.closed:
             payload, binary = self._held.pop(0)
             if binary or self._session.agent is not None:
-                (self._session.receive_binary if binary else self._session.receive_text)(payload)
+                (self._intake.binary if binary else self._intake.text)(payload)
                 continue
             line, _, rest = payload.partition(b"\n")
             if rest:
                 self._held.insert(0, (rest, False))
             hello = self._unknown(line)
             if hello is None:
-                self._session.receive_text(line)
+                self._intake.text(line)
             else:
                 self._ask(self._make_known_and_pass_on(hello, line))
         self._hand_over()
@@ -206,7 +210,7 @@ class Doorkeeper:
     def _hand_over(self) -> None:
         """Stand aside, once it is known whose connection this is."""
         if self._session.agent is not None and not self._held and self._asking is None:
-            self._reader.deliver_to(self._session.receive_text, self._session.receive_binary)
+            self._reader.deliver_to(self._intake.text, self._intake.binary)
 
     async def _make_known_and_pass_on(self, hello: Hello, line: bytes) -> None:
         group = next(iter(hello.groups or self._groups(hello)), None)
@@ -217,7 +221,7 @@ class Doorkeeper:
                 self._session.refuse(hello.rid, refusal)
         else:
             if not self._session.closed:
-                self._session.receive_text(line)
+                self._intake.text(line)
 
     def _unknown(self, line: bytes) -> Hello | None:
         """The `hello` of somebody who may come in, and whom the copy of the register does not have."""
