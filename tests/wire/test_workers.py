@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from harness.broker import serving, url_of
 from harness.wire import wire_client
 from harness.workers import WorkersProcess, workers_process
-from hubbub import Agent, NotFound
+from hubbub import Agent, NotFound, StateConflictError
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
@@ -263,6 +263,13 @@ class TestHttp:
                 big = await http.post("/v1/publish", json={"topic": topic, "data": "x" * (1 << 20)})
                 assert big.status_code == 413
 
+    async def test_the_control_plane_is_one(self, broker: WorkersProcess) -> None:
+        for worker in range(WORKERS):
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{broker.port_of(worker)}", timeout=20) as http:
+                status = await http.get("/v1/control/status")
+                assert status.status_code == 200, status.text
+                assert status.json()["online"] is True
+
     async def test_where_a_group_lives(self, broker: WorkersProcess, http: httpx.AsyncClient) -> None:
         for worker in range(WORKERS):
             route = (await http.get("/v1/route", params={"group": broker.group_of(worker)})).json()
@@ -316,6 +323,21 @@ class TestSdk:
                 for worker in range(WORKERS):
                     topic = f"{broker.group_of(worker, 'ask')}/tasks"
                     assert (await asker.request(topic, n, timeout=20)).data == n * 2
+
+    async def test_shared_state_of_every_group(self, broker: WorkersProcess) -> None:
+        async with (
+            Agent("ann", group=broker.group_of(0), url=broker.url) as ann,
+            Agent("bob", group=broker.group_of(1), url=broker.url) as bob,
+        ):
+            for worker in range(WORKERS):
+                group = broker.group_of(worker, "state")
+                version = await ann.group_state(group).put("key", {"by": "ann"})
+                found = await bob.group_state(group).get("key")
+                assert (found.value, found.version) == ({"by": "ann"}, version)
+                with pytest.raises(StateConflictError):
+                    await bob.group_state(group).put("key", 2, expected_version=version + 7)
+                async with bob.topic(f"{group}/t").lease("writer", ttl=30) as lease:
+                    assert lease.token > 0
 
     async def test_mail_to_one_and_to_all(self, broker: WorkersProcess) -> None:
         async with AsyncExitStack() as stack:

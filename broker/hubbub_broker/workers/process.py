@@ -20,7 +20,7 @@ from hubbub_broker.logs import configure, get_logger
 from hubbub_broker.peers import Peers
 from hubbub_broker.server import Companion, Server, Site, running
 
-from .control import Join, Orders, Report, Start, send_report
+from .control import Join, Order, Orders, Report, Start, send_report
 
 log = get_logger(__name__)
 
@@ -32,16 +32,24 @@ class _Stopped(Exception):
 class Worker:
     """One worker, from its first order to its end."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, orders: Orders) -> None:
         self._control = control
-        self._orders = Orders(control)
+        self._orders = orders
+        self._early: list[tuple[Order, list[int]]] = []
         self._stop = asyncio.Event()
         self._pairs: dict[int, int] = {}
         self._peers: Peers
         self._joining: set[asyncio.Task[None]] = set()
 
-    async def serve(self, start: Start, listeners: list[socket.socket], companion: Companion | None) -> None:
-        """Serve until the supervisor says so, or is gone, or SIGTERM comes."""
+    async def serve(
+        self,
+        start: Start,
+        early: list[tuple[Order, list[int]]],
+        listeners: list[socket.socket],
+        companion: Companion | None,
+    ) -> None:
+        """Serve until the supervisor says so, or is gone, or SIGTERM comes. `early` orders came with the first one."""
+        self._early = early
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -62,6 +70,7 @@ class Worker:
             _Stopped: it is to stop already.
         """
         asyncio.get_running_loop().add_reader(self._control.fileno(), self._ordered)
+        self._carry_out(self._early)
         self._report(Report("open"))
         if broker.rules_follower is None:
             return
@@ -81,6 +90,9 @@ class Worker:
             asyncio.get_running_loop().remove_reader(self._control.fileno())
             self._stop.set()
             return
+        self._carry_out(orders)
+
+    def _carry_out(self, orders: list[tuple[Order, list[int]]]) -> None:
         for order, descriptors in orders:
             if isinstance(order, Join):
                 self._pairs[order.worker] = order.pair
@@ -104,10 +116,14 @@ def main(descriptor: int, companion: Callable[[Settings], Companion]) -> None:
     """Be a worker. `companion` makes what runs beside the broker, at the home worker."""
     control = socket.socket(fileno=descriptor)
     send_report(control, Report("born", process=os.getpid()))
-    orders = Orders(control).read()
-    if not orders:
-        return  # the supervisor was gone before it said anything
-    start, (public, own, lock) = orders[0]
+    orders = Orders(control)
+    begun: list[tuple[Order, list[int]]] = []
+    while not begun:
+        came = orders.read()
+        if came is None:
+            return  # the supervisor was gone before it had said all
+        begun = came
+    (start, (public, own, lock)), *early = begun
     assert isinstance(start, Start)
     assert lock >= 0  # it is held for as long as this process lives
     configure(start.settings.log_format, start.settings.log_level)
@@ -115,4 +131,4 @@ def main(descriptor: int, companion: Callable[[Settings], Companion]) -> None:
     listeners = [socket.socket(fileno=public), socket.socket(fileno=own)]
     beside = companion(start.settings) if start.topology.is_home and start.settings.role == "all" else None
     with running(start.settings) as runner:
-        runner.run(Worker(control).serve(start, listeners, beside))
+        runner.run(Worker(control, orders).serve(start, early, listeners, beside))
