@@ -1,6 +1,8 @@
 """One worker of four is killed again and again under load. Its agents resume; those of the others notice nothing."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -152,6 +154,40 @@ async def check_history(broker: WorkersProcess, pair: Pair) -> None:
 @pytest.mark.slow
 async def test_the_home_worker_dies_and_others_notice_nothing(tmp_path: Path) -> None:
     await kill_again_and_again(tmp_path, HOME, kills=2)
+
+
+@pytest.mark.slow
+async def test_a_worker_that_hangs_stops_nobody_else(tmp_path: Path) -> None:
+    """Its connections are open, and it answers nothing: what needs it is refused in time, the rest goes on."""
+    async with workers_process(tmp_path / "data", 2, link_timeout=0.5) as broker, AsyncExitStack() as stack:
+        home = worker_of("_hubbub", 16, 2)
+        here, there = broker.group_of(home), broker.group_of(1 - home)
+        both = await stack.enter_async_context(Agent("both", group=here, url=broker.url, local=False))
+        await both.publish(f"{there}/t", 0)
+        os.kill(broker.pids()[1 - home], signal.SIGSTOP)
+        try:
+            late = await both.submit(f"{there}/t", 1)
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{broker.port_of(home)}", timeout=30) as http:
+                for n in range(20):
+                    await asyncio.wait_for(both.publish(f"{here}/t", n), 20)
+                answer = await http.post("/v1/publish", json={"topic": f"{there}/t", "data": 2})
+                assert (answer.status_code, "Retry-After" in answer.headers) == (503, True), answer.text
+                assert (await http.post("/v1/publish", json={"topic": f"{here}/t", "data": 2})).status_code == 200
+                assert (await http.get("/v1/topics")).status_code == 503  # all of it or none
+                assert (await http.get("/metrics")).status_code == 200
+            async with Agent("new", group=here, url=own_ws(broker, home), local=False) as new:
+                await asyncio.wait_for(new.publish(f"{here}/t", 3), 20)
+            assert not late.done()
+        finally:
+            os.kill(broker.pids()[1 - home], signal.SIGCONT)
+        assert (await asyncio.wait_for(late, 30)).seq == 2
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{broker.port_of(home)}", timeout=30) as http:
+            answer = await http.post("/v1/publish", json={"topic": f"{there}/t", "data": 4})  # they are joined again
+            assert answer.status_code == 200, answer.text
+
+
+def own_ws(broker: WorkersProcess, worker: int) -> str:
+    return f"ws://127.0.0.1:{broker.port_of(worker)}/v1/ws"
 
 
 @pytest.mark.kill

@@ -125,10 +125,21 @@ class Link(asyncio.Protocol):
             return
         self._send(Kind.NOTE, 0, what, arguments)
 
+    @property
+    def is_up(self) -> bool:
+        """Whether it has not ended."""
+        return self._transport is not None
+
     def close(self) -> None:
-        """End it. Idempotent."""
+        """End it, after what was sent. Idempotent."""
+        self._flush()
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """End it at once. Idempotent."""
+        if self._transport is not None:
+            self._transport.abort()
 
     # asyncio.Protocol -----------------------------------------------------------------------------------------------
 
@@ -171,7 +182,7 @@ class Link(asyncio.Protocol):
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        if self._transport is not None:
+        if out and self._transport is not None:
             self._transport.write(b"".join(out))
 
     def _take(self, message: bytes) -> None:

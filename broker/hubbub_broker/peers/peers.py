@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import ChainMap
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hubbub_broker.config import Settings
@@ -48,6 +50,8 @@ class Peers:
         self._loop = loop
         self._report = report
         self._links: dict[int, Link] = {}
+        self._ends: dict[int, Link] = {}
+        """The newest link to each, whether the other side has said a word or not."""
         self._arrivals: dict[int, asyncio.Event] = {number: asyncio.Event() for number in topology.others}
         self._ways = {number: RemoteShard(number, self) for number in topology.others}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -94,12 +98,8 @@ class Peers:
         """
         answer: asyncio.Future[Any] = self._loop.create_future()
 
-        def done(value: Any) -> None:
-            if not answer.done():
-                answer.set_result(value)
-
         link = await self.reach(worker)
-        link.call(what, list(arguments), done, patient=patient)
+        link.call(what, list(arguments), partial(_settle, answer), patient=patient)
         found = await answer
         if isinstance(found, Refusal):
             raise found
@@ -155,34 +155,64 @@ class Peers:
     # Links ----------------------------------------------------------------------------------------------------------
 
     async def attach(self, worker: int, end: socket.socket) -> None:
-        """Use a new link. The one before it, if there is one, is closed."""
-        older = self._links.pop(worker, None)
+        """Use a new link. The one before it, if there is one, is closed.
+
+        It counts once the other side has greeted, and as long as it answers: a process that hangs is as good as away.
+        """
+        older = self._ends.pop(worker, None)
         if older is not None:
             older.close()
-            self._gone(worker)
         end.setblocking(False)
+        link: Link
+        own: dict[str, Handler] = {"here": lambda _arguments, _reply: self._greeted(worker, link), "ping": _pong}
         link = Link(
             name_of(worker),
-            self.handlers,
+            ChainMap(own, self.handlers),
             self._loop,
             timeout=self.timeout,
             calls_max=self._calls_max,
             on_lost=lambda: self._lost(worker, link),
         )
+        self._ends[worker] = link
         await self._loop.create_connection(lambda: link, sock=end)
-        if self._closed:
+        if self._closed or self._ends.get(worker) is not link:
             link.close()
             return
+        link.note("here", [])
+        watching = self._loop.create_task(self._watch(link), name=f"watching {name_of(worker)}")
+        self._tasks.add(watching)
+        watching.add_done_callback(self._tasks.discard)
+
+    def _greeted(self, worker: int, link: Link) -> None:
+        if self._ends.get(worker) is not link:
+            return
+        if worker in self._links:
+            self._gone(worker)
         self._links[worker] = link
         self._arrivals[worker].set()
         log.info("link up", to=worker)
         for joined in self.on_joined:
             joined(worker)
 
+    async def _watch(self, link: Link) -> None:
+        """Give a link up whose other side answers nothing."""
+        while link.is_up:
+            await asyncio.sleep(self.timeout / 2)
+            answered = self._loop.create_future()
+            try:
+                link.call("ping", [], partial(_settle, answered))
+            except Refusal:
+                continue  # it is full, or gone: both are somebody else's to see
+            if isinstance(await answered, Refusal) and link.is_up:
+                log.warning("link gives no answer", to=link.name)
+                link.abort()
+
     def _lost(self, worker: int, link: Link) -> None:
         if self._links.get(worker) is link:
             del self._links[worker]
             self._gone(worker)
+        if self._ends.get(worker) is link:
+            del self._ends[worker]
             if not self._closed:
                 log.warning("link lost", to=worker)
                 self._report(worker)
@@ -195,11 +225,20 @@ class Peers:
     async def close(self) -> None:
         """End all links. Idempotent."""
         self._closed = True
-        for link in list(self._links.values()):
+        for link in list(self._ends.values()):
             link.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _pong(_arguments: list[Any], reply: Reply) -> None:
+    reply(None)
+
+
+def _settle(answered: asyncio.Future[Any], answer: Any) -> None:
+    if not answered.done():
+        answered.set_result(answer)
 
 
 def name_of(worker: int) -> str:

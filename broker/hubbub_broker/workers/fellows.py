@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import httpx
 from starlette.types import Scope
@@ -44,6 +46,9 @@ class Fellows:
 
     def __init__(self, settings: Settings, peers: Peers) -> None:
         self._peers = peers
+        self._waiting: dict[int, set[asyncio.Future[None]]] = {}
+        """Who waits for an answer of a worker."""
+        peers.on_lost.append(self._lost)
         host = settings.host if settings.host not in ("0.0.0.0", "", "::", "[::]") else _loopback(settings.host)  # noqa: S104
         secure = settings.tls_certificate is not None
         scheme = "https" if secure else "http"
@@ -102,11 +107,37 @@ class Fellows:
         headers.append((FORWARDED.encode(), b"%d" % hops))
         request = self._client.build_request(scope["method"], url, headers=headers, content=body)
         try:
-            return await self._client.send(request, stream=True)
-        except httpx.HTTPError as error:
+            return await self._unless_lost(worker, self._client.send(request, stream=True))
+        except (httpx.HTTPError, ConnectionError) as error:
             why = str(error) or type(error).__name__
             message = f"worker {worker} was lost before it answered ({why}): whether it did it is not known"
             raise Lost(worker, message) from None
+
+    async def _unless_lost(self, worker: int, sending: Coroutine[Any, Any, httpx.Response]) -> httpx.Response:
+        """What is sent, unless the worker is lost first.
+
+        Raises:
+            ConnectionError: it was.
+        """
+        task = asyncio.ensure_future(sending)
+        lost = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(worker, set())
+        waiting.add(lost)
+        try:
+            await asyncio.wait((task, lost), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise ConnectionError("it hangs, or is gone")
+            return task.result()
+        finally:
+            waiting.discard(lost)
+            lost.cancel()
+            if not task.done():
+                task.cancel()
+
+    def _lost(self, worker: int) -> None:
+        for lost in self._waiting.get(worker, ()):
+            if not lost.done():
+                lost.set_result(None)
 
     async def close(self) -> None:
         """End all connections."""

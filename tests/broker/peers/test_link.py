@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.until import until
 from hubbub_broker.config import Settings
 from hubbub_broker.peers import Peers, Reply
 from hubbub_broker.peers import link as link_module
@@ -36,6 +37,8 @@ async def join(one: Peers, other: Peers) -> None:
     ends = socket.socketpair()
     await one.attach(1, ends[0])
     await other.attach(0, ends[1])
+    await one.reach(1)
+    await other.reach(0)
 
 
 def echo(arguments: list[Any], reply: Reply) -> None:
@@ -136,6 +139,28 @@ async def test_a_lost_link_leaves_nobody_waiting_and_the_next_one_serves() -> No
         await asyncio.sleep(0)
         await join(one, other)
         assert await asking == [1]
+
+
+async def test_a_worker_that_hangs_is_as_good_as_away() -> None:
+    one = peers_of(0, link_timeout=0.3)
+    reports: list[int] = []
+    one._report = reports.append
+    ends = socket.socketpair()
+    with ends[1]:
+        await one.attach(1, ends[0])  # nobody is there to greet
+        assert not one.is_here(1)
+        async with asyncio.timeout(10):
+            with pytest.raises(Refusal, match="is away"):
+                await one.ask(1, "echo")
+            await until(lambda: reports)
+    assert reports == [1]  # the supervisor makes a new one
+    await one.close()
+    async with joined(link_timeout=0.3) as (one, other):
+        gone: list[int] = []
+        one.on_lost.append(gone.append)
+        other.links[0]._transport.pause_reading()  # type: ignore[union-attr]
+        await until(lambda: gone)
+        assert not one.is_here(1)
 
 
 async def test_who_waits_for_a_worker_that_stays_away_is_refused() -> None:
