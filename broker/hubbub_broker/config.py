@@ -148,6 +148,12 @@ class Settings(Table):
     max_filter_depth: int = setting(
         FILTER_DEPTH_MAX, "Levels of all, any and not in a filter, and steps of a path in it.", least=1, most=64
     )
+    max_ancestors: int = setting(
+        100, "Messages that led to one, which may be asked for together with it.", least=1, most=100_000
+    )
+    max_lookups: int = setting(
+        16, "Messages of one connection that are being looked up by id or seq at a time.", least=1, most=100_000
+    )
     max_inflight: int = setting(
         INFLIGHT_MAX, "Publishes of one connection that have no answer yet.", least=1, most=10_000_000
     )

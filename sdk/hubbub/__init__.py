@@ -22,6 +22,7 @@ from hubbub_protocol.frames import Gap
 from .agent import Agent
 from .backoff import Backoff
 from .blob import Blob
+from .causes import Context
 from .consuming import Consumption
 from .delivery import Delivery
 from .errors import (
@@ -97,6 +98,7 @@ __all__ = [
     "Conflict",
     "ConnectionLimit",
     "Consumption",
+    "Context",
     "Delivery",
     "Disconnected",
     "Expired",

@@ -208,11 +208,23 @@ def gets(path: str) -> Ask:
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 
-def has_blob(path: str) -> Ask:
+def may_get(path: str) -> Ask:
     async def ask(doors: Doors) -> bool:
         answer = await doors.http.get(path)
         assert answer.status_code in (200, 401, 403, 404), answer.text
         return answer.status_code in (200, 404)  # it may ask, though there may be none
+
+    return ask
+
+
+def finds(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            answer = await client.ask("get", topic=topic, id="nobody's")
+            assert answer["code"] in ("not_found", "forbidden"), answer
+            return bool(answer["code"] == "not_found")
+
+        return await doors.on_socket(do)
 
     return ask
 
@@ -290,13 +302,18 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("subscribe to dead letters", subscribes("g/_dead"), "bus operator"),
     ("subscribe to the broker's events", subscribes("_hubbub/events"), "bus operator"),
     ("read history", history("g/c"), "bus member reader operator"),
+    ("read one message", may_get("/v1/topics/g/c/messages/m1"), "bus member reader operator"),
+    ("read one message elsewhere", may_get("/v1/topics/h/c/messages/m1"), "bus outsider operator"),
+    ("look one message up", finds("g/c"), "bus member reader operator"),
+    ("look one message up elsewhere", finds("h/c"), "bus outsider operator"),
+    ("look a mail of another up", finds("g/@joe"), "bus monitor operator"),
     ("read history elsewhere", history("h/c"), "bus outsider operator"),
     ("read one's own inbox", history("g/@ann"), KNOWN),
     ("read another's inbox", history("g/@joe"), "bus monitor operator"),
     ("read dead letters", history("g/_dead"), "bus operator"),
     ("read the broker's events", history("_hubbub/events"), "bus operator"),
-    ("fetch a blob", has_blob(f"/v1/blobs/g/{EMPTY}"), "bus member reader monitor operator"),
-    ("fetch a blob elsewhere", has_blob(f"/v1/blobs/h/{EMPTY}"), "bus outsider operator"),
+    ("fetch a blob", may_get(f"/v1/blobs/g/{EMPTY}"), "bus member reader monitor operator"),
+    ("fetch a blob elsewhere", may_get(f"/v1/blobs/h/{EMPTY}"), "bus outsider operator"),
     ("read a blob", history(f"g/_blobs/{EMPTY}"), "bus member reader monitor operator"),
     ("read a blob as a subscriber", subscribes(f"g/_blobs/{EMPTY}"), "bus member reader monitor operator"),
     ("read a blob elsewhere", subscribes(f"h/_blobs/{EMPTY}"), "bus outsider operator"),
@@ -421,6 +438,7 @@ async def test_every_route_has_its_row(server: Server) -> None:
     asked = {
         "/v1/publish",
         "/v1/topics/{topic}/messages",
+        "/v1/topics/{topic}/messages/{id}",
         "/v1/blobs/{group}",
         "/v1/blobs/{group}/{sha256}",
         "/v1/topics",

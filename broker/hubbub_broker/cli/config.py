@@ -149,6 +149,8 @@ _SECTIONS = {
         "max_filters",
         "max_filter_bytes",
         "max_filter_depth",
+        "max_ancestors",
+        "max_lookups",
         "max_inflight",
         "write_buffer",
         "slow_timeout",
