@@ -17,12 +17,15 @@ from hubbub_broker.guard import EVENTS_TOPIC, Guard
 from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
+from hubbub_broker.policy import Override
+from hubbub_broker.schema import NO_SCHEMAS, Schemas
 from hubbub_broker.session import Heartbeat, Sessions
 from hubbub_broker.shard import CatchUp, Shard
 from hubbub_broker.state import StateFigures, States
 from hubbub_protocol.errors import CloseCode
 from hubbub_protocol.names import group_of
 
+from .rules import KEPT_IN, Rules
 from .ticker import Ticker
 from .watch import Watch
 
@@ -59,8 +62,12 @@ class Broker:
         self.catch_up = CatchUp(loop, self.metrics)
         policies = settings.policies()
         self.policies = policies
+        self.schemas = NO_SCHEMAS
+        """In force, as `policies` are: what is set at run time changes both."""
         log_settings = LogSettings(
             segment_bytes=settings.segment_bytes,
+            segment_topics=settings.segment_topics,
+            unsealed_segments=settings.unsealed_segments,
             dedup_entries=settings.dedup_entries,
             dedup_window=max([settings.dedup_window, *(rule.dedup_window for rule in policies.rules)]),
             min_free_bytes=settings.min_free_bytes,
@@ -105,6 +112,8 @@ class Broker:
         self.state_figures = StateFigures()
         self.states = [States(shard, settings, self.state_figures, loop) for shard in self.shards]
         self.sessions.states_of = self.states_of
+        self.rules = Rules(settings, policies, self._follow)
+        self.rules.serve(self.states_of(KEPT_IN))
         self.heartbeat = Heartbeat(self.sessions, loop.time)
         self.watch = Watch(self, loop)
         self._tickers: list[Ticker] = []
@@ -128,6 +137,15 @@ class Broker:
     def administration_of(self, group: str) -> Administration:
         """What operators ask of the consumers of a group's topics."""
         return self.administrations[self.shard_of(group).number]
+
+    def _follow(self, overrides: Iterable[Override], schemas: Schemas) -> None:
+        """Let these run-time policies and schemas hold, and no others, from the next message on."""
+        self.policies = self.policies.with_overrides(overrides)
+        self.schemas = schemas
+        for shard in self.shards:
+            shard.follow(self.policies, schemas)
+        for session in self.sessions.open:
+            session.forget_publishers()
 
     def now(self) -> float:
         """Seconds since the Unix epoch."""

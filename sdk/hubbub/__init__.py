@@ -12,13 +12,13 @@ Read the package in this order: `errors`, `state`, `policy`, `backoff`, `transpo
 received: `message`, `cursor`, `mailbox`, `feed`, `channel`, `switchboard`, `subscription`; what is shared out and
 settled: `lease`, `acks`, `delivery`, `consumer`, `seen`, `workers`, `consuming`; what is sent: `outbox`, `sender`,
 `composer`, `outcomes`; what is shared: `asks`, `shared_state`; the simple bus: `mail`, `mail_consumer`, `presence`,
-`will`, `participant`; and `agent`, which puts them together.
+`will`, `participant`; and `options`, `life` and `agent`, which put them together.
 """
 
 from hubbub_protocol import __version__
 from hubbub_protocol.frames import Gap
 
-from .agent import Agent, Token
+from .agent import Agent
 from .backoff import Backoff
 from .consuming import Consumption
 from .delivery import Delivery
@@ -59,6 +59,7 @@ from .errors import (
 )
 from .mail import Mail
 from .message import Message, Receipt
+from .options import Token
 from .outcomes import Outcome, Tracked
 from .participant import InboxReader
 from .presence import Presence, PresenceEvent

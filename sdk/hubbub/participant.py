@@ -25,6 +25,7 @@ from .resilience.circuit_breaker import DEFAULT_POLICY
 from .shared_state import GroupStateStore, SharedState, SharedStates, StateDesk
 from .state import Listener
 from .subscription import StartOption, Subscription
+from .wants import Select, Where
 
 STORE_SECONDS = 2.0
 """How long a shared breaker waits for the broker, unless told otherwise: callers wait for its probes."""
@@ -225,6 +226,8 @@ class Participant(ABC):
         *,
         buffer: int | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        where: Where | None = None,
+        select: Select | None = None,
     ) -> Subscription:
         """Subscribe to a topic or a pattern, at once."""
 

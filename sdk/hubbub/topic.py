@@ -12,6 +12,7 @@ from .outcomes import Tracked
 from .presence import Presence
 from .shared_state import Lease, SharedState
 from .subscription import StartOption, Subscription
+from .wants import Select, Where
 
 
 class Conversant(Publisher, Protocol):
@@ -35,6 +36,8 @@ class Conversant(Publisher, Protocol):
         *,
         buffer: int | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        where: Where | None = None,
+        select: Select | None = None,
     ) -> Subscription:
         """Subscribe."""
         ...
@@ -80,9 +83,11 @@ class Topic:
         *,
         buffer: int | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        where: Where | None = None,
+        select: Select | None = None,
     ) -> Subscription:
         """Subscribe: see `Agent.subscribe`."""
-        return self._agent.subscribe(self.name, start=start, buffer=buffer, on_gap=on_gap)
+        return self._agent.subscribe(self.name, start=start, buffer=buffer, on_gap=on_gap, where=where, select=select)
 
     @property
     def state(self) -> SharedState:

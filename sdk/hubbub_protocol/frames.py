@@ -101,6 +101,10 @@ class Sub(Frame, frozen=True, tag="sub", rename={"start": "from"}):
     ordered: str | None = None
     """Extension, with `consumer`: the header whose value is a message's key. Messages of one key come one after the
     other, each when the one before it is settled."""
+    where: dict[str, Any] | None = None
+    """Extension: only messages of which this holds: see `filters`."""
+    select: list[str] | None = None
+    """Extension: only these parts of `data` and `headers`: see `filters`."""
     rid: Rid | None = None
 
 
@@ -361,6 +365,13 @@ class Gap(Frame, frozen=True, tag="gap"):
     """Extension: the consumer that it is about. None: a plain subscription."""
 
 
+class Skip(Frame, frozen=True, tag="skip"):
+    """Extension, to a subscription with `where`: of what comes up to `seq`, it has been sent all that it wants."""
+
+    topic: str
+    seq: int
+
+
 class Goaway(Frame, frozen=True, tag="goaway"):
     reason: str
     reconnect_after: float
@@ -370,4 +381,4 @@ class Pong(Frame, frozen=True, tag="pong"):
     rid: Rid | None = None
 
 
-BrokerFrame = Welcome | Ok | Err | Msg | Receipt | Live | Gap | Goaway | Pong
+BrokerFrame = Welcome | Ok | Err | Msg | Receipt | Live | Gap | Skip | Goaway | Pong

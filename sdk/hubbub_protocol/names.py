@@ -38,6 +38,22 @@ STATE = "_state"
 CANCELS = "_cancel"
 """The conversation of each group on which questions are called off."""
 
+CONTROL_GROUP = "_hubbub"
+"""The group of the broker's own, with the topics by which agents and the control plane hear one another."""
+
+CONTROL_AGENT = "_control"
+"""The agent that is the control plane. It is in no register."""
+
+REPORTS = f"{CONTROL_GROUP}/reports"
+"""Where agents say how they are: ephemeral, and read by the control plane."""
+
+ANSWERS = f"{CONTROL_GROUP}/answers"
+"""Where agents say what became of a command."""
+
+COMMANDS = f"{CONTROL_GROUP}/commands"
+"""Where the control plane notes who commanded what."""
+
+
 _ALPHABET = "A-Z a-z 0-9 . _ - ~ @ : = +"
 
 
@@ -133,6 +149,17 @@ def check_consumer(name: str) -> str:
     return name
 
 
+def check_segment(name: str, what: str) -> str:
+    """Return `name` if it can be one segment of a topic; `what` says what it is the name of.
+
+    Raises:
+        BadName: saying what is wrong with it.
+    """
+    if _is_segment(name) is None:
+        raise BadName(f"bad {what} {name[:80]!r}: 1 to {SEGMENT_CHARS_MAX} of {_ALPHABET}")
+    return name
+
+
 def check_group(name: str) -> str:
     """Return `name` if it can be a group, that is, a topic's first segment.
 
@@ -162,6 +189,21 @@ def dead_letters_of(group: str) -> str:
 def cancels_of(group: str) -> str:
     """The topic on which a question of `group` is called off by whoever asked it."""
     return f"{group}/{CANCELS}"
+
+
+def line_of(agent: str) -> str:
+    """The topic on which an agent hears the control plane. Its owner may read it, as an inbox."""
+    return inbox_of(CONTROL_GROUP, agent)
+
+
+def is_heard_by_control(topic: str) -> bool:
+    """Whether it is a topic of the broker's own on which every agent may speak to the control plane."""
+    return topic in (REPORTS, ANSWERS)
+
+
+def is_said_by_control(topic: str) -> bool:
+    """Whether it is a topic of the broker's own on which the control plane speaks, and no agent may."""
+    return topic == COMMANDS or topic.startswith(f"{CONTROL_GROUP}/@")
 
 
 def is_dead_letters(topic: str) -> bool:

@@ -36,6 +36,7 @@ Line = dict[str, Any]
 CLOCKS = (
     "hubbub_broker.shard.batch.time",
     "hubbub_broker.shard.catch_up.time",
+    "hubbub_broker.shard.filtered.time",
     "hubbub_broker.session.session.time",
     "hubbub_broker.consumers.consumer.time",
     "hubbub_broker.consumers.consumers.time",

@@ -61,6 +61,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     list[int] | None: st.none() | st.lists(whole, max_size=3),
     list[float] | None: st.none() | st.lists(seconds, max_size=3),
     dict[str, Any]: st.dictionaries(text, json_values, max_size=3),
+    dict[str, Any] | None: st.none() | st.dictionaries(text, json_values, max_size=3),
     dict[str, msgspec.Raw]: st.dictionaries(text, raw, max_size=3),
     dict[str, int]: st.dictionaries(text, whole, max_size=3),
     dict[str, float]: st.dictionaries(text, seconds, max_size=3),

@@ -34,13 +34,14 @@ BROKER = {
     "receipt": ("id topic state", "seq consumer by reason ts"),
     "live": ("topic seq", ""),
     "gap": ("topic first last reason", ""),
+    "skip": ("topic seq", ""),
     "goaway": ("reason reconnect_after", ""),
     "pong": ("", ""),
 }
 EXTENSIONS = {
     "hello": {"capabilities", "description", "session", "will"},
     "pub": {"mandatory"},
-    "sub": {"exclusive", "ordered"},
+    "sub": {"exclusive", "ordered", "select", "where"},
     "unsub": {"drain"},
     "ack": {"attempt"},
     "nack": {"attempt", "returned"},

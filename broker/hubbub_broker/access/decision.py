@@ -23,8 +23,10 @@ from hubbub_protocol.names import (
     check_pattern,
     covers,
     is_dead_letters,
+    is_heard_by_control,
     is_pattern,
     is_reserved,
+    is_said_by_control,
     is_state,
     is_topic,
     matcher,
@@ -78,9 +80,8 @@ def _own(identity: Identity, operation: Operation, target: str) -> str | None:
 
 
 def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
-    why = _only_the_broker(topic)
-    if why is not None:
-        return why
+    if is_state(topic) or is_reserved(topic) or is_dead_letters(topic):
+        return _write_own(identity, topic)
     if identity.trusted or identity.admin:
         return None
     if _owner(topic) is not None and topic.partition("/")[0] in identity.groups and _is_name(topic):
@@ -90,15 +91,17 @@ def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
     return f"your token does not let you publish to {_shown(topic)}"
 
 
-def _only_the_broker(topic: str) -> str | None:
-    """Why nobody else publishes to a topic."""
-    if is_reserved(topic):
-        return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
-    if is_dead_letters(topic):
-        return f"{_shown(topic)} holds dead letters: only the broker publishes there"
+def _write_own(identity: Identity, topic: str) -> str | None:
+    """`topic` is the broker's own."""
     if is_state(topic):
         return f"{_shown(topic)} tells of a state: change that, and the broker publishes there"
-    return None
+    if is_dead_letters(topic):
+        return f"{_shown(topic)} holds dead letters: only the broker publishes there"
+    if is_heard_by_control(topic):
+        return None
+    if not is_said_by_control(topic):
+        return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
+    return None if identity.admin else f"{_shown(topic)} is the control plane's: to speak there takes `admin`"
 
 
 def _change(identity: Identity, operation: Operation, topic: str) -> str | None:

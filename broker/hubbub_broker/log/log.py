@@ -20,6 +20,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from time import perf_counter
@@ -53,7 +54,7 @@ from .record import (
     seal_record_parts,
 )
 from .recovery import Recovery, new_segment, segment_header
-from .sealing import Sealer, release_topics
+from .sealing import TOPIC_SECONDS, Sealer, release_topics
 from .segment import Segment, Shelf
 from .settings import LogSettings, Retention
 from .standing import TopicInfo
@@ -106,7 +107,8 @@ class ShardLog:
         self._topics: dict[str, TopicLog] = {}
         self._dedup = Dedup(settings.dedup_entries, settings.dedup_window, clock())
         self._reader = Reader(shelf, stats)
-        self._sealer = Sealer(shelf, standings, stats, syncer, lambda index: release_topics(index, self._release))
+        release = partial(release_topics, forget=self._release)
+        self._sealer = Sealer(shelf, standings, stats, syncer, release, settings.unsealed_segments)
         self._trimmer = Trimmer(self, shelf, standings, stats, syncer, settings.retention_bytes, settings.dedup_window)
         self._syncing: Batch | None = None
         self._own_commit = False
@@ -335,6 +337,7 @@ class ShardLog:
         topic.total = base
         topic.segment = number
         self._index.topics[topic.name] = index
+        self._sealer.owed += TOPIC_SECONDS
         return index
 
     def _refuse(self, topic: TopicLog, seq: int, line: bytes) -> NoReturn:
@@ -429,7 +432,8 @@ class ShardLog:
         self.stats.wrote(perf_counter() - started)
         segment.size = self._end
         self._syncing = batch
-        full = segment.size >= self._settings.segment_bytes
+        topics = len(self._index.topics)
+        full = segment.size >= self._settings.segment_bytes or topics >= self._settings.segment_topics
         if full:
             self._enter_segment(new_segment(self._shelf, segment.number + 1))
             self.stats.segments = len(self._shelf.segments)
@@ -447,6 +451,7 @@ class ShardLog:
             seconds = perf_counter() - begun
 
         self._syncer.submit(job, loop, lambda error: self._synced(done, batch, full, error, seconds))
+        self._sealer.work()
 
     def _write_all(self, segment: Segment, data: bytes, at: int) -> None:
         written = self._files.write(segment.fd, data, at)
@@ -473,7 +478,7 @@ class ShardLog:
         self.stats.dedup_entries = len(self._dedup)
         if full:
             self._sealer.add(segment, asyncio.get_running_loop())
-        self._finish(done, batch, None)
+        self._sealer.when_room(partial(self._finish, done, batch, None))
 
     def _finish(self, done: Done, batch: Batch, error: LogError | None) -> None:
         """Tell everyone who waits for a batch."""

@@ -5,6 +5,7 @@ from .answer import Answer
 from .batch import RETRY_SECONDS, Ledger
 from .catch_up import CatchUp, is_durable
 from .cursor import Cursor
+from .filtered import Sieve, cut_line, part_of, view_of
 from .first import find_first
 from .pattern import PatternSubscription
 from .publisher import Publisher
@@ -31,12 +32,16 @@ __all__ = [
     "Publisher",
     "Run",
     "Shard",
+    "Sieve",
     "Sink",
     "Start",
     "Step",
     "Tail",
     "Topic",
     "answers",
+    "cut_line",
     "find_first",
     "is_durable",
+    "part_of",
+    "view_of",
 ]

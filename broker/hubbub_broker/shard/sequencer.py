@@ -6,11 +6,12 @@ _take()      seq, lc, and the line that every reader will get, encoded once -> t
 
 from asyncio import AbstractEventLoop
 from collections import deque
+from collections.abc import Iterable
 
 from xxhash import xxh3_64_intdigest
 
 from hubbub_broker.config import Settings
-from hubbub_broker.guard import ConversationGuard, Denial
+from hubbub_broker.guard import ConversationGuard
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.refusal import Refusal
@@ -110,11 +111,8 @@ class Sequencer:
         if len(line) > topic.policy.max_message:
             self._refuse_large(sink, pub, len(line), topic.policy.max_message)
             return
-        if pub.parent is not None or pub.headers or topic.watched:
-            denial = self._guard.admit(topic, publisher.name, pub, payload, self._batch.now)
-            if denial is not None:
-                self._refuse_denied(sink, pub, denial)
-                return
+        if (pub.parent is not None or pub.headers or topic.watched) and not self._admit(publisher, pub, payload, sink):
+            return
         topic.lc = lc
         expires = 0.0 if pub.ttl is None else self._batch.now + pub.ttl
         self._batch.add_durable(topic, line)
@@ -162,12 +160,11 @@ class Sequencer:
             return
         answer = answers.ok_signal(pub, wire_id, topic.wire_name, lc)
         if topic.remember_signal(pub.id, publisher.name):
-            if pub.parent is not None or pub.headers or topic.watched:
-                denial = self._guard.admit(topic, publisher.name, pub, payload, self._batch.now)
-                if denial is not None:
-                    topic.forget_signal(pub.id)
-                    self._refuse_denied(sink, pub, denial)
-                    return
+            if (pub.parent is not None or pub.headers or topic.watched) and not self._admit(
+                publisher, pub, payload, sink
+            ):
+                topic.forget_signal(pub.id)
+                return
             topic.lc = lc
             self._batch.add_signal(topic, line)
             if header_size or pub.ttl is not None:
@@ -217,6 +214,33 @@ class Sequencer:
             pub.data,
         )
 
+    def _admit(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> bool:
+        """Whether its schema and the guard let a message pass that they look at; if not, it is refused."""
+        topic = publisher.topic
+        if topic.schemas is not None and pub.type is not None and not publisher.promised:
+            misfit = self.misfit(topic, pub, payload)
+            if misfit is not None:
+                self._refuse(sink, pub, ErrorCode.BAD_REQUEST, misfit)
+                return False
+        if pub.parent is not None or pub.headers or topic.guarded:
+            denial = self._guard.admit(topic, publisher.name, pub, payload, self._batch.now)
+            if denial is not None:
+                self._refuse(sink, pub, denial.code, denial.message, denial.retry_after)
+                return False
+        return True
+
+    def misfit(self, topic: Topic, pub: Pub, payload: bytes | None) -> str | None:
+        """Why the schema of its type does not let a message pass, which is counted; None if it does."""
+        schema = None if topic.schemas is None or pub.type is None else topic.schemas.get(pub.type)
+        if schema is None:
+            return None
+        why = schema.misfit(pub.data) if payload is None else "the payload is bytes, and a schema is about JSON"
+        if why is None:
+            return None
+        refuses = topic.policy.schemas == "refuse"
+        self._metrics.count_misfit(schema.group, schema.type, "refused" if refuses else "counted")
+        return f"it does not fit the schema of type {pub.type!r} in {schema.group}: {why}" if refuses else None
+
     # Refuse, recognise, put in order --------------------------------------------------------------------------------
 
     def _refuse(
@@ -242,9 +266,6 @@ class Sequencer:
     def _refuse_order(self, sink: Sink, pub: Pub, last: int) -> None:
         message = f"n is {pub.n}, but {last + 1} comes next from this publisher to {pub.topic}"
         self._refuse(sink, pub, ErrorCode.ORDER, message, retry_after=0.0, expect=last + 1)
-
-    def _refuse_denied(self, sink: Sink, pub: Pub, denial: Denial) -> None:
-        self._refuse(sink, pub, denial.code, denial.message, denial.retry_after)
 
     def _has_room(self, pub: Pub, sink: Sink) -> bool:
         refusal = self.room(sink)
@@ -355,6 +376,10 @@ class Sequencer:
     def held(self) -> int:
         """How many messages wait for their parent."""
         return sum(len(topic.hold) for topic in self._holding if topic.hold is not None)
+
+    def waiting_topics(self) -> Iterable[Topic]:
+        """Topics in which messages wait for their parents."""
+        return self._holding.keys()
 
     @property
     def holding(self) -> bool:

@@ -22,6 +22,7 @@ from hubbub_broker.kinds import StateKind
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.policy import Policies, TopicPolicy
+from hubbub_broker.schema import NO_SCHEMAS, Schemas
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.frames import Pub
 from hubbub_protocol.names import group_of, is_dead_letters, is_state
@@ -75,9 +76,12 @@ class Shard:
         self.metrics = metrics
         self.topics: dict[str, Topic] = {}
         self._policies = policies
+        self._schemas = NO_SCHEMAS
+        self._generation = 0
+        """Counts the changes of the two: a topic whose own count is behind goes by older ones."""
         self._dedup_window = settings.dedup_window
         self._topics_in_memory = settings.topics_in_memory
-        self.readers = Readers(log, metrics, catch_up, self.topic)
+        self.readers = Readers(log, metrics, catch_up, self.topic, settings.max_filters)
         self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
         self.guard = ConversationGuard(settings, metrics, lambda key: log.state(StateKind.BUDGET, key))
         self.sequencer = Sequencer(log, self.batch, settings, metrics, loop, self.guard)
@@ -88,9 +92,15 @@ class Shard:
         """The topic's state, brought into memory if need be. The name must have been checked."""
         found = self.topics.get(name)
         if found is None:
-            durable_seconds = self.metrics.durable_of(group_of(name))
-            found = self.topics[name] = Topic(name, self.log, self._policy_of(name), durable_seconds)
+            group = group_of(name)
+            durable_seconds = self.metrics.durable_of(group)
+            found = self.topics[name] = Topic(
+                name, self.log, self._policy_of(name), self._schemas.of(group), durable_seconds
+            )
             found.used = self.batch.now
+            found.generation = self._generation
+        elif found.generation != self._generation:
+            self._renew(found)
         return found
 
     def _policy_of(self, name: str) -> TopicPolicy:
@@ -101,6 +111,32 @@ class Shard:
             window = max(policy.dedup_window, self._dedup_window)  # a change that is asked for twice is made once
             return replace(policy, durable=True, dedup_window=window, **UNGUARDED)
         return policy
+
+    def follow(self, policies: Policies, schemas: Schemas) -> None:
+        """Go by these from the next message on.
+
+        A topic in memory learns of it when it is next asked for by name: the change costs nothing for each topic, and a
+        message need not ask whether there was one. Whoever keeps a topic's `Publisher` has to let go of it now.
+        """
+        self._policies = policies
+        self._schemas = schemas
+        self._generation += 1
+        for topic in self.sequencer.waiting_topics():
+            self._renew(topic)
+
+    def _renew(self, topic: Topic) -> None:
+        topic.generation = self._generation
+        topic.follow(self._policy_of(topic.name), self._schemas.of(group_of(topic.name)))
+
+    def misfit(self, pub: Pub) -> str | None:
+        """Why the schema of its type would not let a message pass that is yet to be published; None if it would.
+
+        Costs a look-up where the group has no schema for that type: the topic is not even brought into memory.
+        """
+        schemas = self._schemas.of(group_of(pub.topic))
+        if schemas is None or pub.type not in schemas:
+            return None
+        return self.sequencer.misfit(self.topic(pub.topic), pub, None)
 
     def step(self) -> Step:
         """Several messages, and what belongs to them, that are to be taken all or none."""
@@ -140,7 +176,7 @@ class Shard:
             del self.topics[topic.name]
             if topic.idle and topic.used < now - idle:
                 topic.gone = True
-                for cursor in list(topic.live):
+                for cursor in list(topic.all_live()):
                     cursor.detach()
                 for follower in topic.followers:
                     follower.gone()

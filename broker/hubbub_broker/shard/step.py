@@ -89,7 +89,10 @@ class Step:
                 f"a message to {topic.name} takes {len(line)} bytes on the wire; "
                 f"the limit there (max_message) is {topic.policy.max_message}",
             )
-        if pub.parent is not None or pub.headers or topic.watched:
+        misfit = None if publisher.promised else self._sequencer.misfit(topic, pub, None)
+        if misfit is not None:
+            raise Refusal(ErrorCode.BAD_REQUEST, misfit)
+        if pub.parent is not None or pub.headers or topic.guarded:
             denial = self._guard.admit(topic, publisher.name, pub, None, self._batch.now)
             if denial is not None:
                 raise Refusal(denial.code, denial.message, denial.retry_after)

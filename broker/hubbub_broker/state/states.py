@@ -87,6 +87,8 @@ class States:
         self._settings = settings
         self._figures = figures
         self._leases = Leases(shard.log, self.contents, figures, loop.time)
+        self._checks: dict[str, Callable[[Change], None]] = {}
+        """By topic: who looks at a change before it is made."""
         shard.batch.ledgers.append(self)
 
     def begin(self) -> None:
@@ -143,10 +145,13 @@ class States:
             LogError: the log can't be read.
         """
         topic = self._topic(state_of(change.topic))
-        publisher = Publisher(agent, None, topic)
+        publisher = self._teller(agent, topic)
         if self._answer_repeat(publisher, change, sink):
             return
         check_change(change, self._settings)
+        check = self._checks.get(topic.name)
+        if check is not None:
+            check(change)
         self._require_room(sink)
         try:
             self._require_versions(topic, change.expect)
@@ -190,22 +195,30 @@ class States:
 
     def _expire(self, name: str, keys: list[str]) -> None:
         change = Change(topic=name, id=str(uuid4()), delete=keys)
-        self._make(Publisher(BROKER, None, self._topic(name)), change, Nobody(), expired=True)
+        self._make(self._teller(BROKER, self._topic(name)), change, Nobody(), expired=True)
         self._figures.expired += len(keys)
 
     # For the broker itself ------------------------------------------------------------------------------------------
 
     def entries(self, name: str, pattern: str = "**") -> dict[str, Any]:
         """The values of the state of a conversation or group, at the broker's start or in `on_change`."""
+        return {key: decode_value(held.value) for key, held in self.held(name, pattern).items()}
+
+    def held(self, name: str, pattern: str = "**") -> dict[str, Held]:
+        """The same with versions, and the values as they are kept."""
         topic = state_of(name)
         matches = matcher(pattern) if is_pattern(pattern) else pattern.__eq__
-        found: dict[str, Any] = {}
+        found: dict[str, Held] = {}
         after: str | None = ""
         while after is not None:
             page = self.contents.page(topic, pattern, matches, after, STATE_KEYS_MAX, PAGE_BYTES)
-            found.update((key, decode_value(held.value)) for key, held in page.entries)
+            found.update(page.entries)
             after = page.more
         return found
+
+    def check(self, name: str, call: Callable[[Change], None]) -> None:
+        """Ask a function before a change of that state is made. It raises Refusal if the change may not be made."""
+        self._checks[state_of(name)] = call
 
     def on_change(self, name: str, call: OnChange) -> Watcher:
         """Call a function with each change of the state of a conversation or group, when it is durable, in order."""
@@ -217,6 +230,13 @@ class States:
 
     def _topic(self, name: str) -> Topic:
         return self._shard.topic(name)
+
+    @staticmethod
+    def _teller(agent: str, topic: Topic) -> Publisher:
+        """Who publishes what tells of an agent's changes. No schema is about that."""
+        publisher = Publisher(agent, None, topic)
+        publisher.promised = True
+        return publisher
 
     def _answer(self, topic: Topic, sink: Sink, line: bytes) -> None:
         """Answer when all that the state's log has now is durable."""

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from hubbub.transport import ABNORMAL, ConnectFailed, Connection
 from hubbub_protocol import codec, names
-from hubbub_protocol.errors import BadName, CloseCode, ErrorCode
+from hubbub_protocol.errors import BadFrame, BadName, CloseCode, ErrorCode
+from hubbub_protocol.filters import filter_of
 from hubbub_protocol.frames import (
     NO_DATA,
     Change,
@@ -27,6 +28,7 @@ from hubbub_protocol.frames import (
     Pub,
     Renew,
     Rid,
+    Skip,
     State,
     Sub,
     Unsub,
@@ -39,6 +41,9 @@ from .consumers import MemoryConsumers, Settle
 from .states import MemoryStates
 from .topic_log import Arrival, Stored, Subscriber, TopicLog
 from .verdict import SubscriptionVerdict, Verdict
+
+SKIP_MESSAGES = 16
+"""Messages that a subscription with a filter is passed over before it is told how far it is."""
 
 CHUNK = 100
 """Messages sent to one subscription in one turn of the event loop."""
@@ -403,13 +408,23 @@ class MemoryBroker:
         except BadName as error:
             session.send(Err(rid=sub.rid, code=ErrorCode.BAD_REQUEST, message=str(error)))
             return
-        if sub.consumer is not None:
-            self._consumers.join(session, sub)
+        try:
+            filter = filter_of(sub.where, sub.select)
+        except BadFrame as error:
+            session.send(Err(rid=sub.rid, code=ErrorCode.BAD_REQUEST, message=str(error)))
             return
+        if sub.consumer is not None:
+            self._consumers.join(session, sub, filter)
+            return
+        for other in session.subs.values():
+            if other.filter != filter and names.overlap(other.name, sub.topic):
+                message = f"{other.name} is read with another filter here"
+                session.send(Err(rid=sub.rid, code=ErrorCode.CONFLICT, message=message))
+                return
         if sub.topic in session.subs:
             session.send(Err(rid=sub.rid, code=ErrorCode.CONFLICT, message="subscribed already"))
             return
-        subscriber = session.subs[sub.topic] = Subscriber(session, sub.topic, sub.start)
+        subscriber = session.subs[sub.topic] = Subscriber(session, sub.topic, sub.start, filter)
         if names.is_pattern(sub.topic):
             session.send(Ok(rid=sub.rid, topic=sub.topic, head=0, next=0))
             for log in self._topics.values():
@@ -520,7 +535,14 @@ class MemoryBroker:
             subscriber.next[log.name] = log.first
             return
         subscriber.next[log.name] = seq + 1
-        stored = log.messages[seq - log.first]
+        stored = log.messages[seq - log.first].part(subscriber.filter)
+        if stored is None:
+            subscriber.passed += 1
+            if subscriber.passed >= SKIP_MESSAGES:
+                subscriber.passed = 0
+                subscriber.session.send(Skip(topic=log.name, seq=seq))
+            return
+        subscriber.passed = 0
         if stored.expires_at is not None and stored.expires_at <= self.clock():
             subscriber.session.send(Gap(topic=log.name, first=seq, last=seq, reason="expired"))
         else:
@@ -531,7 +553,9 @@ class MemoryBroker:
         for session in tuple(self.sessions):
             for subscriber in session.subs.values():
                 if subscriber.matches(log.name) and subscriber.next.get(log.name, 1) > log.head:
-                    session.send_stored(stored)
+                    part = stored.part(subscriber.filter)
+                    if part is not None:
+                        session.send_stored(part)
         self._consumers.pass_on(log, stored)
 
     @property
