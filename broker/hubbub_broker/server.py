@@ -38,6 +38,7 @@ from .broker import Broker
 from .bus_door import BusDoor
 from .door import Door
 from .operator_door import OperatorDoor
+from .state_door import StateDoor
 from .ticker import Ticker
 
 log = get_logger(__name__)
@@ -166,7 +167,8 @@ class Server:
         companion = self._companion
         door = Door(self.broker, *([] if companion is None else [companion.collector()]))
         more = () if companion is None else companion.routers()
-        return create_app(door, BusDoor(self.broker), OperatorDoor(self.broker), more)
+        states = StateDoor(self.broker)
+        return create_app(door, BusDoor(self.broker), OperatorDoor(self.broker), more, states=states)
 
     def _own_address(self) -> str:
         """Where this process reaches itself."""

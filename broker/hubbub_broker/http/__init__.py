@@ -8,6 +8,7 @@ body        a request's body, bounded in size and time
 models      the JSON of requests and answers, as the reference shows it
 publish history stream budget catalogue bus status consumers dead_letters top    the routes, by what they are about
 operator_api operator_models    the seam and the JSON of those for operators
+state_api state_models    the seam and the JSON of those for shared states
 bus_api     what the routes of the simple bus need of a broker
 reference   /docs, rendered here: no script and nothing from elsewhere
 connection  a connection's limits before anybody is known
@@ -46,6 +47,7 @@ from .operator_api import (
     Spread,
     Top,
 )
+from .state_api import StateApi
 
 __all__ = [
     "AgentRow",
@@ -75,6 +77,7 @@ __all__ = [
     "SessionInfo",
     "ShardInfo",
     "Spread",
+    "StateApi",
     "StatusApi",
     "StoredLine",
     "StreamEvent",
