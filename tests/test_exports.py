@@ -29,8 +29,8 @@ SURFACE = """
 
 METHODS = {
     "Agent": """
-        attach blob breaker close consume consumption find_blob flush group_state inbox
-        on on_mail on_outcome on_state open presence publish publish_tracked request send state submit subscribe topic wait_for
+        attach blob breaker close consume consumption find_blob flush group_state inbox on on_mail on_outcome on_state
+        open presence publish publish_tracked request send state submit subscribe topic wait_for
     """,
     "Topic": "attach join lease leave name presence present publish publish_tracked state submit subscribe",
     "SharedState": "delete entries get lease modify name put topic transact transaction update watch",

@@ -39,6 +39,7 @@ from .bus_door import BusDoor
 from .door import Door
 from .operator_door import OperatorDoor
 from .rules_door import RulesDoor
+from .state_door import StateDoor
 from .ticker import Ticker
 
 log = get_logger(__name__)
@@ -167,7 +168,8 @@ class Server:
         companion = self._companion
         door = Door(self.broker, *([] if companion is None else [companion.collector()]))
         more = [rules_routes(RulesDoor(self.broker)), *(() if companion is None else companion.routers())]
-        return create_app(door, BusDoor(self.broker), OperatorDoor(self.broker), more)
+        states = StateDoor(self.broker)
+        return create_app(door, BusDoor(self.broker), OperatorDoor(self.broker), more, states=states)
 
     def _own_address(self) -> str:
         """Where this process reaches itself."""

@@ -27,6 +27,7 @@ from hubbub_broker.http.caller import OPEN_PATHS
 from hubbub_broker.operator_door import OperatorDoor
 from hubbub_broker.rules_door import RulesDoor
 from hubbub_broker.server import Server
+from hubbub_broker.state_door import StateDoor
 
 STRANGER = key("k1", secret=b"a secret that this broker has no")
 
@@ -356,6 +357,18 @@ TABLE: list[tuple[str, Ask, str]] = [
         changes("g/c", publish=[{"topic": "g/c/d", "id": "1", "data": 1}]),
         "bus member operator",
     ),
+    ("get a state", gets("/v1/state/g/c"), "bus member reader operator"),
+    ("get a key", manages("GET", "/v1/state/g/c?key=k"), "bus member reader operator"),
+    ("get a group's state", gets("/v1/state/g"), "bus member operator"),
+    ("put a key", manages("PUT", "/v1/state/g/c?key=k", 1), "bus member writer operator"),
+    ("put a key elsewhere", manages("PUT", "/v1/state/h/c?key=k", 1), "bus outsider operator"),
+    ("delete a key", manages("DELETE", "/v1/state/g/c?key=k"), "bus member writer operator"),
+    ("post a change", manages("POST", "/v1/state/g/c", {"set": {"k": 1}}), "bus member writer operator"),
+    (
+        "post a change with a message",
+        manages("POST", "/v1/state/g/c", {"publish": [{"topic": "g/c/d", "id": "2", "data": 1}]}),
+        "bus member operator",
+    ),
     ("renew a lease", asks("renew", topic="g/c", keys={"k": 1}), "bus member writer operator"),
     ("mail", mails("ann", "joe"), "bus member writer operator"),
     ("mail as another", mails("joe", "ann"), "bus"),
@@ -477,6 +490,7 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/dead/{group}/redrive",
         "/v1/dead/{group}/drop",
         "/v1/receipts/{id}",
+        "/v1/state/{topic}",
         "/v1/top",
         "/v1/shards",
         "/v1/route",
@@ -494,7 +508,9 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/control/status",
     }
     more = [rules_routes(RulesDoor(server.broker)), *Inside(server.settings).routers()]
-    app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more)
+    app = create_app(
+        Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more, states=StateDoor(server.broker)
+    )
     assert set(app.openapi()["paths"]) - OPEN_PATHS == asked
 
 
