@@ -77,6 +77,17 @@ class TestKeys:
         assert list(await state.entries("other")) == ["other"]
         assert len(await state.entries()) == 2501
 
+    async def test_a_page_at_a_time(self, joe: Agent) -> None:
+        state = joe.topic("c").state
+        await state.update({f"due/{number}": number for number in range(5)} | {"else": 0})
+        first = await state.page("due/*", limit=2)
+        assert ([entry.key for entry in first.entries], first.more) == (["due/0", "due/1"], "due/1")
+        rest = await state.page("due/*", after=first.more, limit=9)
+        assert ([(entry.key, entry.value) for entry in rest.entries], rest.more) == (
+            [("due/2", 2), ("due/3", 3), ("due/4", 4)],
+            None,
+        )
+
     async def test_states_of_groups_and_conversations_are_apart(self, joe: Agent) -> None:
         await joe.group_state().put("k", "group")
         await joe.group_state("h").put("k", "another")

@@ -347,6 +347,10 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("shards", gets("/v1/shards"), "bus scraper operator"),
     ("metrics", gets("/metrics"), "bus scraper operator"),
     ("the control plane", gets("/v1/control/status"), "bus scraper operator"),
+    ("list a workflow", gets("/v1/control/workflows/g/c"), "bus member reader operator"),
+    ("see an instance", manages("GET", "/v1/control/workflows/g/c/i"), "bus member operator"),
+    ("draw an instance", manages("GET", "/v1/control/workflows/g/c/i/diagram"), "bus member operator"),
+    ("order an instance", manages("POST", "/v1/control/workflows/g/c/i/pause"), "bus member writer operator"),
     ("health", gets("/v1/health"), " ".join(KINDS)),
     ("readiness", gets("/v1/ready"), " ".join(KINDS)),
     ("reference", gets("/docs"), " ".join(KINDS)),
@@ -411,6 +415,10 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/route",
         "/metrics",
         "/v1/control/status",
+        "/v1/control/workflows/{group}/{name}",
+        "/v1/control/workflows/{group}/{name}/{id}",
+        "/v1/control/workflows/{group}/{name}/{id}/diagram",
+        "/v1/control/workflows/{group}/{name}/{id}/{order}",
     }
     more = Inside(server.settings).routers()
     app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more)

@@ -50,9 +50,10 @@ class StateClient:
         page = await self._read(State(topic=self.name, keys=[key]), timeout)
         return page.entries[0] if page.entries else None
 
-    async def page(self, pattern: str, after: str | None, timeout: float) -> Page:
-        """Keys that match, in their order, from behind `after` on: as many as one answer holds."""
-        return await self._read(State(topic=self.name, match=checked_pattern(pattern), after=after), timeout)
+    async def page(self, pattern: str, after: str | None, timeout: float, limit: int | None = None) -> Page:
+        """Keys that match, in their order, from behind `after` on: as many as one answer holds, or `limit`."""
+        request = State(topic=self.name, match=checked_pattern(pattern), after=after, limit=limit)
+        return await self._read(request, timeout)
 
     async def _read(self, request: State, timeout: float) -> Page:
         ok = await self._ask(request, timeout)
