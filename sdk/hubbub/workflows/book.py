@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hubbub.resilience import StateConflictError
+from hubbub.errors import HubbubError, StateConflictError
 
 from . import topics
 from .errors import AlreadyStarted, NoSuchInstance
@@ -105,11 +105,12 @@ class Book:
 
         Raises:
             NoSuchInstance
+            HubbubError: what stands there can't be read.
         """
         fields, version = await self._store.get(topics.instance_key(id))
         if fields is None:
             raise NoSuchInstance(f"{self.home} has no instance {id[:80]!r}")
-        return Held(msgspec.convert(fields, Record), version)
+        return Held(_record(topics.instance_key(id), fields), version)
 
     async def commit(self, step: Step, held: Held | None) -> None:
         """Take a step, decided on what was read (None: there is nothing yet).
@@ -155,7 +156,7 @@ class Book:
         """A page of instances, in the order of their ids, and behind which id to go on."""
         behind = None if after is None else topics.instance_key(after)
         page = await self._store.page(f"{topics.INSTANCES}/*", after=behind, limit=limit)
-        found = [msgspec.convert(value, Record).instance for _, value, _ in page.entries]
+        found = [_record(key, value).instance for key, value, _ in page.entries]
         return found, None if page.more is None else page.more.partition("/")[2]
 
     async def dues(self) -> AsyncIterator[list[Due]]:
@@ -163,7 +164,7 @@ class Book:
         after: str | None = None
         while True:
             page = await self._store.page(f"{topics.DUES}/**", after=after, limit=PAGE)
-            yield [Due(key, *topics.due_of(key)) for key, _, _ in page.entries]
+            yield [Due(key, *at) for key, _, _ in page.entries if (at := topics.due_of(key)) is not None]
             after = page.more
             if after is None:
                 return
@@ -188,6 +189,18 @@ class Book:
             data=msgspec.to_builtins(task),
             headers={**BEGINS, topics.INSTANCE: task.instance},
         )
+
+
+def _record(key: str, fields: Any) -> Record:
+    """What stands under an instance's key.
+
+    Raises:
+        HubbubError: it is no record.
+    """
+    try:
+        return msgspec.convert(fields, Record)
+    except msgspec.ValidationError as error:
+        raise HubbubError(f"what stands under {key} is no instance: {error}") from error
 
 
 BEGINS = {"hops": 0}

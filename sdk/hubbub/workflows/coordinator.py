@@ -18,8 +18,7 @@ import msgspec
 
 from hubbub.agent import Agent
 from hubbub.delivery import Delivery
-from hubbub.errors import HubbubError, MessageDecodeError
-from hubbub.resilience import StateConflictError
+from hubbub.errors import HubbubError, MessageDecodeError, RequestTimeout, StateConflictError
 
 from . import topics
 from .book import KEEP_SECONDS, Book, Due
@@ -102,10 +101,10 @@ class Coordinator:
             await asyncio.Event().wait()
 
     async def __aenter__(self) -> Self:
-        await self._book.declare(self.workflow)
+        await self._declare()
         self._consume(topics.answers_of(self._home), self._hear_answer, ordered=topics.INSTANCE)
         if self.workflow.message_types:
-            self._consume(f"{self._home}/*", self._hear_message)
+            self._consume(f"{self._home}/*", self._hear_message, where={"type": {"!=": topics.CHANGE}})
         for topic, consumer in self._consuming:
             await self.agent.consumption(topic, consumer).ready()
         self._ticking = asyncio.create_task(self._watch_dues(), name=f"hubbub-dues-{self._home}")
@@ -120,6 +119,14 @@ class Coordinator:
                 await self._ticking
         for topic, consumer in self._consuming:
             await self.agent.consumption(topic, consumer).drain()
+
+    async def _declare(self) -> None:
+        """Write the declaration down, however long the broker is away."""
+        while True:
+            try:
+                return await self._book.declare(self.workflow)
+            except RequestTimeout as error:
+                logger.warning("! %s can't be coordinated yet: %s", self._home, error)
 
     def _consume(self, topic: str, handler: Callable[[Delivery], Any], **options: Any) -> None:
         self.agent.on(
@@ -199,6 +206,9 @@ class Coordinator:
                 due = await self._look()
             except HubbubError as error:
                 logger.warning("! the due times of %s can't be read: %s", self._home, error)
+                due = None
+            except Exception:  # whatever it is, time goes on for all other instances
+                logger.exception("! looking at the due times of %s failed", self._home)
                 due = None
             # Coordinators that look at the same moment would all be at the same instances.
             rest = self._tick * self._random.uniform(0.8, 1.2)

@@ -6,8 +6,7 @@ import random
 import time
 from collections.abc import Callable
 
-from hubbub.errors import HubbubError, TooLarge
-from hubbub.resilience import StateConflictError
+from hubbub.errors import HubbubError, StateConflictError, TooLarge
 
 from .book import Book
 from .errors import IllegalTransition

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 
 from hubbub.agent import Agent
+from hubbub.errors import MessageDecodeError
+from hubbub.message import Message
 from hubbub.subscription import Subscription
 
 from . import topics
@@ -145,10 +147,8 @@ class Flow:
         run = await self._run(id)
         async with self._changes(id) as messages:
             async for message in messages:
-                if message.type != topics.CHANGE:
-                    continue
-                change = msgspec.convert(message.data, Change)
-                if change.run < run:  # of an earlier instance of that id
+                change = _change(message)
+                if change is None or change.run < run:  # of an earlier instance of that id
                     continue
                 yield change
                 if change.ended and (await self._ended(change)):
@@ -163,7 +163,7 @@ class Flow:
         async with self._changes(id) as messages:
             ending = asyncio.create_task(_close_when_caught_up(messages))
             try:
-                found = [msgspec.convert(one.data, Change) async for one in messages if one.type == topics.CHANGE]
+                found = [change async for one in messages if (change := _change(one)) is not None]
             finally:
                 ending.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -186,7 +186,9 @@ class Flow:
         return await self._book.model(instance.model)
 
     def _changes(self, id: str) -> Subscription:
-        return self._agent.subscribe(topics.conversation_of(self.home, id), start="all")
+        # Whatever else is said in that conversation does not come here.
+        topic = topics.conversation_of(self.home, id)
+        return self._agent.subscribe(topic, start="all", where={"type": topics.CHANGE})
 
     async def _ended(self, change: Change) -> bool:
         """Whether that end was the last: it may have been tried again since."""
@@ -202,6 +204,14 @@ class Flow:
             return (await self.get(id)).run
         except NoSuchInstance:
             return 0
+
+
+def _change(message: Message) -> Change | None:
+    """What a message of that type tells; None if somebody else's message only looks like it."""
+    try:
+        return msgspec.convert(message.data, Change)
+    except (msgspec.ValidationError, MessageDecodeError):
+        return None
 
 
 async def _close_when_caught_up(subscription: Subscription) -> None:

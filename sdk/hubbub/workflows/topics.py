@@ -76,7 +76,9 @@ def due_key(at: float | None, id: str) -> str:
     return f"{DUES}/{_NEVER if at is None else max(0, round(at * 1000)):0{_DIGITS}d}/{id}"
 
 
-def due_of(key: str) -> tuple[float, str]:
-    """The time and the instance of such a key."""
-    _, at, id = key.split("/")
-    return int(at) / 1000, id
+def due_of(key: str) -> tuple[float, str] | None:
+    """The time and the instance of such a key; None if it is none."""
+    parts = key.split("/")
+    if len(parts) != 3 or not parts[1].isdecimal():
+        return None
+    return int(parts[1]) / 1000, parts[2]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hubbub import Agent
+from hubbub import Agent, HubbubError, Retry
 from hubbub.testing import MemoryBroker
 from hubbub.workflows import (
     AlreadyStarted,
@@ -293,6 +293,90 @@ async def test_instances_are_listed_a_page_at_a_time_and_go_when_they_are_old(ho
     assert not [key for key in await house.keys("lab/w") if "long-ago" in key]
     assert [one.id for one in (await flow.instances())[0]] == ["i0", "i1", "i2", "i3", "i4"]
     assert len(await flow.history("long-ago")) == 2
+
+
+async def test_what_only_looks_like_workflows_does_no_harm(house: House) -> None:
+    flow = Flow(await house.agent("joe"), REPORT)
+    await flow.start("r1", {"question": "q"})
+    odd = await house.agent("odd")
+    await odd.topic(flow.home).state.update(
+        {"instance/r0": {"no": "record"}, "due/0/r0": 1, "due/x/y/z": 1, "due/5": 1}
+    )
+    for type in ("finished", "broke", "else"):
+        await odd.publish("lab/_workflow/report", {"task": 7}, type=type, headers={"instance": "r1"})
+        await odd.publish("lab/_workflow/report", {"task": "1.1.0.1"}, type=type)
+    await odd.publish("lab/_workflow/report", {"task": "1.1.0.1"}, type="finished", headers={"instance": "none"})
+    await odd.publish("lab/report/r1", {"n": 7}, type="workflow")
+    await odd.publish("lab/report/none", None, type="approved")
+    await odd.publish("lab/_tasks/research", "no task", type="task")
+    await crew(house, "ann", research=research, analysis=analysis)
+    await house.coordinator("c1")
+    await until(flow, "r1", "review")
+    assert [change.n for change in await flow.history("r1")] == list(range(1, 7))
+    with pytest.raises(HubbubError, match="is no instance"):
+        await flow.get("r0")
+
+
+async def test_a_worker_that_wants_more_time_gets_its_task_again(house: House) -> None:
+    calls: list[int] = []
+
+    async def busy(task: Assignment) -> Any:
+        calls.append(task.attempt)
+        if len(calls) == 1:
+            raise Retry("busy", after=0.01)
+        return ["x"]
+
+    await crew(house, "ann", research=busy, analysis=analysis)
+    await house.coordinator("c1")
+    flow = Flow(await house.agent("joe"), REPORT)
+    await flow.start("r1")
+    await until(flow, "r1", "review")
+    assert calls == [1, 1]  # no attempt was used up
+
+
+async def test_a_task_that_nobody_comes_to_an_end_with_counts_as_failed(house: House) -> None:
+    begun: list[int] = []
+
+    async def never(task: Assignment) -> Any:
+        begun.append(task.attempt)
+        raise Retry("crashed", after=0.0)
+
+    await crew(house, "ann", research=never)
+    await house.coordinator("c1")
+    flow = Flow(await house.agent("joe"), REPORT)
+    await flow.start("r1")
+    assert await path(flow, "r1") == ["research", "FAILED"]
+    assert "given out 10 times" in (await flow.get("r1")).why
+    assert begun == [1] * 10 + [2] * 10 + [3] * 10
+
+
+async def test_a_result_that_is_too_large_fails_its_task_and_says_so(house: House) -> None:
+    async def chatty(_: Assignment) -> Any:
+        return "x" * house.broker.max_frame
+
+    await crew(house, "ann", research=chatty)
+    await house.coordinator("c1")
+    flow = Flow(await house.agent("joe"), REPORT)
+    await flow.start("r1")
+    assert await path(flow, "r1") == ["research", "FAILED"]
+    assert "its result can't be sent" in (await flow.get("r1")).why
+
+
+async def test_it_all_begins_before_the_broker_is_there(house: House) -> None:
+    house.broker.crash()
+    await crew(house, "ann", research=research, analysis=analysis)
+    coordinating = asyncio.create_task(house.coordinator("c1"))
+    flow = Flow(await house.agent("joe"), REPORT)
+    starting = asyncio.create_task(flow.start("r1", {"question": "q"}))
+    await asyncio.sleep(0)
+    house.broker.start()
+    await starting
+    await coordinating
+    await until(flow, "r1", "review")
+    house.broker.crash()
+    telling = asyncio.create_task(flow.tell("r1", "approved"))
+    house.broker.start()
+    assert (await telling).status is Status.DONE
 
 
 async def test_a_second_life_of_an_id_is_not_mistaken_for_the_first(house: House) -> None:
