@@ -26,6 +26,9 @@ logger = logging.getLogger("hubbub")
 DELIVERIES_MAX = 10
 """How often a task is begun by whoever it is given to, without an end of any kind, before that counts as a failure."""
 
+BOOKS_MAX = 1_000
+"""Workflows of which a worker remembers where they are."""
+
 BACKOFF_SECONDS = (0.2, 1.0, 5.0)
 """When a task comes again whose worker was lost."""
 
@@ -65,9 +68,11 @@ class Worker:
             raise ValueError("a worker needs a group: give one here, or to its agent")
         self._books: dict[str, Book] = {}
 
-    def handles(self, handler: str, **options: Unpack[HandlerOptions]) -> Callable[[H], H]:
+    def handles(self, handler: str, *, interrupt: bool = False, **options: Unpack[HandlerOptions]) -> Callable[[H], H]:
         """Decorate the function that handles the tasks of `NAME`, `agent:NAME` or `capability:NAME`.
 
+        With `interrupt` a coroutine is cancelled when nobody wants its answer any more, because the instance was
+        cancelled, or went on without it: for long work, since it costs a subscription for each task. The other
         `options` are those of a consumer (`max_unacked`: tasks at a time, `ack_wait`: how long a dead worker goes
         unnoticed; `max_deliver` is not for the caller to choose: tasks end in their own way).
 
@@ -86,32 +91,65 @@ class Worker:
 
         def register(function: H) -> H:
             async def take(delivery: Delivery) -> None:
-                await self._take(function, delivery)
+                await self._take(function, delivery, interrupt=interrupt and inspect.iscoroutinefunction(function))
 
             self.agent.on(topic, consumer=handler, start="all", **options)(take)
             return function
 
         return register
 
-    async def _take(self, function: TaskHandler, delivery: Delivery) -> None:
+    async def _take(self, function: TaskHandler, delivery: Delivery, *, interrupt: bool) -> None:
+        group, _, _ = delivery.topic.partition("/")
         try:
             task = msgspec.convert(delivery.data, Assignment)
+            home = topics.home_of(group, task.workflow)
+            topics.conversation_of(home, task.instance)
         except (msgspec.ValidationError, HubbubError) as error:
             raise Reject(f"this is no task: {error}") from error
-        group, _, _ = delivery.topic.partition("/")
-        home = topics.home_of(group, task.workflow)
         try:
             held = await self._book(home).load(task.instance)
         except NoSuchInstance:
             return
         if not held.instance.wants(task.task):
             return
+        task = msgspec.structs.replace(task, data=held.instance.data)
         if delivery.attempt > DELIVERIES_MAX:
             reason = f"given out {delivery.attempt - 1} times, and nobody came to an end with it"
-            answer: Finished | Broke = Broke(task=task.task, by=self.agent.name, error=reason)
+            answer: Finished | Broke | None = Broke(task=task.task, by=self.agent.name, error=reason)
+        elif interrupt:
+            answer = await self._work_while_wanted(function, home, task)
         else:
-            answer = await self._work(function, msgspec.structs.replace(task, data=held.instance.data))
-        await self._answer(home, task, answer)
+            answer = await self._work(function, task)
+        if answer is not None:
+            await self._answer(home, task, answer)
+
+    async def _work_while_wanted(self, function: TaskHandler, home: str, task: Assignment) -> Finished | Broke | None:
+        """The answer; None if it was not wanted any more before it was there."""
+        working = asyncio.create_task(self._work(function, task), name=f"hubbub-task-{task.id}")
+        watching = asyncio.create_task(self._until_unwanted(home, task), name=f"hubbub-wanted-{task.id}")
+        try:
+            await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+            if watching.done() and not watching.cancelled() and watching.exception() is None and not working.done():
+                logger.info("= task %s is not wanted any more", task.id)
+                return None
+            return await working
+        finally:
+            for each in (working, watching):
+                each.cancel()
+            await asyncio.wait((working, watching))
+
+    async def _until_unwanted(self, home: str, task: Assignment) -> None:
+        topic = topics.conversation_of(home, task.instance)
+        async with self.agent.subscribe(topic, where={"type": topics.CHANGE}) as changes:
+            await changes.ready()
+            while True:
+                try:
+                    held = await self._book(home).load(task.instance)
+                except NoSuchInstance:
+                    return
+                if not held.instance.wants(task.task):
+                    return
+                await anext(changes)
 
     async def _work(self, function: TaskHandler, task: Assignment) -> Finished | Broke:
         try:
@@ -145,6 +183,8 @@ class Worker:
     def _book(self, home: str) -> Book:
         book = self._books.get(home)
         if book is None:
+            if len(self._books) >= BOOKS_MAX:
+                self._books.clear()
             book = self._books[home] = book_of(self.agent, home)
         return book
 

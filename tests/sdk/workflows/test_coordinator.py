@@ -258,6 +258,47 @@ async def test_a_cancelled_instance_gives_its_workers_nothing_more_to_do(house: 
     assert done == ["r2"]
 
 
+async def test_work_that_nobody_wants_any_more_is_interrupted_if_it_says_so(house: House) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+    worker = Worker(await house.agent("ann"))
+
+    @worker.handles("research", interrupt=True)
+    async def forever(_: Assignment) -> Any:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    await house.coordinator("c1")
+    flow = Flow(await house.agent("joe"), REPORT)
+    await flow.start("r1")
+    await begun.wait()
+    await flow.pause("r1")
+    await flow.resume("r1")
+    assert not ended.is_set()
+    await flow.cancel("r1")
+    async with asyncio.timeout(10):
+        await ended.wait()
+    assert await path(flow, "r1") == ["research", "CANCELLED"]
+
+
+async def test_work_that_may_be_interrupted_comes_to_its_end_as_any_other(house: House) -> None:
+    worker = Worker(await house.agent("ann"))
+
+    @worker.handles("research", interrupt=True)
+    async def once_more(task: Assignment) -> Any:
+        if task.attempt == 1:
+            raise OSError("no")
+        return ["x"]
+
+    await crew(house, "bob", analysis=analysis)
+    await house.coordinator("c1")
+    flow = Flow(await house.agent("joe"), REPORT)
+    await flow.start("r1")
+    await until(flow, "r1", "review")
+
+
 async def test_pause_and_resume(house: House) -> None:
     flow = Flow(await house.agent("joe"), REPORT)
     await flow.start("r1", {"question": "q"})
@@ -309,6 +350,8 @@ async def test_what_only_looks_like_workflows_does_no_harm(house: House) -> None
     await odd.publish("lab/report/r1", {"n": 7}, type="workflow")
     await odd.publish("lab/report/none", None, type="approved")
     await odd.publish("lab/_tasks/research", "no task", type="task")
+    forged = {"workflow": "no/such", "instance": "r1", "state": "a", "task": "1.1.0.1", "handler": "x", "attempt": 1}
+    await odd.publish("lab/_tasks/research", forged, type="task")
     await crew(house, "ann", research=research, analysis=analysis)
     await house.coordinator("c1")
     await until(flow, "r1", "review")
