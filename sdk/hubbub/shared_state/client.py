@@ -7,14 +7,17 @@ from msgspec.structs import replace
 
 from hubbub.asks import Asks
 from hubbub.composer import encoded
-from hubbub.errors import InvalidName, StateConflictError
+from hubbub.errors import InvalidName, StateConflictError, TooLarge
 from hubbub.policy import rejection_of
 from hubbub_protocol import names
-from hubbub_protocol.codec import decode_value
+from hubbub_protocol.codec import decode_value, encode
 from hubbub_protocol.errors import BadName, ErrorCode
 from hubbub_protocol.frames import NO_DATA, Change, Err, Ok, Published, Renew, State, With
 
 from .entry import Publication, StateEntry
+
+RID_BYTES = 64
+"""More than a request's number adds to its frame."""
 
 Expected = int | Mapping[str, int] | None
 
@@ -75,6 +78,7 @@ class StateClient:
 
         Raises:
             StateConflictError: it is not as expected; nothing was changed.
+            TooLarge: no frame holds it. It was not sent: that would end the connection, and the next one too.
         """
         change = Change(
             topic=self.name,
@@ -86,6 +90,9 @@ class StateClient:
             publish=publish,
             lc=lc,
         )
+        size, limit = len(encode(change)) + RID_BYTES, self._asks.frame_bytes_max
+        if size > limit:
+            raise TooLarge(f"a change of {size} bytes: the broker takes frames of {limit} at most; {TooLarge.HINT}")
         ok = await self._ask(change, timeout)
         return Changed(ok.seq or 0, ok.published or [])
 
