@@ -24,9 +24,6 @@ from .store import Post, Store
 PAGE = 100
 """Instances that are read at a time."""
 
-KEEP_SECONDS = 7 * 86_400.0
-"""How long an instance that has ended is kept, unless told otherwise. What its conversation holds stays on."""
-
 MODELS_MAX = 64
 """Declarations of one workflow that are remembered here; others are read again."""
 
@@ -62,10 +59,9 @@ class Due(NamedTuple):
 class Book:
     """The instances of one workflow."""
 
-    def __init__(self, store: Store, home: str, *, keep: float = KEEP_SECONDS) -> None:
+    def __init__(self, store: Store, home: str) -> None:
         self.home = home
         self._store = store
-        self._keep = keep
         self._models: dict[str, Workflow] = {}
         self._declared: set[str] = set()
 
@@ -112,15 +108,15 @@ class Book:
             raise NoSuchInstance(f"{self.home} has no instance {id[:80]!r}")
         return Held(_record(topics.instance_key(id), fields), version)
 
-    async def commit(self, step: Step, held: Held | None) -> None:
-        """Take a step, decided on what was read (None: there is nothing yet).
+    async def commit(self, model: Workflow, step: Step, held: Held | None) -> None:
+        """Take a step of a workflow, decided on what was read (None: there is nothing yet).
 
         Raises:
             StateConflictError: somebody else took one meanwhile. Nothing was changed.
             AlreadyStarted: it is there already.
         """
         instance = step.instance
-        at = instance.since + self._keep if instance.ended else instance.due
+        at = instance.since + model.keep if instance.ended else instance.due
         due = topics.due_key(at, instance.id)
         key = topics.instance_key(instance.id)
         put: dict[str, Any] = {key: msgspec.to_builtins(Record(instance, due))}

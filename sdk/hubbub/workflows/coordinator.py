@@ -21,7 +21,7 @@ from hubbub.delivery import Delivery
 from hubbub.errors import HubbubError, MessageDecodeError, RequestTimeout, StateConflictError
 
 from . import topics
-from .book import KEEP_SECONDS, Book, Due
+from .book import Book, Due
 from .engine import Engine
 from .errors import NoSuchInstance
 from .instance import Broke, Elapsed, Event, Finished, Heard
@@ -63,7 +63,6 @@ class Coordinator:
         workflow: Workflow,
         *,
         group: str | None = None,
-        keep: float = KEEP_SECONDS,
         tick: float = TICK_SECONDS,
         clock: Callable[[], float] = time.time,
         source: random.Random | None = None,
@@ -79,12 +78,12 @@ class Coordinator:
         where = group or agent.group
         if where is None:
             raise ValueError("a coordinator needs a group: give one here, or to its agent")
-        if not (tick > 0 and keep >= 0):
-            raise ValueError("tick is seconds, more than 0; keep is seconds, 0 or more")
+        if not tick > 0:
+            raise ValueError(f"tick is {tick}: seconds, more than 0")
         self.agent = agent
         self.workflow = workflow
         self._home = topics.home_of(where, workflow.name)
-        self._book: Book = book_of(agent, self._home, keep=keep)
+        self._book: Book = book_of(agent, self._home)
         self._random = source or random.Random()
         self.engine = Engine(self._book, clock=clock, source=self._random)
         self._clock = clock

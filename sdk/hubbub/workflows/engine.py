@@ -53,7 +53,7 @@ class Engine:
                 self.refusals += not decided.stale
                 return decided
             try:
-                await self._book.commit(decided, held)
+                await self._book.commit(model, decided, held)
             except StateConflictError:
                 self.conflicts += 1
                 await asyncio.sleep(self._random.uniform(0, min(PAUSE_SECONDS * 2**attempt, PAUSE_SECONDS_MAX)))

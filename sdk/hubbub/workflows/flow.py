@@ -81,7 +81,7 @@ class Flow:
         await self._book.declare(self._model)
         step = begin(self._model, id, given, now=self._clock(), by=self._by)
         try:
-            await self._book.commit(step, None)
+            await self._book.commit(self._model, step, None)
         except AlreadyStarted:
             there = (await self._book.load(id)).instance
             if there.model != self._model.digest or any(there.data.get(name) != value for name, value in given.items()):

@@ -6,8 +6,8 @@ from typing import Any
 from hubbub.agent import Agent
 from hubbub.shared_state import Publication, SharedState
 
-from .book import KEEP_SECONDS, Book
-from .store import Page, Post, Store
+from .book import Book
+from .store import Page, Post
 
 
 class StateStore:
@@ -46,11 +46,6 @@ class StateStore:
         return Page([(entry.key, entry.value, entry.version) for entry in page.entries], page.more)
 
 
-def open_store(agent: Agent, home: str) -> Store:
-    """The state of a conversation."""
-    return StateStore(agent, home)
-
-
-def book_of(agent: Agent, home: str, *, keep: float = KEEP_SECONDS) -> Book:
+def book_of(agent: Agent, home: str) -> Book:
     """The instances of the workflow whose conversation is `home`, through an agent's connection."""
-    return Book(open_store(agent, home), home, keep=keep)
+    return Book(StateStore(agent, home), home)

@@ -25,6 +25,8 @@ from hubbub.workflows import (
     state_store,
 )
 
+pytestmark = pytest.mark.real_time  # due times are seconds since the epoch, for every coordinator alike
+
 REPORT = Workflow(
     "report",
     {

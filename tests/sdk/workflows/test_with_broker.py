@@ -11,6 +11,8 @@ from hubbub import Agent, Forbidden
 from hubbub.workflows import Assignment, Coordinator, Flow, State, Worker, Workflow
 from hubbub_broker.server import Server
 
+pytestmark = pytest.mark.real_time
+
 MODEL = Workflow(
     "report",
     {
@@ -33,6 +35,24 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 def agent(server: Server, name: str, *, pub: list[str], subscribe: list[str]) -> Agent:
     own = token(name, groups=["lab"], pub=pub, subscribe=subscribe)
     return Agent(name, group="lab", url=url_of(server), token=own, local=False)
+
+
+async def test_a_result_that_its_record_can_not_hold_fails_its_task_and_says_so(server: Server) -> None:
+    everything = {"pub": ["lab/**"], "subscribe": ["lab/**"]}
+    async with agent(server, "ann", **everything) as ann:
+        worker = Worker(ann)
+
+        @worker.handles("research")
+        async def research(_: Assignment) -> str:
+            return "x" * 600_000  # a frame holds it, the value of a key doesn't
+
+        async with Coordinator(ann, MODEL):
+            flow = Flow(ann, MODEL)
+            await flow.start("r1")
+            assert [change.target async for change in flow.watch("r1")] == ["research", "FAILED"]
+            why = (await flow.get("r1")).why
+            assert "its result is too large to be kept: " in why
+            assert "(state_value)" in why
 
 
 async def test_each_part_needs_this_and_no_more(server: Server) -> None:
