@@ -20,6 +20,8 @@ READ_STATE = "read_state"
 """Read a state. Target: the topic that tells of its changes."""
 CHANGE_STATE = "change_state"
 """Change a state. Target: the same."""
+ADMIN = "admin"
+"""Set policies and schemas, and see them."""
 METRICS = "metrics"
 """See how the plane is."""
 

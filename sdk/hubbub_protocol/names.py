@@ -53,6 +53,8 @@ ANSWERS = f"{CONTROL_GROUP}/answers"
 COMMANDS = f"{CONTROL_GROUP}/commands"
 """Where the control plane notes who commanded what."""
 
+POLICIES, SCHEMAS = f"{CONTROL_GROUP}/policies", f"{CONTROL_GROUP}/schemas"
+"""Below these the control plane notes who changed which policy, and which schema."""
 
 BLOBS = "_blobs"
 """The conversations of each group that hold large bodies: see `blobs`."""
@@ -208,7 +210,7 @@ def is_heard_by_control(topic: str) -> bool:
 
 def is_said_by_control(topic: str) -> bool:
     """Whether it is a topic of the broker's own on which the control plane speaks, and no agent may."""
-    return topic == COMMANDS or topic.startswith(f"{CONTROL_GROUP}/@")
+    return topic == COMMANDS or topic.startswith((f"{CONTROL_GROUP}/@", f"{POLICIES}/", f"{SCHEMAS}/"))
 
 
 def is_dead_letters(topic: str) -> bool:
