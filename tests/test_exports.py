@@ -33,7 +33,7 @@ METHODS = {
         open presence publish publish_tracked request send state submit subscribe topic wait_for
     """,
     "Topic": "attach join lease leave name presence present publish publish_tracked state submit subscribe",
-    "SharedState": "delete entries get lease modify name put topic transact transaction update watch",
+    "SharedState": "delete entries get lease modify name page put topic transact transaction update watch",
     "Transaction": "delete expect get publish put",
     "Lease": "held",
     "Publication": "data headers id parent reply_to topic track ttl type",

@@ -7,6 +7,7 @@ refusal     how its routes refuse, in the same form as the broker's
 caller      who calls a route, as whoever mounts the routes found out
 part        what one subject of the control plane is made of: work, routes, metrics
 plane       all parts, with the one agent that they share, through every failure
+workflows   the part that shows workflows, and passes on what is ordered of them
 status      the part that tells how the control plane itself is
 """
 
@@ -14,5 +15,6 @@ from .caller import Caller
 from .part import Part
 from .plane import ControlPlane
 from .refusal import Refusal
+from .workflows import Workflows
 
-__all__ = ["Caller", "ControlPlane", "Part", "Refusal"]
+__all__ = ["Caller", "ControlPlane", "Part", "Refusal", "Workflows"]

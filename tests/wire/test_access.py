@@ -429,6 +429,10 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("change a policy by hand", changes("_hubbub"), "operator"),
     ("make a policy's history up", publishes("_hubbub/policies/p"), "operator"),
     ("the control plane", gets("/v1/control/status"), "bus scraper operator"),
+    ("list a workflow", gets("/v1/control/workflows/g/c"), "bus member reader operator"),
+    ("see an instance", manages("GET", "/v1/control/workflows/g/c/i"), "bus member operator"),
+    ("draw an instance", manages("GET", "/v1/control/workflows/g/c/i/diagram"), "bus member operator"),
+    ("order an instance", manages("POST", "/v1/control/workflows/g/c/i/pause"), "bus member writer operator"),
     ("health", gets("/v1/health"), " ".join(KINDS)),
     ("readiness", gets("/v1/ready"), " ".join(KINDS)),
     ("reference", gets("/docs"), " ".join(KINDS)),
@@ -506,6 +510,10 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/control/schemas/{group}/{type}",
         "/v1/control/schemas/{group}/{type}/history",
         "/v1/control/status",
+        "/v1/control/workflows/{group}/{name}",
+        "/v1/control/workflows/{group}/{name}/{id}",
+        "/v1/control/workflows/{group}/{name}/{id}/diagram",
+        "/v1/control/workflows/{group}/{name}/{id}/{order}",
     }
     more = [rules_routes(RulesDoor(server.broker)), *Inside(server.settings).routers()]
     app = create_app(
