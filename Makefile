@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 RUN_DIR ?= .run
 JOBS ?= 2
-SOURCES := broker sdk tests bench
+SOURCES := broker sdk tests bench examples
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help

@@ -22,7 +22,13 @@ from hubbub_protocol import DEFAULT_PORT, __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
-PACKAGES = {"hubbub": "sdk", "hubbub_protocol": "sdk", "hubbub_bench": "bench", "hubbub_broker": "broker"}
+PACKAGES = {
+    "hubbub": "sdk",
+    "hubbub_protocol": "sdk",
+    "hubbub_bench": "bench",
+    "hubbub_broker": "broker",
+    "hubbub_control": "broker",
+}
 TARGETS = {"format", "lint", "lock", "setup", "test", "wheel"}
 TARGETS |= {"bench", "clean", "help", "kill-test", "run", "serve", "soak"}
 
@@ -110,6 +116,7 @@ def imported() -> Iterator[str]:
 
 def test_the_dependencies_are_what_is_imported() -> None:
     provided_by = {
+        "jsonschema_rs": "jsonschema-rs",
         "prometheus_client": "prometheus-client",
         "jwt": "pyjwt",
         "pydantic_core": "pydantic",

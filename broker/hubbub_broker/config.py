@@ -5,7 +5,6 @@ limit" where a setting says so. `Settings(...)` is pure: only `sources.load` rea
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
@@ -16,151 +15,22 @@ from pydantic_core import PydanticCustomError
 
 from hubbub_protocol import DEFAULT_HOST, DEFAULT_PORT
 from hubbub_protocol.errors import BadName
-from hubbub_protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_SECONDS, INFLIGHT_MAX, TTL_SECONDS_MAX
-from hubbub_protocol.names import check_group, check_pattern
+from hubbub_protocol.limits import (
+    FILTER_BYTES_MAX,
+    FILTER_DEPTH_MAX,
+    FRAME_BYTES_MAX,
+    HEARTBEAT_SECONDS,
+    INFLIGHT_MAX,
+)
+from hubbub_protocol.names import check_group
 
 from .policy import ANY_TOPIC, Policies, TopicPolicy
-from .quantity import format_size, parse_duration
+from .policy_rule import PolicyRule
+from .quantity import DAY, GIB, KIB, MIB, TIB, format_size, parse_duration
 from .setting import Table, setting
 
-KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
-DAY = 86_400.0
 SECRET_CHARS_MIN = 32
 """Characters of `token_secret`: as many bytes as its hash has."""
-YEARS = 3650 * DAY
-
-
-class PolicyRule(Table):
-    """A `[[policy]]` table. What it leaves out comes from the last rule, if that is for `**`, else the default."""
-
-    pattern: str = Field(
-        description="Topic or pattern that the rule is for: `*` is one whole segment, a last `**` the rest.",
-        json_schema_extra={"unit": "a topic such as research/conv-42, or a pattern such as research/* or **"},
-    )
-    durable: bool | None = setting(
-        None, "Whether messages are stored. If not, every message to these topics is ephemeral."
-    )
-    max_age: float | None = setting(
-        None, "How long messages are kept at least.", unit="s", least=1, most=YEARS, off="for ever"
-    )
-    max_bytes: int | None = setting(
-        None, "How much of a topic's history is kept at least.", unit="bytes", least=1, most=1024 * TIB, off="no limit"
-    )
-    max_count: int | None = setting(
-        None, "How many messages of a topic are kept at least.", least=1, most=2**53, off="no limit", unit="messages"
-    )
-    dedup_window: float | None = setting(
-        None,
-        "How long a second publish of the same id counts as a duplicate.",
-        unit="s",
-        least=1,
-        most=30 * DAY,
-        off="no dedup",
-    )
-    max_message: int | None = setting(
-        None, "Largest message.", unit="bytes", least=128, most=GIB, off="max_frame is the limit"
-    )
-    max_ttl: float | None = setting(
-        None,
-        "Longest time-to-live that a publish may ask for.",
-        unit="s",
-        least=0.001,
-        most=TTL_SECONDS_MAX,
-        off="no limit",
-    )
-    max_depth: int | None = setting(
-        None,
-        "Longest chain of messages of which each was caused by the one before it; a longer one is refused (loop).",
-        least=1,
-        most=1_000_000,
-        off="no limit",
-    )
-    pingpong_messages: int | None = setting(
-        None,
-        "Messages that two agents may exchange in one chain within pingpong_window before they are slowed.",
-        least=2,
-        most=1_000_000,
-        off="no limit",
-    )
-    pingpong_window: float | None = setting(
-        None, "The window of pingpong_messages. As long a silence ends the matter.", unit="s", least=0.1, most=DAY
-    )
-    pingpong_stop: int | None = setting(
-        None, "How many more are let by, slowed, before the chain is stopped (loop).", least=0, most=1_000_000
-    )
-    pingpong_gap: float | None = setting(
-        None,
-        "A message without parent that follows another agent's within this time counts as an answer to it.",
-        unit="s",
-        least=0.001,
-        most=3600,
-        off="only a parent counts",
-    )
-    echo_messages: int | None = setting(
-        None,
-        "How often the same content may come round within echo_window, deeper in its chain, before it is slowed.",
-        least=2,
-        most=1_000_000,
-        off="no limit",
-    )
-    echo_window: float | None = setting(
-        None, "The window of echo_messages and of repeat_messages.", unit="s", least=0.1, most=DAY
-    )
-    echo_stop: int | None = setting(
-        None, "How many more are let by, slowed, before the content is stopped (loop).", least=0, most=1_000_000
-    )
-    repeat_messages: int | None = setting(
-        None,
-        "How often the same content may be published within echo_window, by whomever, before it is slowed.",
-        least=1,
-        most=1_000_000,
-        off="no limit",
-    )
-    sender_rate: float | None = setting(
-        None,
-        "Messages that one sender may publish to one topic in the long run.",
-        unit="per second",
-        least=0.001,
-        most=1e9,
-        off="no limit",
-    )
-    sender_burst: int | None = setting(
-        None, "Messages that one sender may publish to one topic at once.", least=1, most=1_000_000_000
-    )
-    budget_messages: int | None = setting(
-        None, "Messages of one conversation in all.", least=1, most=2**53, off="no budget", unit="messages"
-    )
-    budget_bytes: int | None = setting(
-        None, "Data of one conversation in all.", unit="bytes", least=1, most=1024 * TIB, off="no budget"
-    )
-    budget_cost: float | None = setting(
-        None,
-        "Sum of the header cost over one conversation, in whatever unit its agents mean.",
-        unit="of cost",
-        least=1e-6,
-        most=1e15,
-        off="no budget",
-    )
-
-    @field_validator("pattern")
-    @classmethod
-    def _pattern(cls, value: str) -> str:
-        try:
-            return check_pattern(value)
-        except BadName as error:
-            raise ValueError(str(error)) from None
-
-    def over(self, base: TopicPolicy, max_frame: int) -> TopicPolicy:
-        """The policy that this rule makes, `base` filling in what it leaves out."""
-        given = {name: value for name in POLICY_FIELDS if (value := getattr(self, name)) is not None}
-        policy = replace(base, pattern=self.pattern, **given)
-        return policy if policy.max_message else replace(policy, max_message=max_frame)
-
-
-POLICY_FIELDS = tuple(name for name in PolicyRule.model_fields if name != "pattern")
-
-
-# The settings -------------------------------------------------------------------------------------------------------
 
 
 class Settings(Table):
@@ -187,6 +57,22 @@ class Settings(Table):
     data_dir: Path = setting(Path("./hubbub-data"), "Directory of the log. Made when missing.", unit="a directory")
     shards: int = setting(
         16, "Number of shards. Fixed when the data directory is made; a group belongs to one shard.", least=1, most=4096
+    )
+
+    # The control plane
+    role: Literal["all", "data", "control"] = setting(
+        "all",
+        "What `hubbub serve` runs: the broker with the control plane in it, the broker alone, or the control plane "
+        "alone, for the broker at broker_url.",
+    )
+    broker_url: str = setting(
+        "", "With role = control: the broker that it is for.", unit="an address such as ws://127.0.0.1:8091"
+    )
+    broker_token: SecretStr = setting(
+        SecretStr(""),
+        "With role = control: what it shows there, an operator's token.",
+        unit="text without spaces",
+        secret=True,
     )
 
     # Who may do what
@@ -249,6 +135,19 @@ class Settings(Table):
     )
     max_connections: int = setting(20_000, "WebSocket connections at a time.", least=1, most=10_000_000)
     max_subscriptions: int = setting(1000, "Subscriptions of one connection.", least=1, most=10_000_000)
+    max_filters: int = setting(
+        64,
+        "Different filters (where, select) through which one topic is read by its name, and as many through which a "
+        "shard's topics are by patterns; the same again of consumers.",
+        least=1,
+        most=100_000,
+    )
+    max_filter_bytes: int = setting(
+        FILTER_BYTES_MAX, "Largest filter of a subscription, as JSON.", unit="bytes", least=64, most=MIB
+    )
+    max_filter_depth: int = setting(
+        FILTER_DEPTH_MAX, "Levels of all, any and not in a filter, and steps of a path in it.", least=1, most=64
+    )
     max_inflight: int = setting(
         INFLIGHT_MAX, "Publishes of one connection that have no answer yet.", least=1, most=10_000_000
     )
@@ -372,6 +271,13 @@ class Settings(Table):
         json_schema_extra={"unit": "a list of [[policy]] tables"},
     )
 
+    # What is set at run time
+    max_policies: int = setting(256, "Policies that may be set at run time.", least=1, most=10_000)
+    max_schemas: int = setting(1000, "Schemas of message types, in all groups together.", least=1, most=1_000_000)
+    max_schema_bytes: int = setting(
+        64 * KIB, "Size of one schema, as JSON without white space.", unit="bytes", least=256, most=MIB
+    )
+
     # Consumers
     ack_wait: float = setting(
         30.0,
@@ -433,6 +339,19 @@ class Settings(Table):
         most=DAY,
     )
 
+    # Shared state
+    state_value: int = setting(256 * KIB, "Largest value of a key of a state.", unit="bytes", least=1, most=GIB)
+    state_keys: int = setting(10_000, "Keys of one state.", least=1, most=100_000_000)
+    state_bytes: int = setting(
+        64 * MIB, "Keys and values of one state together.", unit="bytes", least=KIB, most=1024 * TIB
+    )
+    state_change_keys: int = setting(
+        256, "Keys that one change of a state may set, or delete, and messages that it may publish.", least=1, most=1000
+    )
+    state_leases: int = setting(
+        100_000, "Keys of each shard that go by themselves unless they are renewed (leases).", least=1, most=100_000_000
+    )
+
     # The simple bus
     default_group: str = Field(
         default="agents",
@@ -466,6 +385,18 @@ class Settings(Table):
         unit="bytes",
         least=4 * KIB,
         most=4 * GIB,
+    )
+    segment_topics: int = setting(
+        50_000,
+        "Topics in a segment file at which it is sealed: each takes 650 bytes of memory until then.",
+        least=1,
+        most=100_000_000,
+    )
+    unsealed_segments: int = setting(
+        4,
+        "Full segments of a shard that may wait to be sealed; while there are more, it confirms nothing further.",
+        least=1,
+        most=1000,
     )
     retention_bytes: int = setting(
         0,

@@ -35,6 +35,9 @@ DELAY_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 GROUPS_MAX = 100
 """Groups that are told apart in the metrics."""
 
+SCHEMAS_MAX = 200
+"""Schemas that are told apart in the metrics."""
+
 OTHERS = "(other)"
 """Stands for the groups beyond that: no group has such a name."""
 
@@ -83,6 +86,7 @@ class Metrics:
         "durable_seconds",
         "ephemeral_dropped",
         "expired_dropped",
+        "filtered_out",
         "flush_sizes",
         "frames_in",
         "gaps",
@@ -102,6 +106,7 @@ class Metrics:
         "publishes_refused",
         "reads_cold",
         "requests_refused",
+        "schema_misfits",
         "tokens_refused",
     )
 
@@ -133,6 +138,8 @@ class Metrics:
         self.paused_publishers = 0
         """Times that a connection was read no further because a shard's log was behind."""
 
+        self.schema_misfits: dict[tuple[str, str, str], int] = {}
+        """Messages that did not fit the schema of their type, by group, type, and whether they were refused."""
         self.guard_refusals: dict[str, int] = {}
         """Messages and requests that a rule of the guard stopped or slowed, by rule (also counted as refused)."""
         self.guard_events = 0
@@ -155,6 +162,8 @@ class Metrics:
         """Ephemeral messages that a subscriber's full socket could not take."""
         self.expired_dropped = 0
         """Messages that were past their time-to-live when their turn came."""
+        self.filtered_out = 0
+        """Messages that a filter did not let through: once for each filter, however many readers have it."""
         self.gaps: dict[str, int] = {}
         """`gap` frames sent, by reason."""
         self.catch_up_chunks = 0
@@ -200,6 +209,13 @@ class Metrics:
     def count_close(self, code: int) -> None:
         """A connection ended."""
         self.connections_closed[code] = self.connections_closed.get(code, 0) + 1
+
+    def count_misfit(self, group: str, type: str, outcome: str) -> None:
+        """A message did not fit its schema. Those beyond so many schemas are counted together."""
+        key = (group, type, outcome)
+        if key not in self.schema_misfits and len(self.schema_misfits) >= SCHEMAS_MAX:
+            key = (OTHERS, OTHERS, outcome)
+        self.schema_misfits[key] = self.schema_misfits.get(key, 0) + 1
 
     def count_guard(self, rule: str) -> None:
         """A rule of the guard said no."""
@@ -322,12 +338,29 @@ class MetricsCollector(Collector):
         yield from _shard_families(list(self._source.shard_gauges()))
 
 
+class DoorCollector(Collector):
+    """The same for what has doors, and no broker behind them."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """What came to the doors."""
+        yield InfoMetricFamily("hubbub", "The version.", {"version": __version__})
+        yield from _connection_families(self._metrics)
+
+
 class Exposition:
     """A registry with a broker's metrics and the process's own, ready to be scraped."""
 
-    def __init__(self, source: MetricsSource, *others: Collector) -> None:
+    def __init__(self, source: MetricsSource | Metrics, *others: Collector) -> None:
+        """`source` is a broker, or the counts of what has none behind it."""
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(MetricsCollector(source))
+        self._registry.register(DoorCollector(source) if isinstance(source, Metrics) else MetricsCollector(source))
         for collector in others:
             self._registry.register(collector)
         ProcessCollector(registry=self._registry)
@@ -378,6 +411,14 @@ def _message_families(metrics: Metrics) -> Iterator[Metric]:
     )
     yield _by("hubbub_publishes_refused", "Publishes refused, by reason.", "reason", metrics.publishes_refused)
     yield _by("hubbub_requests_refused", "Other requests refused, by reason.", "reason", metrics.requests_refused)
+    misfits = CounterMetricFamily(
+        "hubbub_schema_misfits",
+        "Messages that did not fit the schema of their type, refused or only counted.",
+        labels=("group", "type", "outcome"),
+    )
+    for key, amount in metrics.schema_misfits.items():
+        misfits.add_metric(key, amount)
+    yield misfits
     yield _by("hubbub_guard_refusals", "Refusals of the guard, by rule.", "rule", metrics.guard_refusals)
     yield _by(
         "hubbub_guard_events",
@@ -408,6 +449,7 @@ def _message_families(metrics: Metrics) -> Iterator[Metric]:
         "reason",
         {"slow": metrics.ephemeral_dropped, "expired": metrics.expired_dropped},
     )
+    yield _counter("hubbub_messages_filtered_out", "Messages that a filter did not let through.", metrics.filtered_out)
     yield _by("hubbub_gaps", "Gaps told to subscribers, by reason.", "reason", metrics.gaps)
     yield _counter("hubbub_catch_up_reads", "Chunks read from the log for lagging readers.", metrics.catch_up_chunks)
     yield _counter("hubbub_cold_reads", "Chunks that came from disk, not from the page cache.", metrics.reads_cold)

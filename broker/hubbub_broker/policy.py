@@ -5,13 +5,17 @@ rules, in order          first match wins; what matches none gets the last one, 
 metrics/**               durable = false
 research/*               max_age = 30 days
 **                       the defaults
+
+Over them lie the policies that are set at run time. The first of those that matches says what it says, field by field;
+the rule that the topic would have without it says the rest.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from hubbub_protocol.limits import FRAME_BYTES_MAX
-from hubbub_protocol.names import check_pattern, matcher
+from hubbub_protocol.names import check_pattern, group_of, is_pattern, matcher
 
 ANY_TOPIC = "**"
 
@@ -59,6 +63,8 @@ class TopicPolicy:
     """Messages a second that one sender may publish to one topic in the long run."""
     sender_burst: int = 10
     """Messages that it may publish there at once."""
+    schemas: str = "refuse"
+    """What becomes of a message that does not fit the schema of its type: `refuse`, `count`, or `off`."""
     budget_messages: int = 0
     """Messages that a conversation may hold in all."""
     budget_bytes: int = 0
@@ -78,26 +84,98 @@ class TopicPolicy:
         return bool(every or 0 < self.max_depth < 4)
 
 
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A policy that was set at run time. What it leaves out is as the rules say that the broker was started with."""
+
+    name: str
+    pattern: str
+    priority: int
+    version: int
+    """Of the key that it is kept under: it grows with each change."""
+    changes: Mapping[str, Any]
+    """Fields of `TopicPolicy`, and what they are to be."""
+
+
+class Verdict(NamedTuple):
+    """What holds for a topic, and why."""
+
+    policy: TopicPolicy
+    override: Override | None
+    """The run-time policy that matched, if any."""
+    rule: TopicPolicy
+    """What the rules say that the broker was started with: the policy without the override."""
+
+
+_Test = tuple[Callable[[str], bool], int]
+"""Whether something is for a topic, and its index."""
+
+
 class Policies:
-    """The rules in force, in order. Immutable.
+    """The rules in force, in order. Immutable: a change makes new ones.
 
     Args:
         rules: the first that matches wins. A topic that none matches gets `TopicPolicy()`.
+        overrides: run-time policies, in any order. Of those that match a topic the first by priority (highest first),
+            then by name, lies over the rule.
 
     Raises:
-        BadName: if a rule's pattern is neither a topic nor a pattern.
+        BadName: if a pattern is neither a topic nor a pattern.
     """
 
-    __slots__ = ("_default", "_tests", "rules")
+    __slots__ = ("_default", "_made", "_over", "_tests", "overrides", "rules")
 
-    def __init__(self, rules: Iterable[TopicPolicy] = ()) -> None:
+    def __init__(self, rules: Iterable[TopicPolicy] = (), overrides: Iterable[Override] = ()) -> None:
         self.rules = tuple(rules)
-        self._tests = tuple((matcher(check_pattern(rule.pattern)), rule) for rule in self.rules)
+        self.overrides = tuple(sorted(overrides, key=lambda each: (-each.priority, each.name)))
+        self._tests = _ByGroup([rule.pattern for rule in self.rules])
+        self._over = _ByGroup([override.pattern for override in self.overrides])
         self._default = TopicPolicy()
+        self._made: dict[tuple[int, int], TopicPolicy] = {}
+        """By override and rule: topics with the same two share one object."""
 
     def of(self, topic: str) -> TopicPolicy:
         """The policy of `topic`. Costs a match for each rule before the one that wins: ask once, and keep it."""
-        for matches, rule in self._tests:
+        above = self._over.first(topic)
+        below = self._tests.first(topic)
+        if above < 0:
+            return self._default if below < 0 else self.rules[below]
+        made = self._made.get((above, below))
+        if made is None:
+            base = self._default if below < 0 else self.rules[below]
+            override = self.overrides[above]
+            made = self._made[above, below] = replace(base, pattern=override.pattern, **override.changes)
+        return made
+
+    def explain(self, topic: str) -> Verdict:
+        """The policy of `topic`, and what made it."""
+        above, below = self._over.first(topic), self._tests.first(topic)
+        return Verdict(
+            self.of(topic),
+            None if above < 0 else self.overrides[above],
+            self._default if below < 0 else self.rules[below],
+        )
+
+    def with_overrides(self, overrides: Iterable[Override]) -> "Policies":
+        """The same rules with other run-time policies over them."""
+        return Policies(self.rules, overrides)
+
+
+class _ByGroup:
+    """Finds the first of some patterns that matches a topic, looking only at those that its group could match."""
+
+    __slots__ = ("_any", "_by_group")
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        parts = [(group_of(pattern), matcher(check_pattern(pattern))) for pattern in patterns]
+        tests: list[tuple[str, _Test]] = [(group, (matches, at)) for at, (group, matches) in enumerate(parts)]
+        named = {group for group, _ in tests if not is_pattern(group)}
+        self._any = [test for group, test in tests if is_pattern(group)]
+        self._by_group = {name: [test for group, test in tests if group == name or is_pattern(group)] for name in named}
+
+    def first(self, topic: str) -> int:
+        """The index of the first that matches, or -1."""
+        for matches, at in self._by_group.get(group_of(topic), self._any):
             if matches(topic):
-                return rule
-        return self._default
+                return at
+        return -1

@@ -5,6 +5,9 @@ In TOML and in the environment alike, a bare number means bytes or seconds. Ever
 
 import re
 
+KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
+DAY = 86_400.0
+
 _SIZES = {
     "b": 1,
     "kib": 2**10,

@@ -2,6 +2,7 @@
 
 Stopping (SIGTERM, SIGINT) is this list, in this order:
 
+    0  end the control plane that runs beside it
     1  stop listening
     2  drain: refuse what is new, tell every client when to come back, commit and answer what was accepted, close
     3  end HTTP
@@ -18,11 +19,13 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import uvicorn
+from fastapi import APIRouter, FastAPI
+from prometheus_client.registry import Collector
 
 from hubbub_broker.addresses import Addresses
 from hubbub_broker.config import Settings
@@ -42,6 +45,24 @@ log = get_logger(__name__)
 BACKLOG = 4096
 """Connections that may wait to be accepted: a thousand agents come back at once after a restart."""
 
+_ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is listened on, not listening
+
+
+class Companion(Protocol):
+    """What runs beside the broker in its process, and is a client of it: the control plane."""
+
+    def routers(self) -> Sequence[APIRouter]:
+        """Its routes, to be mounted into the broker's HTTP API."""
+
+    def collector(self) -> Collector:
+        """Its figures, for the broker's metrics."""
+
+    def start(self, url: str, credential: str) -> None:
+        """The broker listens at `url`, and knows whoever shows `credential` as its control plane. Waits for nothing."""
+
+    async def stop(self) -> None:
+        """The broker is about to stop."""
+
 
 class Server:
     """A broker that listens. `async with Server(settings) as server:` serves until the block ends.
@@ -52,8 +73,9 @@ class Server:
         BadKey, BadCertificate: from entering, if a file of keys, tokens or for TLS can't be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, companion: Companion | None = None) -> None:
         self.settings = settings
+        self._companion = companion
         self.broker: Broker
         self.port = settings.port
         self._http: uvicorn.Server
@@ -62,7 +84,7 @@ class Server:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        listener = _listen(self.settings.host, self.settings.port)
+        listener = listen(self.settings.host, self.settings.port)
         try:
             self.port = listener.getsockname()[1]
             self.broker = Broker(self.settings, loop)
@@ -85,6 +107,8 @@ class Server:
             tls=self._certificate is not None,
             authentication=self.settings.authenticates,
         )
+        if self._companion is not None:
+            self._companion.start(self._own_address(), self.broker.access.own)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -92,6 +116,8 @@ class Server:
 
     async def stop(self) -> None:
         """Stop in order. Nothing that was accepted is lost. Idempotent."""
+        if self._companion is not None:
+            await self._companion.stop()
         for listening in self._http.servers:
             listening.close()
         await self.broker.drain()
@@ -105,7 +131,7 @@ class Server:
         if settings.tls_certificate is not None and settings.tls_key is not None:
             self._certificate = Certificate(settings.tls_certificate, settings.tls_key)
         config = uvicorn.Config(
-            create_app(Door(self.broker), BusDoor(self.broker), OperatorDoor(self.broker)),
+            self._app(),
             http=HttpConnection,
             ws=cast(Any, functools.partial(_connection, self.broker)),
             log_config=None,
@@ -136,6 +162,18 @@ class Server:
             )
         ]
 
+    def _app(self) -> FastAPI:
+        companion = self._companion
+        door = Door(self.broker, *([] if companion is None else [companion.collector()]))
+        more = () if companion is None else companion.routers()
+        return create_app(door, BusDoor(self.broker), OperatorDoor(self.broker), more)
+
+    def _own_address(self) -> str:
+        """Where this process reaches itself."""
+        host = _ANYWHERE.get(self.settings.host, self.settings.host)
+        scheme = "ws" if self._certificate is None else "wss"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+
     async def _stop_http(self) -> None:
         self._clock.stop()
         state = self._http.server_state
@@ -161,7 +199,7 @@ def _connection(broker: Broker, **_: object) -> WebSocketConnection:
     return WebSocketConnection(broker.sessions)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A listening socket, bound at once so that an address in use is reported before anything else is done."""
     info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.socket(info[0], info[1])
@@ -175,12 +213,13 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(settings: Settings, ready: Callable[[Server], None] | None = None) -> None:
+def run(settings: Settings, ready: Callable[[Server], None] | None = None, companion: Companion | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then stop in order.
 
     Args:
         settings: the broker's.
         ready: called once, when it listens.
+        companion: what runs beside it.
 
     Raises:
         OSError: if the address can't be had.
@@ -191,15 +230,17 @@ def run(settings: Settings, ready: Callable[[Server], None] | None = None) -> No
         sys.setswitchinterval(settings.switch_interval)
     gc.set_threshold(50_000, 20, 50)  # messages make no cycles; fewer passes over what lives long
     with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
-        runner.run(_serve(settings, ready))
+        runner.run(_serve(settings, ready, companion))
 
 
-async def _serve(settings: Settings, ready: Callable[[Server], None] | None) -> None:
+async def _serve(
+    settings: Settings, ready: Callable[[Server], None] | None, companion: Companion | None = None
+) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with Server(settings) as server:
+    async with Server(settings, companion) as server:
         if ready is not None:
             ready(server)
         await stop.wait()

@@ -3,6 +3,7 @@
 The bounds stand beside the field once; reading, checking, refusing and documenting all go by them.
 """
 
+import difflib
 import json
 import math
 import types
@@ -118,3 +119,29 @@ class Table(BaseModel):
         if not math.isfinite(value) or not extra["least"] <= value <= extra["most"]:
             raise ValueError("out of bounds")
         return value
+
+
+def complaint(detail: Any, table: type[Table], name: str) -> str:
+    """One of pydantic's complaints about the field `name` of `table`, in our words: what is wanted there."""
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name.replace("-", "_"), table.model_fields, n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "; `hubbub config --reference` lists them all"
+        return "there is no such setting" + hint
+    if detail["type"] == "missing":
+        return "is missing: every rule needs one"
+    field = table.model_fields.get(name)
+    if field is None:
+        return "must be a [[policy]] table"
+    text = f"must be {allowed(field)}"
+    own = str(detail.get("ctx", {}).get("error", ""))
+    if own.startswith(("bad ", "pattern ", "topic ")):
+        return own
+    if own.startswith("not a "):  # not a size, not a duration: with the forms that are
+        return f"{text} ({own})"
+    return text
+
+
+def brief(value: Any) -> str:
+    """What was given, short enough for a line."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -8,7 +8,6 @@ A wrong value, or a setting that does not exist, is refused at the start; each r
 setting, what was given, where it came from and what is allowed.
 """
 
-import difflib
 import json
 import os
 import tomllib
@@ -19,8 +18,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .config import PolicyRule, Settings
-from .setting import SECRET_SHOWN, Table, allowed, extra_of
+from .config import Settings
+from .policy_rule import PolicyRule
+from .setting import SECRET_SHOWN, Table, brief, complaint, extra_of
 
 ENV_PREFIX = "HUBBUB_"
 CONFIG_VARIABLE = "HUBBUB_CONFIG"
@@ -152,26 +152,7 @@ def _problem(detail: Any, values: Mapping[str, Any], sources: Mapping[str, str])
         if len(path) > 2:
             setting += f" {path[2]}"
     given = _shown(name, detail["input"])
-    return Problem(setting, given, sources.get(name, ""), _message(detail, table, str(path[-1])))
-
-
-def _message(detail: Any, table: type[Table], name: str) -> str:
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name.replace("-", "_"), table.model_fields, n=3, cutoff=0.6)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "; `hubbub config --reference` lists them all"
-        return "there is no such setting" + hint
-    if detail["type"] == "missing":
-        return "is missing: every rule needs one"
-    field = table.model_fields.get(name)
-    if field is None:
-        return "must be a [[policy]] table"
-    text = f"must be {allowed(field)}"
-    own = str(detail.get("ctx", {}).get("error", ""))
-    if own.startswith(("bad ", "pattern ", "topic ")):
-        return own
-    if own.startswith("not a "):  # not a size, not a duration: with the forms that are
-        return f"{text} ({own})"
-    return text
+    return Problem(setting, given, sources.get(name, ""), complaint(detail, table, str(path[-1])))
 
 
 def _shown(name: str, value: Any) -> str:
@@ -181,10 +162,4 @@ def _shown(name: str, value: Any) -> str:
         secret = any(word in name.lower() for word in ("token", "tokn", "secret", "key", "pass"))
     else:
         secret = bool(extra_of(field).get("secret"))
-    return SECRET_SHOWN if secret else _brief(value)
-
-
-def _brief(value: Any) -> str:
-    """What was given, short enough for a line."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return SECRET_SHOWN if secret else brief(value)

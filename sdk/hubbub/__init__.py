@@ -11,14 +11,14 @@
 Read the package in this order: `errors`, `state`, `policy`, `backoff`, `transport`, `link`, `supervisor`; then what is
 received: `message`, `cursor`, `mailbox`, `feed`, `channel`, `switchboard`, `subscription`; what is shared out and
 settled: `lease`, `acks`, `delivery`, `consumer`, `seen`, `workers`, `consuming`; what is sent: `outbox`, `sender`,
-`composer`, `outcomes`; the simple bus: `mail`, `mail_consumer`, `presence`, `will`, `participant`; and `agent`, which
-puts them together.
+`composer`, `outcomes`; the simple bus: `mail`, `mail_consumer`, `presence`, `will`, `participant`; and `options`,
+`life` and `agent`, which put them together.
 """
 
 from hubbub_protocol import __version__
 from hubbub_protocol.frames import Gap
 
-from .agent import Agent, Token
+from .agent import Agent
 from .backoff import Backoff
 from .consuming import Consumption
 from .delivery import Delivery
@@ -58,6 +58,7 @@ from .errors import (
 )
 from .mail import Mail
 from .message import Message, Receipt
+from .options import Token
 from .outcomes import Outcome, Tracked
 from .participant import InboxReader
 from .presence import Presence, PresenceEvent

@@ -1,64 +1,44 @@
 """The public face: an agent that publishes and subscribes, whatever its connection does."""
 
 import asyncio
-import inspect
 import logging
 import os
 import random
-import secrets
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, Unpack
 
-from hubbub_protocol import DEFAULT_HOST, DEFAULT_PORT, names
+from hubbub_protocol import names
 from hubbub_protocol.frames import Gap
 from hubbub_protocol.limits import INFLIGHT_MAX
 
 from .backoff import Backoff
-from .cancels import Cancels
-from .channel import Channel, Surroundings
-from .composer import Composer, encoded
-from .consuming import ConsumerOptions, Consumption, Consumptions, HandlerOptions, WorkerRegistration, spec_of
+from .consuming import ConsumerOptions, Consumption, HandlerOptions, WorkerRegistration, spec_of
 from .cursor import Cursor, PatternCursor, TopicCursor
-from .errors import Closed, HubbubError, Refused, Undelivered, fresh
-from .feed import size_of
-from .handlers import ErrorHook, Handler, HandlerRunner, Registration
-from .link import Endpoint
-from .local import LocalHub, LocalMessage, join_hub, leave_hub, local_message
+from .handlers import ErrorHook, Handler, Registration
+from .life import Life
+from .local import local_message
 from .mailbox import Mailbox
 from .message import Message, PublishOptions, Receipt
-from .naming import Naming, checked, endpoint_url
-from .outbox import Entry, Outbox, OutboxLimits
+from .options import DRAIN_SECONDS, Options, Token
+from .outbox import Entry
 from .outcomes import Listener as OutcomeListener
-from .outcomes import Outcomes, Tracked
-from .participant import Participant
-from .presence import Attendance
+from .outcomes import Tracked
 from .recent import Recent
-from .requests import Requests
-from .sender import OnFull, Sender
-from .spool import Spool, Synchronous, entry_of
-from .state import Event, Listener, State, StateMachine
-from .stats import Stats
+from .spool import Synchronous
+from .state import State
 from .subscription import StartOption, Subscription, start_of
-from .switchboard import Switchboard
 from .topic import Topic
-from .transport import Transport, WebSocketTransport
+from .transport import Transport
+from .wants import Select, Where, wanted
 from .will import Will
 
 logger = logging.getLogger("hubbub")
 
-Token = str | Callable[[], str | Awaitable[str]] | None
-"""A token, or what gives one: a function, or coroutine function, that is asked anew before each connection."""
-
-DRAIN_SECONDS = 10.0
-"""How long close() tries to deliver what was accepted, unless told otherwise."""
-
 H = TypeVar("H", bound=Handler)
 
 
-class Agent(Participant):
+class Agent(Life):
     """A named participant, connected to a broker for as long as it lives.
 
         async with Agent("joe", group="research") as joe:
@@ -90,6 +70,7 @@ class Agent(Participant):
         spool: str | os.PathLike[str] | None = None,
         spool_sync: Synchronous = "full",
         local: bool = True,
+        control: bool = True,
         dedup_max: int = 4_096,
         dedup_ttl: float = 300.0,
         vector_clocks: bool = False,
@@ -120,6 +101,7 @@ class Agent(Participant):
                 outlive a power cut: see `hubbub.spool`.
             local: while the broker is unreachable, hand what is published to the agents of this process (that use the
                 same url) at once, and hear theirs: see `hubbub.local`.
+            control: report to the control plane how this agent is, and obey what it commands: see `hubbub.control`.
             dedup_max, dedup_ttl: how many received ids a subscription remembers, and for how many seconds at least,
                 to drop what comes twice in spite of its seq (after the broker lost its history, say).
             vector_clocks: send a vector clock with every message, and learn from those that are read.
@@ -133,198 +115,35 @@ class Agent(Participant):
             InvalidName: if the name or the group is outside the grammar.
             ValueError: if a number is out of range.
         """
-        self.name = checked(names.check_agent, name)
-        self.group = None if group is None else checked(names.check_group, group)
-        self.url = endpoint_url(url or os.environ.get("HUBBUB_URL") or f"ws://{DEFAULT_HOST}:{DEFAULT_PORT}")
-        for option, value in {
-            "buffer_messages": buffer_messages,
-            "buffer_bytes": buffer_bytes,
-            "window": window,
-            "receive_messages": receive_messages,
-            "receive_bytes": receive_bytes,
-            "dedup_max": dedup_max,
-            "dedup_ttl": dedup_ttl,
-            "connect_timeout": connect_timeout,
-        }.items():
-            if not value > 0:
-                raise ValueError(f"{option} is {value}: more than 0 is allowed")
-        self.session = session or secrets.token_hex(8)
-        """Names this life of the agent; a later one has another."""
-        self.stats = Stats()
-        self.last_failure: str | None = None
-        """Why the last connection, or attempt to connect, came to nothing."""
-        self.on_error = on_error
-        self._token = token
-        self._meta = None if meta is None else bytes(encoded(meta))
-        self._card = (None if capabilities is None else list(capabilities), description)
-        self._will = will
-        self._on_full = OnFull(on_full)
-        self._limits = OutboxLimits(buffer_messages, buffer_bytes)
-        self._window = window
-        self._receive_messages = receive_messages
-        self._receive_bytes = receive_bytes
-        self._spool_path = None if spool is None else Path(spool)
-        self._spool_sync: Synchronous = spool_sync
-        self._spool: Spool | None = None
-        self._local = local
-        self._hub: LocalHub | None = None
-        self._dedup_max = dedup_max
-        self._dedup_ttl = dedup_ttl
-        self._vector_clocks = vector_clocks
-        self._drain = drain
-        self._connect_timeout = connect_timeout
-        self._backoff = backoff or Backoff()
-        self._transport = transport or WebSocketTransport()
-        self._random = source or random.Random()
-        self._state = StateMachine()
-        self._naming = Naming(self.group)
-        self._registrations: list[Registration | WorkerRegistration] = []
-        self._runners: list[HandlerRunner] = []
-        self._outcomes = Outcomes(self.stats)
-        self._open = False
-        self._accepting = False
-        self._closing: asyncio.Task[int] | None = None
+        options = Options(
+            token=token,
+            meta=meta,
+            capabilities=capabilities,
+            description=description,
+            will=will,
+            on_full=on_full,
+            buffer_messages=buffer_messages,
+            buffer_bytes=buffer_bytes,
+            window=window,
+            receive_messages=receive_messages,
+            receive_bytes=receive_bytes,
+            spool=spool,
+            spool_sync=spool_sync,
+            local=local,
+            control=control,
+            dedup_max=dedup_max,
+            dedup_ttl=dedup_ttl,
+            vector_clocks=vector_clocks,
+            drain=drain,
+            connect_timeout=connect_timeout,
+            backoff=backoff,
+            transport=transport,
+            source=source,
+        )
+        super().__init__(name, group, url, session, on_error, options)
 
     def __repr__(self) -> str:
         return f"<Agent {self.name} {self.state}>"
-
-    # Life -------------------------------------------------------------------------------------------------------
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            await self.close()
-        except Undelivered as undelivered:
-            if error is None:
-                raise
-            # The error that ended the block is the one to be seen.
-            logger.warning("! closed with a loss: %s", undelivered)
-
-    async def open(self) -> None:
-        """Begin to connect. Returns at once; `wait_for("online")` waits."""
-        if self._open or self.state is State.CLOSED:
-            raise Closed("an agent is opened once; make a new one")
-        self._open = True
-        loop = self._loop = asyncio.get_running_loop()
-        self._composer = Composer(self.name, self.session, loop, vector_clocks=self._vector_clocks)
-        self._outbox = Outbox(self._limits)
-        self._sender = Sender(
-            self._outbox,
-            window=self._window,
-            on_full=self._on_full,
-            backoff=self._backoff,
-            source=self._random,
-            stats=self.stats,
-            saw=self._composer.saw,
-        )
-        self._attendance = Attendance()
-        self._requests = Requests(self, self.name, self.session, self._composer.new_id)
-        self._cancels = Cancels(self)
-        self._consumptions = Consumptions(self, self.stats, self._cancels, lambda: self.on_error)
-        self._surroundings = Surroundings(
-            transport=self._transport,
-            backoff=self._backoff,
-            source=self._random,
-            stats=self.stats,
-            publisher=self,
-            saw=self._composer.saw,
-            outcome=self._outcomes.take,
-        )
-        try:
-            await self._open_spool()
-        except BaseException:
-            self._open = False
-            raise
-        self._board = Switchboard(self, self._open_side, self.stats)
-        consumers = self._consumptions.table
-        self._board.start(
-            Channel(self._board, self._endpoint(self.session), self._surroundings, self._sender, consumers)
-        )
-        self._accepting = True
-        if self._local:
-            self._hub = join_hub(self.url, self)
-        for registration in self._registrations:
-            self._run(registration)
-
-    async def close(self, drain: float | None = None) -> int:
-        """Deliver what was accepted, for `drain` seconds at most (default: the agent's own), and end.
-
-        Returns how many messages were confirmed meanwhile. Idempotent; a caller that is cancelled does not stop it.
-
-        Raises:
-            Undelivered: if some accepted messages got no receipt in that time; it names how many.
-        """
-        if self._closing is None:
-            seconds = self._drain if drain is None else drain
-            self._closing = asyncio.create_task(self._close(seconds), name=f"hubbub-close-{self.name}")
-        return await asyncio.shield(self._closing)
-
-    async def _close(self, drain: float) -> int:
-        if not self._open:
-            self._happen(Event.CLOSED)
-            return 0
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + drain
-        confirmed = self.stats.confirmed
-        refused = self.state is State.CLOSED
-        # 1. Handlers take nothing new; those at work may finish, and publish their answers.
-        #    What a consumer has not begun goes back to the broker, which confirms what was done.
-        await asyncio.gather(*(runner.stop(drain) for runner in self._runners), self._consumptions.drain(drain))
-        self._accepting = False
-        await self._cancels.close()
-        # 2. What was accepted goes out.
-        if not refused:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._sender.drain()
-            except (TimeoutError, HubbubError):
-                pass
-        if self._hub is not None:
-            leave_hub(self.url, self)
-        # 3. Questions and subscriptions end. What was read ahead can still be taken.
-        error = self._ending()
-        await self._requests.close(error)
-        self._board.end_all(self._state.reason)
-        self._consumptions.table.stop(error)
-        self._outcomes.end(error)
-        # 4. The connections end, the spool is closed, then whoever still waits for a receipt is told.
-        if not refused:
-            self._happen(Event.CLOSED)
-        await self._board.stop()
-        spool = self._spool
-        if spool is not None:
-            await spool.flush()
-        left = [entry for entry in self._sender.fail(error) if not entry.ephemeral]
-        if spool is not None:
-            left = [entry for entry in left if not spool.is_kept(entry)]
-            await spool.close()
-        if left and not refused:
-            raise Undelivered(len(left))
-        return self.stats.confirmed - confirmed
-
-    @property
-    def state(self) -> State:
-        """`connecting`, `online`, `degraded` or `closed`: see `hubbub.state`. Equal to these strings."""
-        return self._state.current
-
-    async def wait_for(self, *states: str, timeout: float | None = None) -> State:
-        """Wait until the state is one of `states`; returns it.
-
-        Raises:
-            TimeoutError: if that takes longer than `timeout` seconds.
-            Closed, Refused: when it can't be any more.
-        """
-        async with asyncio.timeout(timeout):
-            return await self._state.wait_for(*(State(state) for state in states))
-
-    def on_state(self, listener: Listener) -> None:
-        """Call `listener(before, after)` at every change of state, in the event loop."""
-        self._state.listen(listener)
 
     # Publishing -------------------------------------------------------------------------------------------------
 
@@ -444,6 +263,8 @@ class Agent(Participant):
         *,
         buffer: int | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        where: Where | None = None,
+        select: Select | None = None,
     ) -> Subscription:
         """Subscribe to a topic or a pattern, at once. See `Subscription` for what it promises.
 
@@ -457,6 +278,9 @@ class Agent(Participant):
             buffer: messages read ahead; default: the agent's `receive_messages`.
             on_gap: called with a `Gap` when messages will never come: retention took them, they expired, or they were
                 ephemeral and this reader slow. Gaps are counted and logged in any case, and never raised.
+            where: only messages of which this holds, such as `{"type": "result", "data.score": {">=": 0.5}}`.
+            select: only these parts of their data and headers, such as `["data.title"]`. Both are applied by the
+                broker; docs/context.md says what they may be.
 
         Raises:
             InvalidName, ValueError
@@ -466,21 +290,22 @@ class Agent(Participant):
         if buffer is not None and buffer < 1:
             raise ValueError(f"buffer is {buffer}: 1 message or more")
         name = self._naming.pattern(topic)
-        wanted = start_of(start)
-        cursor: Cursor = PatternCursor(wanted) if names.is_pattern(name) else TopicCursor(wanted)
+        begin = start_of(start)
+        cursor: Cursor = PatternCursor(begin) if names.is_pattern(name) else TopicCursor(begin)
         box = Mailbox(
             name,
             cursor,
             self._board,
-            messages=buffer or self._receive_messages,
-            bytes_soft=self._receive_bytes,
+            messages=buffer or self._options.receive_messages,
+            bytes_soft=self._options.receive_bytes,
             stats=self.stats,
-            recent=Recent(self._dedup_max, self._dedup_ttl),
-            heard_max=max(self._dedup_max, self._limits.messages),
+            recent=Recent(self._options.dedup_max, self._options.dedup_ttl),
+            heard_max=max(self._options.dedup_max, self._limits.messages),
             on_gap=on_gap,
+            filter=wanted(where, select),
         )
         self._board.attach(box)
-        return Subscription(box, self._composer.read if self._vector_clocks else None)
+        return Subscription(box, self._composer.read if self._options.vector_clocks else None)
 
     def consume(
         self,
@@ -551,73 +376,6 @@ class Agent(Participant):
         """
         return self._consumptions.at_work[self._naming.pattern(topic), consumer]
 
-    # What the connections tell ------------------------------------------------------------------------------------
-
-    def online(self) -> None:
-        """Called by the switchboard, before anything is asked of the broker."""
-        if self.state is State.CLOSED:  # it came up while the agent was closing, and goes again
-            return
-        link = self._board.main.supervisor.link
-        if link is not None:
-            self._loop.call_soon(self._attend, link)
-        self._happen(Event.CONNECTED)
-
-    def offline(self, reason: str) -> None:
-        """Called by the switchboard."""
-        self.last_failure = reason
-        self._attendance.link_down()
-        if self.state is State.ONLINE:
-            self._happen(Event.LOST)
-            self._degrade()
-
-    def unreachable(self, reason: str) -> None:
-        """Called by the switchboard."""
-        self.last_failure = reason
-        if self.state is State.CONNECTING:
-            self._happen(Event.FAILED)
-            self._degrade()
-
-    def refused(self, refusal: Refused) -> None:
-        """Called by the switchboard: the end, for everyone who waits and everyone who comes."""
-        if self.state is State.CLOSED:
-            return
-        self._state.reason = refusal
-        self._accepting = False
-        self._happen(Event.CLOSED)
-        self._sender.fail(refusal)
-        self._board.end_all(refusal)
-        self._consumptions.table.stop(refusal)
-        self._outcomes.end(refusal)
-
-    # Local-only mode ---------------------------------------------------------------------------------------------
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop that this agent lives in."""
-        return self._loop
-
-    def hear(self, message: LocalMessage) -> None:
-        """Called by the hub: another agent of this process said something (or this one did)."""
-        if not self._accepting:
-            return
-        if message.frame.topic.startswith(names.MAIL_GROUP + "/"):
-            taken = self._hear_mail(message)
-        else:
-            heard = Message(message.frame, self, message.payload, local=True)
-            taken = self._board.hear(message, heard, size_of(message.frame))
-        if taken:
-            self.stats.local += taken
-            self._composer.saw(message.frame.lc)
-
-    def _degrade(self) -> None:
-        """The broker is away: agents of this process hear what it has not confirmed, and signals go nowhere else."""
-        if self._hub is not None:
-            for entry in self._outbox:
-                self._hub.pass_on(local_message(entry, self._outbox, self.name, self._composer.lamport))
-        self._sender.drop_ephemerals()
-        if self._spool is not None:
-            self._spool.hurry()
-
     # ------------------------------------------------------------------------------------------------------------
 
     async def _accept(
@@ -633,68 +391,3 @@ class Agent(Participant):
         if self._hub is not None and self.state is State.DEGRADED:
             self._hub.pass_on(local_message(entry, self._outbox, self.name, self._composer.lamport))
         return entry, kept
-
-    async def _open_spool(self) -> None:
-        """Take what the former life of this agent left."""
-        if self._spool_path is None:
-            return
-        self._spool, rows = await Spool.open(self._spool_path, self.name, self.stats, self._spool_sync)
-        self._sender.on_settled = self._spool.settled
-        for row in rows:
-            self._sender.put(entry_of(row, self._loop))
-        if rows:
-            logger.info("= %d message(s) from the spool %s", len(rows), self._spool_path)
-
-    def _require_open(self) -> None:
-        if not self._accepting:
-            raise self._ending()
-
-    def _happen(self, event: Event) -> None:
-        self._state.happen(event)
-
-    def _ending(self) -> BaseException:
-        """Why nothing can be asked of this agent."""
-        if self._state.reason is not None:
-            return fresh(self._state.reason)
-        if not self._open:
-            return Closed("the agent is not open yet: use `async with Agent(...)`")
-        return Closed(f"agent {self.name} is closed")
-
-    def _register(self, registration: Registration | WorkerRegistration) -> None:
-        if isinstance(registration, WorkerRegistration) and not self._open:
-            registration.check_apart(self._registrations)
-        self._registrations.append(registration)
-        if self._open:
-            self._run(registration)
-
-    def _run(self, registration: Registration | WorkerRegistration) -> None:
-        if isinstance(registration, WorkerRegistration):
-            self._consumptions.work(registration)
-            return
-        subscription = self.subscribe(registration.topic, registration.start, buffer=registration.buffer)
-        runner = HandlerRunner(registration, subscription, self.stats, lambda: self.on_error, self._cancels)
-        self._runners.append(runner)
-
-    def _open_side(self, board: Switchboard, number: int) -> Channel:
-        return Channel(board, self._endpoint(f"{self.session}-{number}"), self._surroundings)
-
-    def _endpoint(self, session: str) -> Endpoint:
-        return Endpoint(
-            url=self.url,
-            agent=self.name,
-            session=session,
-            groups=[] if self.group is None else [self.group],
-            meta=self._meta,
-            token=self._current_token,
-            will=None if self._will is None else self._will.frame(),
-            capabilities=self._card[0],
-            description=self._card[1],
-            connect_timeout=self._connect_timeout,
-        )
-
-    async def _current_token(self) -> str | None:
-        token = self._token
-        if callable(token):
-            given = token()
-            return await given if inspect.isawaitable(given) else given
-        return token

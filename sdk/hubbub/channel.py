@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from hubbub_protocol.frames import BrokerFrame, Err, Gap, Live, Msg, Ok, Receipt
+from hubbub_protocol.frames import BrokerFrame, Err, Gap, Live, Msg, Ok, Receipt, Skip
 
 from .backoff import Backoff
 from .consumers import ConsumerTable
@@ -179,6 +179,8 @@ class Channel:
             (self.feeds if frame.consumer is None else self._consumers).live(frame)
         elif isinstance(frame, Gap):
             (self.feeds if frame.consumer is None else self._consumers).gap(frame)
+        elif isinstance(frame, Skip):
+            self.feeds.passed(frame)
         elif isinstance(frame, Receipt):
             self._outcome(frame)
         elif isinstance(frame, Err) and frame.rid is None and frame.consumer is not None:

@@ -17,6 +17,7 @@ from .message import PublishOptions, Receipt
 from .naming import Naming
 from .presence import Attendance, Presence
 from .subscription import StartOption, Subscription
+from .wants import Select, Where
 
 H = TypeVar("H", bound=Handler)
 
@@ -147,6 +148,8 @@ class Participant(ABC):
         *,
         buffer: int | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        where: Where | None = None,
+        select: Select | None = None,
     ) -> Subscription:
         """Subscribe to a topic or a pattern, at once."""
 

@@ -11,6 +11,7 @@ from .message import Publisher, PublishOptions, Receipt
 from .outcomes import Tracked
 from .presence import Presence
 from .subscription import StartOption, Subscription
+from .wants import Select, Where
 
 
 class Conversant(Publisher, Protocol):
@@ -34,6 +35,8 @@ class Conversant(Publisher, Protocol):
         *,
         buffer: int | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        where: Where | None = None,
+        select: Select | None = None,
     ) -> Subscription:
         """Subscribe."""
         ...
@@ -75,9 +78,11 @@ class Topic:
         *,
         buffer: int | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        where: Where | None = None,
+        select: Select | None = None,
     ) -> Subscription:
         """Subscribe: see `Agent.subscribe`."""
-        return self._agent.subscribe(self.name, start=start, buffer=buffer, on_gap=on_gap)
+        return self._agent.subscribe(self.name, start=start, buffer=buffer, on_gap=on_gap, where=where, select=select)
 
     def presence(self) -> Presence:
         """Be present here and see who else is, for as long as its block lasts: see `Presence`."""

@@ -10,8 +10,9 @@ first, and no header is 16 MiB long.
 
 import asyncio
 import contextlib
+import ssl
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
@@ -82,8 +83,12 @@ class WebSocketTransport:
     queue_frames: int = 64
     """Frames read ahead of the SDK. It reads without pause, so this only smooths."""
 
+    tls: ssl.SSLContext | None = None
+    """How a `wss` connection is secured. Default: the broker's certificate has to be one that this machine trusts."""
+
     async def connect(self, url: str, headers: dict[str, str]) -> Connection:
         """Open a WebSocket. The time it may take is the caller's to bound."""
+        secured: dict[str, Any] = {"ssl": self.tls} if self.tls is not None and url.startswith("wss:") else {}
         try:
             socket = await connect(
                 url,
@@ -95,6 +100,7 @@ class WebSocketTransport:
                 open_timeout=None,
                 ping_interval=None,  # the broker pings, and the link watches the silence
                 close_timeout=self.close_timeout,
+                **secured,
             )
         except InvalidStatus as error:
             raise ConnectFailed(str(error), error.response.status_code) from error

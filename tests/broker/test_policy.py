@@ -1,7 +1,13 @@
-import pytest
+import itertools
+from typing import Any
 
-from hubbub_broker.policy import Policies, TopicPolicy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubbub_broker.policy import Override, Policies, TopicPolicy
 from hubbub_protocol.errors import BadName
+from hubbub_protocol.names import matcher
 
 
 def test_the_first_match_wins() -> None:
@@ -36,3 +42,62 @@ def test_a_bad_pattern_is_refused() -> None:
 def test_a_rule_that_would_hold_for_no_topic_is_refused() -> None:
     with pytest.raises(BadName, match="matches none"):
         Policies([TopicPolicy(pattern="*", durable=False)])
+
+
+# At run time --------------------------------------------------------------------------------------------------------
+
+
+def override(name: str, pattern: str, priority: int = 0, version: int = 1, **changes: Any) -> Override:
+    return Override(name, pattern, priority, version, changes)
+
+
+RULES = [TopicPolicy(pattern="a/*", max_age=5.0, max_count=7), TopicPolicy(pattern="**", max_age=9.0)]
+
+
+def test_a_run_time_policy_says_what_it_says_and_the_rules_the_rest() -> None:
+    policies = Policies(RULES, [override("o", "a/**", max_count=1)])
+    found = policies.of("a/b")
+    assert (found.max_count, found.max_age, found.pattern) == (1, 5.0, "a/**")
+    assert (policies.of("a/b/c").max_count, policies.of("a/b/c").max_age) == (1, 9.0)
+    assert policies.of("b/c") == RULES[1]
+
+
+def test_the_highest_priority_wins_then_the_first_name() -> None:
+    overrides = [
+        override("low", "a/b", -1, max_count=1),
+        override("zz", "a/**", 5, max_count=2),
+        override("b", "*/b", 5, max_count=3),
+        override("any", "**", 0, max_count=4),
+    ]
+    for order in itertools.permutations(overrides):
+        policies = Policies(RULES, order)
+        assert [policies.of(topic).max_count for topic in ("a/b", "a/c", "c/b", "c/d")] == [3, 2, 3, 4]
+
+
+def test_topics_with_the_same_rules_share_one_policy() -> None:
+    policies = Policies(RULES, [override("o", "a/**", max_count=1)])
+    assert policies.of("a/b") is policies.of("a/c")
+
+
+def test_it_is_explained_which_policy_holds_and_over_what() -> None:
+    policies = Policies(RULES, [override("o", "a/**", max_count=1)])
+    verdict = policies.explain("a/b")
+    assert verdict.policy.max_count == 1
+    assert verdict.override is not None
+    assert verdict.override.name == "o"
+    assert verdict.rule == RULES[0]
+    assert policies.explain("c/d") == (RULES[1], None, RULES[1])
+
+
+SEGMENTS = st.sampled_from(["a", "b", "_x"])
+PATTERNS = st.one_of(
+    st.lists(st.one_of(SEGMENTS, st.just("*")), min_size=2, max_size=3).map("/".join),
+    st.lists(st.one_of(SEGMENTS, st.just("*")), max_size=2).map(lambda parts: "/".join([*parts, "**"])),
+)
+
+
+@given(st.lists(PATTERNS, max_size=6), st.lists(SEGMENTS, min_size=2, max_size=3).map("/".join))
+def test_looking_by_group_finds_what_looking_at_all_finds(patterns: list[str], topic: str) -> None:
+    rules = [TopicPolicy(pattern=pattern, max_count=number) for number, pattern in enumerate(patterns, 1)]
+    wanted = next((rule for rule in rules if matcher(rule.pattern)(topic)), TopicPolicy())
+    assert Policies(rules).of(topic) == wanted

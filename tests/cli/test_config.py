@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from hubbub_broker.cli import app
 from hubbub_broker.cli.config import _SECTIONS, render_reference
-from hubbub_broker.config import POLICY_FIELDS, Settings
+from hubbub_broker.config import Settings
+from hubbub_broker.policy_rule import POLICY_FIELDS
 from hubbub_broker.sources import load
 
 CLEAN = {"HUBBUB_CONFIG": "", "HUBBUB_PORT": ""}

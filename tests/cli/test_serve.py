@@ -27,7 +27,7 @@ def _logging() -> Iterator[None]:
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     calls: list[Settings] = []
-    monkeypatch.setattr("hubbub_broker.server.run", calls.append)
+    monkeypatch.setattr("hubbub_broker.server.run", lambda settings, **_: calls.append(settings))
     return calls
 
 
@@ -86,8 +86,8 @@ def test_what_stops_a_start_is_said_in_one_line(
     assert "Traceback" not in complaint
 
 
-def _raiser(error: Exception) -> Callable[[Settings], None]:
-    def run(_: Settings) -> None:
+def _raiser(error: Exception) -> Callable[..., None]:
+    def run(_: Settings, **__: object) -> None:
         raise error
 
     return run

@@ -8,13 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from hubbub_broker.config import Settings
-from hubbub_broker.server import Server
+from hubbub_broker.server import Companion, Server
 
 START_SECONDS = 20.0
 """How long a broker process may take to accept connections."""
@@ -26,10 +26,13 @@ def url_of(server: Server) -> str:
 
 
 @asynccontextmanager
-async def serving(directory: Path, **settings: Any) -> AsyncIterator[Server]:
-    """A broker in this process, on a free port."""
+async def serving(
+    directory: Path, companion: Callable[[Settings], Companion] | None = None, **settings: Any
+) -> AsyncIterator[Server]:
+    """A broker in this process, on a free port; with what `companion` makes beside it."""
     values: dict[str, Any] = {"port": 0, "data_dir": directory, "shards": 2, "reconnect_spread": 0, "shutdown_grace": 1}
-    async with Server(Settings(**{**values, **settings})) as server:
+    checked = Settings(**{**values, **settings})
+    async with Server(checked, None if companion is None else companion(checked)) as server:
         yield server
 
 

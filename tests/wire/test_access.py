@@ -19,6 +19,7 @@ from harness.log_capture import captured_log
 from harness.tokens import BUS_TOKEN, key, token, write_key
 from harness.wire import WireClient, wire_client
 from hubbub_broker.bus_door import BusDoor
+from hubbub_broker.cli.planes import Inside
 from hubbub_broker.door import Door
 from hubbub_broker.http import create_app
 from hubbub_broker.http.caller import OPEN_PATHS
@@ -168,6 +169,24 @@ def joins(topic: str) -> Ask:
     return ask
 
 
+def asks(op: str, **fields: Any) -> Ask:
+    """A request on the socket. A conflict is no refusal: whoever is told may ask."""
+
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            answer = await client.ask(op, **fields)
+            assert answer["op"] == "ok" or answer["code"] in ("forbidden", "conflict"), answer
+            return bool(answer.get("code") != "forbidden")
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
+def changes(topic: str, **more: Any) -> Ask:
+    return asks("change", topic=topic, id="1", set={"k": 1}, **more)
+
+
 def wills(topic: str) -> Ask:
     async def ask(doors: Doors) -> bool:
         async def do(client: WireClient) -> bool:
@@ -227,6 +246,16 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("post to an inbox", posts("g/@joe"), "bus member writer operator"),
     ("post dead letters", posts("g/_dead"), ""),
     ("post as the broker", posts("_hubbub/events"), ""),
+    ("report to the control plane", publishes("_hubbub/reports"), KNOWN),
+    ("answer the control plane", posts("_hubbub/answers"), KNOWN),
+    ("command an agent by hand", publishes("_hubbub/@ann"), "operator"),
+    ("note a command", posts("_hubbub/commands"), "operator"),
+    ("change the broker's own state", publishes("_hubbub/_state"), ""),
+    ("change more of the broker's own state", posts("_hubbub/_state/c"), ""),
+    ("hear one's own commands", subscribes("_hubbub/@ann"), KNOWN),
+    ("hear another's commands", subscribes("_hubbub/@joe"), "bus operator"),
+    ("read the reports", subscribes("_hubbub/reports"), "bus operator"),
+    ("read what was commanded", history("_hubbub/commands"), "bus operator"),
     ("subscribe", subscribes("g/c"), "bus member reader operator"),
     ("subscribe below", subscribes("g/c/d"), "bus member operator"),
     ("subscribe to a pattern", subscribes("g/*"), "bus member operator"),
@@ -260,6 +289,26 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("settle", settles("g/c"), "bus member reader operator"),
     ("settle elsewhere", settles("h/c"), "bus outsider operator"),
     ("settle another's mail", settles("g/@joe"), "bus monitor operator"),
+    ("read a state", asks("state", topic="g/c"), "bus member reader operator"),
+    ("read a state elsewhere", asks("state", topic="h/c"), "bus outsider operator"),
+    ("read a group's state", asks("state", topic="g"), "bus member operator"),
+    ("read the state of another's inbox", asks("state", topic="g/@joe"), "bus monitor operator"),
+    ("read the broker's state", asks("state", topic="_hubbub"), "bus operator"),
+    ("watch a state", subscribes("g/_state/c"), "bus member reader operator"),
+    ("watch a group's states", subscribes("g/_state/**"), "bus member operator"),
+    ("watch the state of another's inbox", subscribes("g/_state/@joe"), "bus monitor operator"),
+    ("change a state", changes("g/c"), "bus member writer operator"),
+    ("change a state below", changes("g/c/d"), "bus member operator"),
+    ("change a group's state", changes("g"), "bus member writer operator"),
+    ("change a state elsewhere", changes("h/c"), "bus outsider operator"),
+    ("change the broker's state", changes("_hubbub"), "operator"),
+    ("change the dead letters' state", changes("g/_dead"), "operator"),
+    (
+        "publish with a change",
+        changes("g/c", publish=[{"topic": "g/c/d", "id": "1", "data": 1}]),
+        "bus member operator",
+    ),
+    ("renew a lease", asks("renew", topic="g/c", keys={"k": 1}), "bus member writer operator"),
     ("mail", mails("ann", "joe"), "bus member writer operator"),
     ("mail as another", mails("joe", "ann"), "bus"),
     ("mail to all", mails("ann", "ALL"), "bus herald operator"),
@@ -297,6 +346,7 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("route", gets("/v1/route?group=g"), KNOWN),
     ("shards", gets("/v1/shards"), "bus scraper operator"),
     ("metrics", gets("/metrics"), "bus scraper operator"),
+    ("the control plane", gets("/v1/control/status"), "bus scraper operator"),
     ("health", gets("/v1/health"), " ".join(KINDS)),
     ("readiness", gets("/v1/ready"), " ".join(KINDS)),
     ("reference", gets("/docs"), " ".join(KINDS)),
@@ -309,8 +359,15 @@ def options(tmp_path: Path) -> dict[str, Any]:
     return {"bus_token": BUS_TOKEN, "token_keys": write_key(tmp_path / "keys")}
 
 
+@pytest.fixture
+async def both_planes(tmp_path: Path, options: dict[str, Any]) -> AsyncIterator[Server]:
+    async with serving(tmp_path / "data", Inside, **options) as server:
+        yield server
+
+
 @pytest.mark.parametrize("kind", KINDS)
-async def test_who_may_what(server: Server, kind: str) -> None:
+async def test_who_may_what(both_planes: Server, kind: str) -> None:
+    server = both_planes
     async with Doors(server, BUS_TOKEN).http as http:
         for name in ("joe", "tom"):
             assert (await http.post("/v1/agents", json={"agent": name, "group": "g"})).status_code == 200
@@ -353,8 +410,10 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/shards",
         "/v1/route",
         "/metrics",
+        "/v1/control/status",
     }
-    app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker))
+    more = Inside(server.settings).routers()
+    app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more)
     assert set(app.openapi()["paths"]) - OPEN_PATHS == asked
 
 

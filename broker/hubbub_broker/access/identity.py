@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hubbub_protocol.names import CONTROL_AGENT
+
 
 class KnownBy(StrEnum):
     """How the broker came to know somebody."""
@@ -13,6 +15,8 @@ class KnownBy(StrEnum):
     """By the shared token of the bus."""
     TOKEN = "token"  # noqa: S105 - likewise
     """By a signed token of its own."""
+    SELF = "self"
+    """It is of the broker's own process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,9 @@ def _rights(identity: Identity) -> tuple[object, ...]:
         identity.admin,
     )
 
+
+CONTROL = Identity(KnownBy.SELF, name=CONTROL_AGENT, metrics=True, admin=True)
+"""The control plane that runs inside the broker's process."""
 
 OPEN = Identity(KnownBy.WORD, metrics=True, admin=True)
 """Everybody, while authentication is off."""

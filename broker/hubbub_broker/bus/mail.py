@@ -179,11 +179,13 @@ class Mail:
             raise Refusal(ErrorCode(frame.code), frame.message, frame.retry_after)
         return Sent(id, to, frame.seq, None, frame.dup)
 
-    async def _publish(self, sender: str, pub: Pub) -> Ok | Err:
+    async def _publish(self, sender: str, pub: Pub, *, promised: bool = False) -> Ok | Err:
         shard = self._shard_of(pub.topic.partition("/")[0])
         answer = Answer(self._loop)
         try:
-            shard.publish(Publisher(sender, None, shard.topic(pub.topic)), pub, None, answer)
+            publisher = Publisher(sender, None, shard.topic(pub.topic))
+            publisher.promised = promised
+            shard.publish(publisher, pub, None, answer)
         except LogError as error:
             return Err(code=ErrorCode.INTERNAL, message=f"the log could not be read: {error}", retry_after=1.0)
         return await answer.wait()
@@ -203,6 +205,7 @@ class Mail:
         dup = round is not None
         if round is None:
             to = [(record.inbox, record.name) for record in self._agents if record.name != sender]
+            self._check_schemas(pub, [inbox for inbox, _ in to])
             self._limits.admit_broadcast(sender)
             round = self._rounds[key] = _Round(
                 data=pub.data, to=to, recipients=len(to), ts=self._clock(), headers=pub.headers or NO_DATA, ttl=pub.ttl
@@ -218,6 +221,14 @@ class Mail:
             task = self._under_way.get(key) or self._go_round(key, round)
             await asyncio.shield(task)
         return Sent(id, ALL, None, round.recipients, dup)
+
+    def _check_schemas(self, pub: Pub, inboxes: list[str]) -> None:
+        """Everybody or nobody: what one inbox would refuse is not promised to the others."""
+        for inbox in inboxes:
+            copy = Pub(topic=inbox, id=pub.id, type=MAIL, data=pub.data)
+            misfit = self._shard_of(inbox.partition("/")[0]).misfit(copy)
+            if misfit is not None:
+                raise Refusal(ErrorCode.BAD_REQUEST, misfit)
 
     def _go_round(self, key: bytes, round: _Round) -> asyncio.Task[None]:
         task = self._loop.create_task(self._deliver(key, round), name="mail to ALL")
@@ -243,7 +254,7 @@ class Mail:
                 if ttl <= 0:
                     return
             pub = Pub(topic=inbox, id=id, type=MAIL, data=round.data, headers=round.headers, ttl=ttl)
-            frame = await self._publish(sender, pub)
+            frame = await self._publish(sender, pub, promised=True)
             if isinstance(frame, Ok):
                 return
             if not ErrorCode(frame.code).retryable:

@@ -43,7 +43,8 @@ def config(
 
 def render(loaded: Loaded) -> str:
     """The settings as TOML that `--config` reads back."""
-    from hubbub_broker.config import POLICY_FIELDS, Settings
+    from hubbub_broker.config import Settings
+    from hubbub_broker.policy_rule import POLICY_FIELDS
     from hubbub_broker.setting import show
 
     lines = []
@@ -119,6 +120,11 @@ _SECTIONS = {
         "data_dir",
         "shards",
     ),
+    "The control plane": (
+        "role",
+        "broker_url",
+        "broker_token",
+    ),
     "Who may do what": (
         "bus_token",
         "bus_token_file",
@@ -140,6 +146,9 @@ _SECTIONS = {
         "max_frame",
         "max_connections",
         "max_subscriptions",
+        "max_filters",
+        "max_filter_bytes",
+        "max_filter_depth",
         "max_inflight",
         "write_buffer",
         "slow_timeout",
@@ -161,6 +170,7 @@ _SECTIONS = {
         "event_rate",
     ),
     "Topics": ("hold_seconds", "hold_messages", "topics_in_memory", "dedup_window", "dedup_entries", "policy"),
+    "What is set at run time": ("max_policies", "max_schemas", "max_schema_bytes"),
     "Consumers": (
         "ack_wait",
         "max_unacked",
@@ -175,11 +185,14 @@ _SECTIONS = {
         "slow_factor",
         "deaf_seconds",
     ),
+    "Shared state": ("state_value", "state_keys", "state_bytes", "state_change_keys", "state_leases"),
     "The simple bus": ("default_group", "max_agents", "max_wait", "max_streams"),
     "The log": (
         "pending_soft",
         "pending_hard",
         "segment_bytes",
+        "segment_topics",
+        "unsealed_segments",
         "retention_bytes",
         "retention_interval",
         "min_free_bytes",
@@ -204,8 +217,9 @@ What `max_depth` and the settings after it do is told in docs/guard.md.
 
 def render_reference() -> str:
     """Every setting, as Markdown."""
-    from hubbub_broker.config import PolicyRule, Settings
+    from hubbub_broker.config import Settings
     from hubbub_broker.policy import TopicPolicy
+    from hubbub_broker.policy_rule import PolicyRule
 
     parts = [_INTRODUCTION]
     for title, names in _SECTIONS.items():

@@ -19,11 +19,20 @@ def serve(
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Listen beyond loopback although nobody shows a token.")
     ] = None,
+    role: Annotated[
+        str | None, typer.Option(help="all, data (no control plane) or control (nothing else, for --broker).")
+    ] = None,
+    broker: Annotated[str | None, typer.Option(help="With --role control: the broker's address.")] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="HUBBUB_TOKEN", help="With --role control: an operator's token.")
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, json or text.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     sets: Sets = None,
 ) -> None:
     """Run a broker until SIGTERM or Ctrl-C; then stop in order, losing nothing.
+
+    The control plane runs in it, as a client that it does not depend on; --role runs the two apart.
 
     Settings come from these options, from HUBBUB_* variables, and from a TOML file, the first of them that has a
     value winning. `hubbub config` shows what is in force, `hubbub config --reference` explains every setting.
@@ -33,6 +42,7 @@ def serve(
       hubbub serve --data-dir /var/lib/hubbub --port 9000
       hubbub serve --config hubbub.toml --set max_frame=2MiB
       HUBBUB_LOG_FORMAT=json hubbub serve
+      hubbub serve --role control --broker ws://broker:8091 --port 8092
     """
     loaded = load_settings(
         config,
@@ -41,6 +51,9 @@ def serve(
         host=host,
         port=port,
         insecure=insecure,
+        role=role,
+        broker_url=broker,
+        broker_token=token if role == "control" else None,
         log_format=log_format,
         log_level=log_level,
     )
@@ -56,8 +69,13 @@ def serve(
     from hubbub_broker.server import run
     from hubbub_broker.tls import BadCertificate
 
+    from .planes import Inside, run_control
+
     try:
-        run(settings)
+        if settings.role == "control":
+            run_control(settings)
+        else:
+            run(settings, companion=None if settings.role == "data" else Inside(settings))
     except LogError as error:
         raise Failure(str(error)) from None
     except (BadKey, BadCertificate) as error:

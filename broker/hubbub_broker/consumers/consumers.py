@@ -22,6 +22,7 @@ from hubbub_broker.kinds import StateKind
 from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import Metrics
+from hubbub_broker.pattern_index import PatternSet
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import RETRY_SECONDS, TOPICS_PAGE, Follower, Shard, Sink, Start, Topic, answers
 from hubbub_protocol.errors import ErrorCode
@@ -43,10 +44,12 @@ from .receipts import Receipts, Tell
 from .settled import Settled
 from .terms import (
     Terms,
+    check_filters,
     consumer_key,
     consumer_of_key,
     decode_terms,
     encode_terms,
+    filter_terms,
     is_internal,
     start_fields,
 )
@@ -88,7 +91,7 @@ class Consumers:
         """Consumers of one topic, by topic and name."""
         self._patterns: dict[str, dict[str, Consumer]] = {}
         """Consumers of a pattern, by pattern and name."""
-        self._matchers: dict[str, Callable[[str], bool]] = {}
+        self._pattern_names = PatternSet()
         self._size = 0
         self._dirty: dict[Place, None] = {}
         self._urgent: dict[Place, None] = {}
@@ -105,8 +108,7 @@ class Consumers:
         self.stopping = False
         for _, body in shard.log.states(StateKind.CONSUMER):
             try:
-                terms = decode_terms(body)
-                self._add(terms)
+                self._add(terms := decode_terms(body))
                 shard.batch.never_before(terms.created)  # else what comes now could count as older than the consumer
             except _UNREADABLE as error:
                 log.warning("consumer unreadable", shard=shard.number, reason=str(error))
@@ -129,16 +131,16 @@ class Consumers:
         found = self._by_topic.get(topic, {}).get(name)
         if found is not None or is_hidden(topic):
             return found
-        for pattern, named in self._patterns.items():
-            if name in named and self._matchers[pattern](topic):
-                return named[name]
+        for pattern in self._pattern_names.matching(topic):
+            if name in self._patterns[pattern]:
+                return self._patterns[pattern][name]
         return None
 
     def _add(self, terms: Terms) -> Consumer:
         consumer = Consumer(self, terms, self._loop)
         if is_pattern(terms.topic):
             self._patterns.setdefault(terms.topic, {})[terms.name] = consumer
-            self._matchers[terms.topic] = matcher(terms.topic)
+            self._pattern_names.add(terms.topic)
         else:
             self._by_topic.setdefault(terms.topic, {})[terms.name] = consumer
         self._size += 1
@@ -148,9 +150,8 @@ class Consumers:
         """The places that get what is published to a topic: those of its consumers that have members."""
         found = [each for each in self._by_topic.get(topic, {}).values() if each.pool.members]
         if self._patterns and not is_hidden(topic):
-            for pattern, named in self._patterns.items():
-                if self._matchers[pattern](topic):
-                    found.extend(each for each in named.values() if each.pool.members)
+            for pattern in self._pattern_names.matching(topic):
+                found.extend(each for each in self._patterns[pattern].values() if each.pool.members)
         return tuple(place for each in found if (place := self._try_place(each, topic)) is not None)
 
     def _try_place(self, consumer: Consumer, topic: str) -> Place | None:
@@ -245,7 +246,9 @@ class Consumers:
             backoff=self.settings.backoff_seconds() if wish.backoff is None else wish.backoff,
             exclusive=wish.exclusive,
             ordered=wish.ordered,
+            **filter_terms(wish.filter),
         )
+        self._check_filters(terms)
         for other in self._rivals(terms):
             if terms.collides(other.terms):
                 raise Refusal(
@@ -283,11 +286,22 @@ class Consumers:
             terms = msgspec.structs.replace(terms, exclusive=wish.exclusive, ordered=wish.ordered)
             consumer.pool.exclusive = wish.exclusive
             consumer.begin_again()
+        if wish.filter != consumer.filter:
+            if consumer.pool.members or consumer.joining:
+                why = f"consumer {terms.name} has members with another filter, who have to leave before that can change"
+                raise Refusal(ErrorCode.CONFLICT, why)
+            terms = msgspec.structs.replace(terms, **filter_terms(wish.filter))
+            self._check_filters(terms)
+            consumer.filter = wish.filter
         if wish.max_deliver is not None:
             terms = msgspec.structs.replace(terms, max_deliver=wish.max_deliver)
         if wish.backoff is not None:
             terms = msgspec.structs.replace(terms, backoff=wish.backoff)
         self.change_terms(consumer, terms)
+
+    def _check_filters(self, terms: Terms) -> None:
+        tables = self._patterns.values() if is_pattern(terms.topic) else [self._by_topic.get(terms.topic, {})]
+        check_filters(terms, (each.filter for named in tables for each in named.values()), self.settings.max_filters)
 
     def change_terms(self, consumer: Consumer, terms: Terms) -> None:
         """Let other terms hold, in the log with the next batch."""
@@ -352,18 +366,16 @@ class Consumers:
         table = self._patterns if is_pattern(terms.topic) else self._by_topic
         named = table.get(terms.topic, {})
         if named.get(terms.name) is consumer:
-            self._new_terms.pop(terms.key, None)
             del named[terms.name]
-            self._new_terms.pop(terms.key, None)
             self._size -= 1
             if not named:
                 del table[terms.topic]
-                self._matchers.pop(terms.topic, None)
+                self._pattern_names.discard(terms.topic)
 
     async def _list(self, consumer: Consumer) -> None:
         """Find the topics of a pattern that have something for its consumer. Later ones join by themselves."""
         terms = consumer.terms
-        matches = self._matchers[terms.topic]
+        matches = matcher(terms.topic)
         prefix = literal_prefix(terms.topic)
         after = ""
         while True:
@@ -455,8 +467,7 @@ class Consumers:
         Raises:
             Refusal: it can't be made.
         """
-        found = self.get(topic, name)
-        if found is not None:
+        if (found := self.get(topic, name)) is not None:
             return found
         consumer = self._make(Wish(topic, name, Start(all=True), 0, 0, None, None, exclusive=False, ordered=None))
         self._want()

@@ -70,6 +70,7 @@ class Memory:
     """What is remembered of one conversation."""
 
     __slots__ = (
+        "_ids",
         "contents",
         "echo",
         "exempt",
@@ -88,8 +89,8 @@ class Memory:
 
     def __init__(self, name: str, policy: TopicPolicy, ids: int) -> None:
         self.name = name
+        self._ids = ids
         self.policy = policy
-        self.watched = policy.watches_all
         self.exempt = is_reserved(name) or is_dead_letters(name)
         """The broker's own, and letters that repeat what was admitted once: no rule is about them."""
         self.gone = False
@@ -99,13 +100,21 @@ class Memory:
         self.links: dict[str, Link] = {}
         """By the message's id. One without a cause needs none. Two generations, as in `Recent`, without its calls."""
         self.older: dict[str, Link] = {}
-        self.pingpong = Pace(policy.pingpong_messages, policy.pingpong_window, policy.pingpong_stop)
-        self.echo = Pace(policy.repeat_messages or policy.echo_messages, policy.echo_window, policy.echo_stop)
         self.contents: Recent[int, Came] = Recent(ids)
         self.senders: Recent[str, TokenBucket] = Recent(ids)
+        self.follow(policy)
         self.last: Link | None = None
         """The newest message, where `pingpong_gap` looks at it."""
         self.last_at = 0.0
+
+    def follow(self, policy: TopicPolicy) -> None:
+        """Go by this policy from now on. What was counted counts on, against the new limits; a new rate begins full."""
+        if (policy.sender_rate, policy.sender_burst) != (self.policy.sender_rate, self.policy.sender_burst):
+            self.senders = Recent(self._ids)
+        self.policy = policy
+        self.watched = policy.watches_all
+        self.pingpong = Pace(policy.pingpong_messages, policy.pingpong_window, policy.pingpong_stop)
+        self.echo = Pace(policy.repeat_messages or policy.echo_messages, policy.echo_window, policy.echo_stop)
 
 
 class Conversation(Protocol):
@@ -143,6 +152,8 @@ class ConversationGuard:
             memory = self._memories[topic] = Memory(topic, policy, self._ids)
             while len(self._memories) > self._topics:
                 self._forget_one()
+        elif memory.policy is not policy:  # it was changed while the topic was not in memory
+            memory.follow(policy)
         return memory
 
     def _forget_one(self) -> None:

@@ -23,10 +23,11 @@ from .api import (
     Route,
     SessionInfo,
     ShardInfo,
+    StatusApi,
     StoredLine,
     TopicEntry,
 )
-from .app import create_app
+from .app import create_app, create_side_app
 from .bus_api import BusApi, InboxPage, MailRequest, MailSent, RegisteredAgent, StreamEvent
 from .caller import Caller, FromCaller
 from .connection import HttpConnection
@@ -74,10 +75,12 @@ __all__ = [
     "SessionInfo",
     "ShardInfo",
     "Spread",
+    "StatusApi",
     "StoredLine",
     "StreamEvent",
     "Top",
     "TopicEntry",
     "create_app",
+    "create_side_app",
     "render_line",
 ]

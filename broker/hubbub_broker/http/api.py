@@ -8,6 +8,7 @@ from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Err, Ok, Pub
 
 
@@ -117,14 +118,24 @@ class BudgetEntry:
     budget_cost: float
 
 
-class BrokerApi(Protocol):
-    """A broker, as the HTTP routes see it. Everything runs on the broker's event loop."""
+class StatusApi(Protocol):
+    """What serves HTTP at all, as every door sees it."""
 
     settings: Settings
     metrics: Metrics
     """Where requests are counted."""
     access: Access
     """Who may do what. The routes ask it before they ask the broker for anything."""
+
+    def ready(self) -> Err | None:
+        """None if it does what it is there for; otherwise why not (`shutting_down`, `read_only`, …)."""
+
+    def render_metrics(self, accept: str) -> tuple[bytes, str]:
+        """The metrics in the form that the `Accept` header asks for, and its content type."""
+
+
+class BrokerApi(StatusApi, Protocol):
+    """A broker, as the HTTP routes see it. Everything runs on the broker's event loop."""
 
     async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> Sequence[Ok | Err]:
         """Publish in the order given, and wait until every message is durable, or refused.
@@ -133,10 +144,13 @@ class BrokerApi(Protocol):
         it answers with an `Err` in that message's place, and counts. The answers have the requests' order.
         """
 
-    async def history(self, topic: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
+    async def history(
+        self, topic: str, after: int, limit: int, max_bytes: int, filter: Filter | None = None
+    ) -> HistoryPage:
         """Up to `limit` messages with seq > `after`, about `max_bytes` at most, at least one if there is any.
 
-        A topic that nobody published to yet is an empty one.
+        With a filter, what that lets through of a bounded number of messages. A topic that nobody published to yet is
+        an empty one.
 
         Raises:
             Refused: if another broker owns the topic, or the history can't be read now.
@@ -159,9 +173,3 @@ class BrokerApi(Protocol):
 
     def reset_budget(self, topic: str) -> BudgetEntry:
         """Let a conversation begin again at nothing; what it had used before."""
-
-    def ready(self) -> Err | None:
-        """None if publishes are taken; otherwise why not (`shutting_down`, `read_only`, …)."""
-
-    def render_metrics(self, accept: str) -> tuple[bytes, str]:
-        """The metrics in the form that the `Accept` header asks for, and its content type."""

@@ -1,8 +1,9 @@
 """All HTTP routes as one ASGI application."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,7 +13,7 @@ from hubbub_protocol import __version__
 
 from . import budget, catalogue, consumers, dead_letters, history, publish, reference, refusal, status, stream, top
 from . import bus as mail
-from .api import BrokerApi
+from .api import BrokerApi, StatusApi
 from .bus_api import BusApi
 from .caller import Authenticated
 from .guard import KnownOrigins
@@ -59,8 +60,36 @@ class _Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(broker: BrokerApi, bus: BusApi | None = None, operators: OperatorApi | None = None) -> FastAPI:
-    """The HTTP API of `broker`, with its reference at /docs and /openapi.json."""
+def create_app(
+    broker: BrokerApi,
+    bus: BusApi | None = None,
+    operators: OperatorApi | None = None,
+    more: Sequence[APIRouter] = (),
+) -> FastAPI:
+    """The HTTP API of `broker`, with its reference at /docs and /openapi.json, and with the routes of `more`."""
+    app = _bare()
+    for part in (publish, history, budget, catalogue, status):
+        app.include_router(part.routes(broker))
+    if bus is not None:
+        for part in (mail, stream):
+            app.include_router(part.routes(bus))
+    if operators is not None:
+        for part in (consumers, dead_letters, top):
+            app.include_router(part.routes(operators))
+    return _completed(app, broker, more)
+
+
+def create_side_app(api: StatusApi, more: Sequence[APIRouter]) -> FastAPI:
+    """An HTTP API without a broker behind it: the routes of `more`, with health, readiness, metrics, and the reference.
+
+    Who may do what is decided as at a broker.
+    """
+    app = _bare()
+    app.include_router(status.routes(api))
+    return _completed(app, api, more)
+
+
+def _bare() -> FastAPI:
     app = _Application(
         title="Hubbub",
         version=__version__,
@@ -70,22 +99,21 @@ def create_app(broker: BrokerApi, bus: BusApi | None = None, operators: Operator
         openapi_url="/openapi.json",
     )
     refusal.install(app)
-    for part in (publish, history, budget, catalogue, status):
-        app.include_router(part.routes(broker))
-    if bus is not None:
-        for part in (mail, stream):
-            app.include_router(part.routes(bus))
-    if operators is not None:
-        for part in (consumers, dead_letters, top):
-            app.include_router(part.routes(operators))
+    return app
+
+
+def _completed(app: FastAPI, api: StatusApi, more: Sequence[APIRouter]) -> FastAPI:
+    """`app` with what every door has: further routes, the reference, and what stands before each request."""
+    for router in more:
+        app.include_router(router)
     _add_reference(app)
-    settings = broker.settings
-    app.add_middleware(Authenticated, access=broker.access)
+    settings = api.settings
+    app.add_middleware(Authenticated, access=api.access)
     if settings.authenticates or not settings.insecure:
         app.add_middleware(KnownOrigins, allowed=settings.allowed_origins, authenticates=settings.authenticates)
     if settings.allowed_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.allowed_origins, **_CROSS_ORIGIN)
-    app.add_middleware(Counting, metrics=broker.metrics)
+    app.add_middleware(Counting, metrics=api.metrics)
     return app
 
 

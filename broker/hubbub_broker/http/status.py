@@ -7,13 +7,13 @@ from hubbub_protocol import PATH, __version__
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err
 
-from .api import BrokerApi, Refused
+from .api import Refused, StatusApi
 from .caller import FromCaller
 from .models import UNAVAILABLE, Status
 from .refusal import response_to
 
 
-def routes(broker: BrokerApi) -> APIRouter:
+def routes(broker: StatusApi) -> APIRouter:
     """The routes, on `broker`."""
     router = APIRouter(tags=["operation"])
 

@@ -13,6 +13,10 @@ class LogSettings:
 
     segment_bytes: int = 16 * MIB
     """A segment is sealed when it reaches this (it ends with the batch that reached it)."""
+    segment_topics: int = 50_000
+    """Or when it has messages of so many topics: each takes 650 bytes of memory until the segment is sealed."""
+    unsealed_segments: int = 4
+    """So many full segments may wait to be sealed; while there are more, nothing further is confirmed."""
     dedup_entries: int = 200_000
     """Ids remembered; up to twice as many are, since they are let go a generation at a time."""
     dedup_window: float = 86_400.0
@@ -23,8 +27,12 @@ class LogSettings:
     """Size of the whole shard beyond which the oldest segments go; 0 is no limit."""
 
     def __post_init__(self) -> None:
-        if self.segment_bytes < 1 or self.dedup_entries < 1 or self.dedup_window <= 0:
-            raise LogError("segment_bytes, dedup_entries and dedup_window must be positive: correct the settings")
+        least = min(self.segment_bytes, self.segment_topics, self.unsealed_segments, self.dedup_entries)
+        if least < 1 or self.dedup_window <= 0:
+            raise LogError(
+                "segment_bytes, segment_topics, unsealed_segments, dedup_entries and dedup_window must be positive: "
+                "correct the settings"
+            )
         if self.min_free_bytes < 0 or self.retention_bytes < 0:
             raise LogError("min_free_bytes and retention_bytes must not be negative: correct the settings")
 

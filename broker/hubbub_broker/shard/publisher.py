@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 class Publisher:
     """Who publishes to which topic, with what depends on both worked out once."""
 
-    __slots__ = ("dedup_seed", "key", "name", "topic", "wire_head", "wire_sender")
+    __slots__ = ("dedup_seed", "key", "name", "promised", "topic", "wire_head", "wire_sender")
 
     def __init__(self, name: str, session: str | None, topic: Topic) -> None:
         self.name = name
         self.topic = topic
+        self.promised = False
+        """Whether its messages were looked at before, and promised: no schema stops them any more."""
         self.key = f"{name}\0{session}".encode() if session else name.encode()
         """Whose count `n` is: this life of the agent if its client names one, else whoever has the name."""
         self.wire_head = b'{"op":"msg","topic":"%b",' % topic.wire_name

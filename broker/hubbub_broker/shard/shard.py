@@ -22,9 +22,10 @@ from hubbub_broker.kinds import StateKind
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.policy import Policies, TopicPolicy
+from hubbub_broker.schema import NO_SCHEMAS, Schemas
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.frames import Pub
-from hubbub_protocol.names import group_of, is_dead_letters
+from hubbub_protocol.names import group_of, is_dead_letters, is_state
 
 from .batch import Batch
 from .catch_up import CatchUp
@@ -32,6 +33,7 @@ from .publisher import Publisher
 from .readers import Readers
 from .sequencer import Sequencer
 from .sink import Nobody
+from .step import Step
 from .topic import Topic
 
 IDLE_SECONDS = 60.0
@@ -74,8 +76,12 @@ class Shard:
         self.metrics = metrics
         self.topics: dict[str, Topic] = {}
         self._policies = policies
+        self._schemas = NO_SCHEMAS
+        self._generation = 0
+        """Counts the changes of the two: a topic whose own count is behind goes by older ones."""
+        self._dedup_window = settings.dedup_window
         self._topics_in_memory = settings.topics_in_memory
-        self.readers = Readers(log, metrics, catch_up, self.topic)
+        self.readers = Readers(log, metrics, catch_up, self.topic, settings.max_filters)
         self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
         self.guard = ConversationGuard(settings, metrics, lambda key: log.state(StateKind.BUDGET, key))
         self.sequencer = Sequencer(log, self.batch, settings, metrics, loop, self.guard)
@@ -86,16 +92,55 @@ class Shard:
         """The topic's state, brought into memory if need be. The name must have been checked."""
         found = self.topics.get(name)
         if found is None:
-            durable_seconds = self.metrics.durable_of(group_of(name))
-            found = self.topics[name] = Topic(name, self.log, self._policy_of(name), durable_seconds)
+            group = group_of(name)
+            durable_seconds = self.metrics.durable_of(group)
+            found = self.topics[name] = Topic(
+                name, self.log, self._policy_of(name), self._schemas.of(group), durable_seconds
+            )
             found.used = self.batch.now
+            found.generation = self._generation
+        elif found.generation != self._generation:
+            self._renew(found)
         return found
 
     def _policy_of(self, name: str) -> TopicPolicy:
         policy = self._policies.of(name)
         if is_dead_letters(name):  # kept whatever holds for other topics, and larger than what it is about
             return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES, **UNGUARDED)
+        if is_state(name):  # likewise; what one change may hold, the limits of states say
+            window = max(policy.dedup_window, self._dedup_window)  # a change that is asked for twice is made once
+            return replace(policy, durable=True, dedup_window=window, **UNGUARDED)
         return policy
+
+    def follow(self, policies: Policies, schemas: Schemas) -> None:
+        """Go by these from the next message on.
+
+        A topic in memory learns of it when it is next asked for by name: the change costs nothing for each topic, and a
+        message need not ask whether there was one. Whoever keeps a topic's `Publisher` has to let go of it now.
+        """
+        self._policies = policies
+        self._schemas = schemas
+        self._generation += 1
+        for topic in self.sequencer.waiting_topics():
+            self._renew(topic)
+
+    def _renew(self, topic: Topic) -> None:
+        topic.generation = self._generation
+        topic.follow(self._policy_of(topic.name), self._schemas.of(group_of(topic.name)))
+
+    def misfit(self, pub: Pub) -> str | None:
+        """Why the schema of its type would not let a message pass that is yet to be published; None if it would.
+
+        Costs a look-up where the group has no schema for that type: the topic is not even brought into memory.
+        """
+        schemas = self._schemas.of(group_of(pub.topic))
+        if schemas is None or pub.type not in schemas:
+            return None
+        return self.sequencer.misfit(self.topic(pub.topic), pub, None)
+
+    def step(self) -> Step:
+        """Several messages, and what belongs to them, that are to be taken all or none."""
+        return Step(self.log, self.batch, self.sequencer, self.guard, self.metrics)
 
     def announce(self, topic: str, type: str, data: dict[str, Any]) -> None:
         """Publish a durable message of the broker's own. What the shard can't take now is lost, and counted refused."""
@@ -131,7 +176,7 @@ class Shard:
             del self.topics[topic.name]
             if topic.idle and topic.used < now - idle:
                 topic.gone = True
-                for cursor in list(topic.live):
+                for cursor in list(topic.all_live()):
                     cursor.detach()
                 for follower in topic.followers:
                     follower.gone()

@@ -137,3 +137,79 @@ async def test_a_slice_is_short(tmp_path, monkeypatch):
     assert log.stats.seals == 1
     assert turns > 20
     log.close()
+
+
+async def enter_topics(log, start, count):
+    for number in range(start, start + count):
+        append(log, f"g/{number}")
+    await commit(log)
+
+
+async def test_a_segment_takes_so_many_topics_and_no_more(tmp_path):
+    log = open_log(tmp_path / "003", InlineSyncer(), LogSettings(segment_topics=100))
+    for start in range(0, 1000, 20):
+        await enter_topics(log, start, 20)
+    await log.settled()
+    assert log.stats.seals == 10
+    assert [len(await read_all(log, log.topic(f"g/{number}"))) for number in range(0, 1000, 99)] == [1] * 11
+    log.close()
+
+
+async def test_topics_pay_for_their_sealing_however_busy_the_loop_is(tmp_path, monkeypatch):
+    """Without a slice of the loop's own: what enters a segment seals the one before."""
+    monkeypatch.setattr(sealing, "PAUSE_SECONDS", 3600.0)
+    log = open_log(tmp_path / "003", InlineSyncer(), LogSettings(segment_topics=2000, unsealed_segments=1000))
+    most = 0
+    for start in range(0, 40_000, 100):
+        await enter_topics(log, start, 100)
+        most = max(most, len(log._standings.fresh))
+    assert most <= 3
+    log.close()
+
+
+async def test_nothing_further_is_confirmed_while_too_many_segments_wait(tmp_path):
+    syncer = LateSyncer()
+    log = open_log(tmp_path / "003", syncer, LogSettings(segment_topics=10, unsealed_segments=2))
+    await enter_topics(log, 0, 10)
+    await enter_topics(log, 10, 10)
+    waiting = asyncio.create_task(enter_topics(log, 20, 10))
+    flushing = asyncio.create_task(log.flush())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert log.busy
+    assert not waiting.done()
+    append(log, "g/more")
+    while not waiting.done():
+        syncer.deliver()
+        await asyncio.sleep(0.001)
+    await waiting
+    await flushing
+    await commit(log)
+    assert log.topic("g/more").head == 1
+    log.close()
+
+
+async def test_a_seal_that_fails_holds_nobody_up(tmp_path):
+    disk = FaultyDisk()
+    log = open_log(tmp_path / "003", InlineSyncer(), LogSettings(segment_topics=10, unsealed_segments=1), disk)
+
+    def failing(path, parts):
+        raise OSError(errno.EIO, "as asked")
+
+    disk.replace = failing  # type: ignore[method-assign]
+    for start in range(0, 100, 10):
+        await enter_topics(log, start, 10)
+    assert log.stats.seals == 0
+    assert log.failed is None
+    log.close()
+
+
+async def test_closing_lets_those_go_who_wait_for_room(tmp_path):
+    log = open_log(tmp_path / "003", LateSyncer(), LogSettings(segment_topics=10, unsealed_segments=1))
+    await enter_topics(log, 0, 10)
+    waiting = asyncio.create_task(enter_topics(log, 10, 10))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    log.close()
+    await waiting

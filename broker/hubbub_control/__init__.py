@@ -1,0 +1,18 @@
+"""The control plane: who is there and how they are, and what is ordered of them.
+
+It is a client of the data plane, an agent on the SDK called `_control`: it issues intents and keeps metadata, and no
+message of anybody's passes through it. So its death stops no delivery, and whatever it knows is on the log.
+
+refusal     how its routes refuse, in the same form as the broker's
+caller      who calls a route, as whoever mounts the routes found out
+part        what one subject of the control plane is made of: work, routes, metrics
+plane       all parts, with the one agent that they share, through every failure
+status      the part that tells how the control plane itself is
+"""
+
+from .caller import Caller
+from .part import Part
+from .plane import ControlPlane
+from .refusal import Refusal
+
+__all__ = ["Caller", "ControlPlane", "Part", "Refusal"]

@@ -1,0 +1,56 @@
+"""Who calls a route. Whoever mounts the routes authenticates each request first, and leaves a `Caller` with it."""
+
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+
+from hubbub_protocol.errors import ErrorCode
+
+from .refusal import Refusal
+
+CONTROL = "control"
+"""Command agents, and see what was commanded."""
+SEE_AGENT = "see_agent"
+"""Learn that an agent is there. Target: its inbox."""
+REGISTER = "register"
+"""Say what an agent is. Target: its name."""
+METRICS = "metrics"
+"""See how the plane is."""
+
+
+class Caller(Protocol):
+    """Whoever made a request, with the one question that every route asks. The operations are those of the broker's
+    table (docs/access.md), by name.
+    """
+
+    def why_not(self, operation: str, target: str = "") -> str | None:
+        """Why the caller may not do that; None if it may."""
+        ...
+
+    def may(self, operation: str, target: str = "") -> bool:
+        """Whether it may: for lists, which show what may be seen."""
+        ...
+
+    def name(self, said: str | None) -> str | None:
+        """In whose name the request is made: the token's, or where that is nobody's in particular, whom it says."""
+        ...
+
+
+def require(caller: Caller, operation: str, target: str = "") -> None:
+    """Insist that the caller may do that.
+
+    Raises:
+        Refusal: `forbidden`.
+    """
+    why = caller.why_not(operation, target)
+    if why is not None:
+        raise Refusal(ErrorCode.FORBIDDEN, why)
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+FromCaller = Annotated[Caller, Depends(_caller)]
+"""What a route takes to know who calls."""
