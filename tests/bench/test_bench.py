@@ -29,6 +29,16 @@ payload = 64
 rate = 200
 durable = true
 """,
+    "team": """kind = "team"
+agents = 12
+conversations = 4
+members = 3
+groups = 2
+rate = 200
+payload = [64, 900]
+consumer = "own"
+processes = 2
+""",
     "replay": """kind = "replay"
 messages = 2000
 payload = 64
@@ -59,9 +69,11 @@ def test_every_kind_of_scenario_is_measured_and_nothing_is_lost(tmp_path: Path) 
     for order, (name, text) in enumerate(LOOPS.items()):
         path = tmp_path / f"{name}.toml"
         head = f'title = "T"\nhow = "H"\norder = {order}\nruns = 1\n'
-        path.write_text(head + text + (TIMED if name in ("closed", "open") else ""))
+        path.write_text(head + text + (TIMED if name in ("closed", "open", "team") else ""))
         files += ["--scenario", path]
-    done = bench(*files, "--json", tmp_path / "figures.json", "--data-dir", tmp_path / "data")
+    done = bench(
+        *files, "--json", tmp_path / "figures.json", "--data-dir", tmp_path / "data", "--plot", tmp_path / "pictures"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((tmp_path / "figures.json").read_text())
     figures: dict[str, dict[str, Any]] = {
@@ -73,11 +85,18 @@ def test_every_kind_of_scenario_is_measured_and_nothing_is_lost(tmp_path: Path) 
     assert figures["open"]["end to end count"] == pytest.approx(0.5 * 200 * 5, abs=100), (
         "all that was due, none left out"
     )
+    team = next(one for one in content["scenarios"] if one["name"] == "team")["runs"][0]
+    assert figures["team"]["deliveries"] == pytest.approx(3 * 200, rel=0.2)
+    assert figures["team"]["published"] == figures["team"]["acked"] > 0.55 * 200
+    assert [one["delivered"] == 3 * one["published"] > 0 for one in team["conversations"]] == [True] * 4
+    assert team["log"]["records"] >= figures["team"]["published"]
+    assert team["log"]["syncs"] > 0
     assert figures["replay"]["replay"] > 1000
     assert figures["opening"]["after SIGKILL"] > 0
     assert figures["opening"]["memory after a clean stop"] > 10
     assert "memory per connection" in figures["idle"]
     assert all(one["good"] and not one["skipped"] for one in content["scenarios"])
+    assert (tmp_path / "pictures" / "team-latency.svg").exists()
     assert list((tmp_path / "data").iterdir()) == [], "the brokers' directories are removed"
 
 
