@@ -11,20 +11,24 @@
 Read the package in this order: `errors`, `state`, `policy`, `backoff`, `transport`, `link`, `supervisor`; then what is
 received: `message`, `cursor`, `mailbox`, `feed`, `channel`, `switchboard`, `subscription`; what is shared out and
 settled: `lease`, `acks`, `delivery`, `consumer`, `seen`, `workers`, `consuming`; what is sent: `outbox`, `sender`,
-`composer`, `outcomes`; the simple bus: `mail`, `mail_consumer`, `presence`, `will`, `participant`; and `options`,
-`life` and `agent`, which put them together.
+`composer`, `outcomes`; what is shared: `asks`, `shared_state`; the simple bus: `mail`, `mail_consumer`, `presence`,
+`will`, `participant`; and `options`, `life` and `agent`, which put them together.
 """
 
 from hubbub_protocol import __version__
+from hubbub_protocol.blobs import BlobRef
 from hubbub_protocol.frames import Gap
 
 from .agent import Agent
 from .backoff import Backoff
+from .blob import Blob
 from .consuming import Consumption
 from .delivery import Delivery
 from .errors import (
     AlreadyDone,
     BadRequest,
+    BlobCorrupt,
+    BlobGone,
     BudgetExceeded,
     BufferFull,
     Closed,
@@ -50,6 +54,7 @@ from .errors import (
     Retry,
     SeenError,
     SpoolError,
+    StateConflictError,
     TooLarge,
     Unauthorized,
     Undelivered,
@@ -66,6 +71,7 @@ from .resilience import Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, Ret
 from .seen import MemorySeen, SeenStore
 from .seen_file import SqliteSeen
 from .sender import OnFull
+from .shared_state import Lease, Publication, SharedState, StateEntry, StateValue, Transaction
 from .state import State
 from .stats import Stats
 from .subscription import Subscription
@@ -77,6 +83,10 @@ __all__ = [
     "AlreadyDone",
     "Backoff",
     "BadRequest",
+    "Blob",
+    "BlobCorrupt",
+    "BlobGone",
+    "BlobRef",
     "BudgetExceeded",
     "BufferFull",
     "Bulkhead",
@@ -95,6 +105,7 @@ __all__ = [
     "HubbubError",
     "InboxReader",
     "InvalidName",
+    "Lease",
     "LeaseLost",
     "LoopDetected",
     "Mail",
@@ -109,6 +120,7 @@ __all__ = [
     "Outcome",
     "Presence",
     "PresenceEvent",
+    "Publication",
     "Receipt",
     "Refused",
     "Reject",
@@ -119,15 +131,20 @@ __all__ = [
     "RetryPolicy",
     "SeenError",
     "SeenStore",
+    "SharedState",
     "SpoolError",
     "SqliteSeen",
     "State",
+    "StateConflictError",
+    "StateEntry",
+    "StateValue",
     "Stats",
     "Subscription",
     "Token",
     "TooLarge",
     "Topic",
     "Tracked",
+    "Transaction",
     "Unauthorized",
     "Undelivered",
     "Unencodable",

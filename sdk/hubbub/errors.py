@@ -14,7 +14,8 @@
     │   ├── Conflict                ├── NotFound
     │   ├── LoopDetected            │   └── NoResponder     a request that nobody would have heard
     │   └── BudgetExceeded
-    ├── LeaseLost                   a message of a consumer may be another's by now
+    ├── StateConflictError          a shared state has another version than was expected: nothing was changed
+    ├── LeaseLost                   a message of a consumer, or a lease, may be another's by now
     ├── AlreadyDone                 a message whose effect is recorded already
     ├── Retry                       raised by a handler: let the message come again later
     ├── Reject                      raised by a handler: to the dead letters with it
@@ -26,6 +27,8 @@
     ├── Unencodable                 data that JSON can't hold (also a TypeError)
     ├── MessageDecodeError          a received message whose data can't be read (also a ValueError)
     ├── NoVectorClock               two messages can't be compared: one carries no vector clock (also a ValueError)
+    ├── BlobGone                    a large body that is not there, or not whole any more
+    ├── BlobCorrupt                 a large body whose content is not what its name says
     ├── SeenError                   the store of messages that were done can't be opened, read or written
     └── SpoolError                  the spool file can't be opened, read or written
 
@@ -96,7 +99,11 @@ class Forbidden(Rejected):
 
 
 class TooLarge(Rejected):
-    """The message is larger than the broker, or the agent's own buffer, takes."""
+    """The message is larger than the broker, or the agent's own buffer, takes. What is large goes beside it: see
+    `Topic.attach`.
+    """
+
+    HINT = "put what is large beside the message: `attach` it, and publish with `attachments`"
 
 
 class Conflict(Rejected):
@@ -119,8 +126,24 @@ class BudgetExceeded(Rejected):
     """The conversation has used what it may use, in messages, bytes or cost."""
 
 
+class StateConflictError(HubbubError):
+    """Somebody else has changed what was to be changed. `expected` and `current` are versions; 0 is "not there".
+
+    `key` is the one of that version, None the whole state. Nothing was changed.
+    """
+
+    def __init__(self, expected: int, current: int, key: str | None = None) -> None:
+        what = "" if key is None else f"{key}: "
+        super().__init__(f"{what}expected version {expected}, found {current}: read it again and decide anew")
+        self.expected = expected
+        self.current = current
+        self.key = key
+
+
 class LeaseLost(HubbubError):
-    """A message is not this agent's to settle any more: another may be at work on it. The message says why."""
+    """A message is not this agent's to settle any more, or a lease not its own: another may be at work on it. The
+    message says why.
+    """
 
 
 class AlreadyDone(HubbubError):
@@ -184,6 +207,14 @@ class MessageDecodeError(HubbubError, ValueError):
 
 class NoVectorClock(HubbubError, ValueError):
     """A comparison of messages needs vector clocks, and one carries none."""
+
+
+class BlobGone(HubbubError):
+    """What was referred to is not there, or not whole: retention took it, or it was never stored."""
+
+
+class BlobCorrupt(HubbubError):
+    """What is stored is not what it is named after, its hash says. Nobody gets it for the real thing."""
 
 
 class SeenError(HubbubError):

@@ -4,12 +4,16 @@ from asyncio import Future
 from collections.abc import Callable
 from typing import Any, Protocol, Unpack
 
+from hubbub_protocol.blobs import BlobRef
 from hubbub_protocol.frames import Gap
+from hubbub_protocol.names import group_of
 
+from .blob_content import Attachable
 from .errors import HubbubError
 from .message import Publisher, PublishOptions, Receipt
 from .outcomes import Tracked
 from .presence import Presence
+from .shared_state import Lease, SharedState
 from .subscription import StartOption, Subscription
 from .wants import Select, Where
 
@@ -43,6 +47,14 @@ class Conversant(Publisher, Protocol):
 
     def presence(self, topic: str) -> Presence:
         """Be present, and see who else is."""
+        ...
+
+    def shared_state(self, topic: str) -> SharedState:
+        """The state that the agents of a conversation share."""
+        ...
+
+    async def attach(self, group: str, content: Attachable, /, *, name: str = "", media_type: str = "") -> BlobRef:
+        """Store a large body."""
         ...
 
 
@@ -83,6 +95,28 @@ class Topic:
     ) -> Subscription:
         """Subscribe: see `Agent.subscribe`."""
         return self._agent.subscribe(self.name, start=start, buffer=buffer, on_gap=on_gap, where=where, select=select)
+
+    @property
+    def state(self) -> SharedState:
+        """The state that the agents of this conversation share: see `SharedState`.
+
+        Raises:
+            InvalidName: this is a pattern.
+            Closed: the agent is not open.
+        """
+        return self._agent.shared_state(self.name)
+
+    def lease(self, name: str, *, ttl: float = 30.0, timeout: float | None = None) -> Lease:
+        """A lease of this conversation, for a block: one holder at a time. See `Lease`."""
+        return self.state.lease(name, ttl=ttl, timeout=timeout)
+
+    async def attach(self, content: Attachable, *, name: str = "", media_type: str = "") -> BlobRef:
+        """Store a large body for messages of this conversation to refer to: see `Agent.attach`.
+
+        report = await conversation.attach(Path("report.pdf"))
+        await conversation.publish({"text": "done"}, attachments=[report])
+        """
+        return await self._agent.attach(group_of(self.name), content, name=name, media_type=media_type)
 
     def presence(self) -> Presence:
         """Be present here and see who else is, for as long as its block lasts: see `Presence`."""

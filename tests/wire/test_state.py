@@ -405,12 +405,12 @@ class TestLimits:
 
     async def test_before_hello_nothing_is_told(self, connect: Any) -> None:
         async with connect() as client:
-            asked: dict[str, dict[str, Any]] = {
+            requests: dict[str, dict[str, Any]] = {
                 "state": {"topic": CONV},
                 "change": {"topic": CONV, "id": "1", "set": {"k": 1}},
                 "renew": {"topic": CONV, "keys": {"k": 1}},
             }
-            for op, fields in asked.items():
+            for op, fields in requests.items():
                 assert (await client.ask(op, **fields))["code"] == "unauthorized"
 
 

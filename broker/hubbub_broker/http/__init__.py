@@ -8,6 +8,7 @@ body        a request's body, bounded in size and time
 models      the JSON of requests and answers, as the reference shows it
 publish history stream budget catalogue bus status consumers dead_letters top    the routes, by what they are about
 operator_api operator_models    the seam and the JSON of those for operators
+rules rules_api rules_models    policies and schemas: their routes, the seam, and the JSON
 bus_api     what the routes of the simple bus need of a broker
 reference   /docs, rendered here: no script and nothing from elsewhere
 connection  a connection's limits before anybody is known
@@ -46,6 +47,15 @@ from .operator_api import (
     Spread,
     Top,
 )
+from .rules_api import (
+    PoliciesInfo,
+    PolicyInfo,
+    RulesApi,
+    SchemaInfo,
+    SettingInfo,
+    SkippedInfo,
+    VerdictInfo,
+)
 
 __all__ = [
     "AgentRow",
@@ -68,18 +78,25 @@ __all__ = [
     "MailSent",
     "MemberInfo",
     "OperatorApi",
+    "PoliciesInfo",
+    "PolicyInfo",
     "PublishRequest",
     "Refused",
     "RegisteredAgent",
     "Route",
+    "RulesApi",
+    "SchemaInfo",
     "SessionInfo",
+    "SettingInfo",
     "ShardInfo",
+    "SkippedInfo",
     "Spread",
     "StatusApi",
     "StoredLine",
     "StreamEvent",
     "Top",
     "TopicEntry",
+    "VerdictInfo",
     "create_app",
     "create_side_app",
     "render_line",
