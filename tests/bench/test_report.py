@@ -69,7 +69,7 @@ def test_a_paced_load_that_had_no_time_to_spare_is_told() -> None:
 
 
 def test_of_several_load_processes_the_busiest_counts() -> None:
-    idle = replace(USAGE, driver_cores=1.2, broker_cores=0.5, busiest_cores=0.6)
+    idle = replace(USAGE, driver_cores=1.2, broker_cores=0.5, other_cores=0.0, busiest_cores=0.6)
     assert limit_of(idle) is Limit.NEITHER
     assert limit_of(replace(idle, busiest_cores=0.95)) is Limit.DRIVER
     before = Sample(at=0.0, driver=0.0, machine=0.0, broker=0.0, broker_rss=1, each=(0.0, 1.0))

@@ -11,8 +11,11 @@ import msgspec
 import typer
 
 from hubbub_bench.documents import write_part
+from hubbub_bench.drivers.connection import DriverError
 from hubbub_bench.loops import event_loop
+from hubbub_bench.peers import PeerError
 from hubbub_bench.report import Machine
+from hubbub_bench.runner import NotHere
 
 from . import points
 from .page import draw, page
@@ -31,11 +34,15 @@ def growth(
     folder.mkdir(parents=True, exist_ok=True)
     machine = Machine.here(folder, event_loop()[0])
     at = datetime.now(UTC).strftime("%Y-%m-%d")
-    topics = points.by_topics(folder, [size for size in points.TOPICS if size <= most_topics], _tell)
-    connections = points.by_connections(
-        folder, [size for size in points.CONNECTIONS if size <= most_connections], _tell
-    )
-    history = points.by_history(folder, [size for size in points.HISTORY if size <= most_history], _tell)
+    try:
+        topics = points.by_topics(folder, [size for size in points.TOPICS if size <= most_topics], _tell)
+        connections = points.by_connections(
+            folder, [size for size in points.CONNECTIONS if size <= most_connections], _tell
+        )
+        history = points.by_history(folder, [size for size in points.HISTORY if size <= most_history], _tell)
+    except (DriverError, NotHere, PeerError) as error:
+        _tell(str(error))
+        raise typer.Exit(1) from None
     found = {"topics": topics, "connections": connections, "history": history}
     (folder / "growth.json").write_bytes(msgspec.json.format(msgspec.json.encode(found)))
     text = page(topics, connections, history, machine, at)

@@ -139,6 +139,8 @@ def _cost(folder: Path, team: Team, size: int, tell: Tell) -> Cost:
     assert usage is not None
     assert usage.broker_cores is not None
     readings = {reading.name: reading.value for reading in run.readings}
+    if not readings["publishes"]:
+        raise DriverError(f"{team.name}: not a message was answered in the measured window: the machine is too busy")
     cost = Cost(
         size,
         usage.broker_cores / readings["publishes"] * 1e6,
