@@ -153,14 +153,14 @@ async def test_a_publish_takes_no_more_steps_than_it_did(tmp_path: Path, more: s
 
 async def test_another_reader_costs_a_few_steps_for_each_flush_and_none_for_each_message(tmp_path: Path) -> None:
     found: dict[tuple[int, int], int] = {}
-    for readers in (5, 15):
+    for readers in (5, 45):
         async with working(tmp_path / str(readers), readers) as (_, work):
             for lines in (10, 60):
                 found[readers, lines] = await work.least(lines)
-    few = (found[15, 10] - found[5, 10]) / 10
-    many = (found[15, 60] - found[5, 60]) / 10
-    assert 1 <= few <= 4  # (1: the write)
-    assert many <= few + 5, "a reader pays for a flush, not for the messages in it"
+    few = (found[45, 10] - found[5, 10]) / 40
+    many = (found[45, 60] - found[5, 60]) / 40
+    assert 0.5 < few <= 3  # (1: the write)
+    assert many <= few + 3, "a reader pays for a flush, not for the messages in it"
 
 
 async def test_a_frame_of_publishes_is_one_write_to_the_log_and_one_sync(tmp_path: Path) -> None:
