@@ -288,6 +288,17 @@ class Agent(Life):
         """What a reference names, to be fetched: see `Blob`. `Message.fetch` does it for what a message refers to."""
         return BlobStore(self).open(ref)
 
+    async def find_blob(self, group: str, sha256: str) -> BlobRef:
+        """A reference to a large body of which only the hash is known.
+
+        Raises:
+            InvalidName: these name none.
+            BlobGone: there is no whole copy of it.
+        """
+        self._require_open()
+        checked(lambda group: blob_topic(group, sha256), group)
+        return await BlobStore(self).find(group, sha256)
+
     # Subscribing ------------------------------------------------------------------------------------------------
 
     def subscribe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -205,6 +206,27 @@ def gets(path: str) -> Ask:
     return lambda doors: doors.ask("GET", path)
 
 
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+def has_blob(path: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        answer = await doors.http.get(path)
+        assert answer.status_code in (200, 401, 403, 404), answer.text
+        return answer.status_code in (200, 404)  # it may ask, though there may be none
+
+    return ask
+
+
+def puts_blob(path: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        answer = await doors.http.put(path, content=b"")
+        assert answer.status_code in (200, 201, 401, 403), answer.text
+        return answer.status_code in (200, 201)
+
+    return ask
+
+
 def history(topic: str) -> Ask:
     return gets(f"/v1/topics/{topic}/messages")
 
@@ -286,6 +308,19 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("read another's inbox", history("g/@joe"), "bus monitor operator"),
     ("read dead letters", history("g/_dead"), "bus operator"),
     ("read the broker's events", history("_hubbub/events"), "bus operator"),
+    ("fetch a blob", has_blob(f"/v1/blobs/g/{EMPTY}"), "bus member reader monitor operator"),
+    ("fetch a blob elsewhere", has_blob(f"/v1/blobs/h/{EMPTY}"), "bus outsider operator"),
+    ("read a blob", history(f"g/_blobs/{EMPTY}"), "bus member reader monitor operator"),
+    ("read a blob as a subscriber", subscribes(f"g/_blobs/{EMPTY}"), "bus member reader monitor operator"),
+    ("read a blob elsewhere", subscribes(f"h/_blobs/{EMPTY}"), "bus outsider operator"),
+    ("read every blob", subscribes("g/_blobs/*"), "bus operator"),
+    ("read what is no blob", subscribes("g/_blobs/x"), "bus operator"),
+    ("store a blob", puts_blob(f"/v1/blobs/g/{EMPTY}"), "bus member writer operator"),
+    ("store any blob", puts_blob("/v1/blobs/g"), "bus member writer operator"),
+    ("store a blob as another", puts_blob("/v1/blobs/g?agent=joe"), "bus"),
+    ("store a blob elsewhere", puts_blob("/v1/blobs/x"), "bus operator"),
+    ("publish a blob", publishes(f"g/_blobs/{EMPTY}"), "bus member writer operator"),
+    ("publish a blob elsewhere", publishes(f"x/_blobs/{EMPTY}"), "bus operator"),
     ("be present", joins("g/c"), "bus member reader operator"),
     ("be present elsewhere", joins("h/c"), "bus outsider operator"),
     ("leave a will elsewhere", wills("h/c"), "bus outsider operator"),
@@ -420,6 +455,8 @@ async def test_every_route_has_its_row(server: Server) -> None:
     asked = {
         "/v1/publish",
         "/v1/topics/{topic}/messages",
+        "/v1/blobs/{group}",
+        "/v1/blobs/{group}/{sha256}",
         "/v1/topics",
         "/v1/topics/{topic}/presence",
         "/v1/topics/{topic}/budget",

@@ -9,6 +9,7 @@ from hubbub_protocol import __version__
 from .agents import agents
 from .backup import backup
 from .bench import bench
+from .blob import blob_get, blob_put
 from .config import config
 from .consumers import (
     consumers_list,
@@ -37,7 +38,7 @@ from .topics import topics
 
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "A broker": (serve, config, demo, bench),
-    "Messages": (pub, tail, topics, receipts),
+    "Messages": (pub, tail, topics, receipts, blob_put, blob_get),
     "Mail": (send, inbox, agents),
     "Consumers": (
         top,
@@ -72,6 +73,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
 """By heading of `hubbub --help`. The function `log_verify` is the command `hubbub log verify`."""
 
 GROUPS = {
+    "blob": "Put large bodies beside the messages that refer to them, and fetch them.",
     "consumers": "See where consumers stand; reset, pause or remove them.",
     "dlq": "See dead letters; redrive or drop them.",
     "log": "Look into a data directory that no broker has open.",

@@ -7,6 +7,7 @@ guard       what a browser's page may not do
 body        a request's body, bounded in size and time
 models      the JSON of requests and answers, as the reference shows it
 publish history stream budget catalogue bus status consumers dead_letters top    the routes, by what they are about
+blobs blob_store    those for large bodies, and how these lie in their topics
 operator_api operator_models    the seam and the JSON of those for operators
 rules rules_api rules_models    policies and schemas: their routes, the seam, and the JSON
 bus_api     what the routes of the simple bus need of a broker
