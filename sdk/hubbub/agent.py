@@ -69,7 +69,7 @@ class Agent(Life):
         spool: str | os.PathLike[str] | None = None,
         spool_sync: Synchronous = "full",
         local: bool = True,
-        control: bool = True,
+        control: bool | None = None,
         dedup_max: int = 4_096,
         dedup_ttl: float = 300.0,
         vector_clocks: bool = False,
@@ -101,6 +101,7 @@ class Agent(Life):
             local: while the broker is unreachable, hand what is published to the agents of this process (that use the
                 same url) at once, and hear theirs: see `hubbub.local`.
             control: report to the control plane how this agent is, and obey what it commands: see `hubbub.control`.
+                Default: yes, unless the environment's HUBBUB_CONTROL is `off`.
             dedup_max, dedup_ttl: how many received ids a subscription remembers, and for how many seconds at least,
                 to drop what comes twice in spite of its seq (after the broker lost its history, say).
             vector_clocks: send a vector clock with every message, and learn from those that are read.
@@ -129,7 +130,7 @@ class Agent(Life):
             spool=spool,
             spool_sync=spool_sync,
             local=local,
-            control=control,
+            control=os.environ.get("HUBBUB_CONTROL", "").lower() != "off" if control is None else control,
             dedup_max=dedup_max,
             dedup_ttl=dedup_ttl,
             vector_clocks=vector_clocks,

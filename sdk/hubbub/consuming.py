@@ -10,6 +10,7 @@ from typing import Literal, Self, TypedDict
 from hubbub_protocol import names
 from hubbub_protocol.frames import Gap
 
+from .activity import Activity
 from .cancels import Cancels
 from .consumer import Consumer, ConsumerSpec, Taker
 from .consumers import ConsumerTable, check_apart
@@ -288,7 +289,12 @@ class Consumptions:
     """All consumers that an agent takes part in."""
 
     def __init__(
-        self, publisher: Publisher, stats: Stats, cancels: Cancels, on_error: Callable[[], ErrorHook | None]
+        self,
+        publisher: Publisher,
+        stats: Stats,
+        cancels: Cancels,
+        activity: Activity,
+        on_error: Callable[[], ErrorHook | None],
     ) -> None:
         self.table = ConsumerTable()
         self.at_work: dict[tuple[str, str], Consumption] = {}
@@ -296,6 +302,8 @@ class Consumptions:
         self._publisher = publisher
         self._stats = stats
         self._cancels = cancels
+        self._activity = activity
+        self._room: dict[Consumer, int] = {}
         self._on_error = on_error
 
     def iterate(
@@ -307,7 +315,7 @@ class Consumptions:
             Conflict: this agent is in it already.
         """
         inbox = Inbox(self._stats, spec.max_unacked)
-        return self._join(spec, inbox, on_gap, kind), inbox
+        return self._join(spec, inbox, spec.max_unacked, on_gap, kind), inbox
 
     def work(self, wanted: WorkerRegistration) -> None:
         """Join, and have a handler called.
@@ -323,9 +331,10 @@ class Consumptions:
             dedup=options["dedup"] if "dedup" in options else MemorySeen(),
             stats=self._stats,
             cancels=self._cancels,
+            activity=self._activity,
             on_error=self._on_error,
         )
-        consumer = workers.consumer = self._join(spec, workers, None, wanted.kind)
+        consumer = workers.consumer = self._join(spec, workers, wanted.concurrency, None, wanted.kind)
         self.at_work[spec.topic, spec.name] = Consumption(consumer, None)
 
     async def drain(self, seconds: float) -> None:
@@ -335,10 +344,30 @@ class Consumptions:
         workers = {consumption.consumer for consumption in self.at_work.values()}
         await asyncio.gather(*(consumer.drain(seconds, finish=consumer in workers) for consumer in self.table))
 
+    @property
+    def room(self) -> int:
+        """Messages that can be at work here at a time."""
+        return sum(self._room.values())
+
+    @property
+    def held(self) -> int:
+        """Messages that this agent was given and whose end the broker has not confirmed."""
+        return sum(consumer.unsettled for consumer in self.table)
+
     def _join(
-        self, spec: ConsumerSpec, taker: Taker, on_gap: Callable[[Gap], None] | None, kind: type[Consumer]
+        self,
+        spec: ConsumerSpec,
+        taker: Taker,
+        room: int,
+        on_gap: Callable[[Gap], None] | None,
+        kind: type[Consumer],
     ) -> Consumer:
         self.table.check(spec.name, spec.topic)
-        consumer = kind(spec, taker, self._publisher, self._stats, on_gap=on_gap, gone=self.table.remove)
+        consumer = kind(spec, taker, self._publisher, self._stats, on_gap=on_gap, gone=self._gone)
+        self._room[consumer] = room
         self.table.add(consumer)
         return consumer
+
+    def _gone(self, consumer: Consumer) -> None:
+        self._room.pop(consumer, None)
+        self.table.remove(consumer)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .activity import Activity
 from .cancels import Cancels
 from .chain import handling
 from .errors import HubbubError
@@ -70,12 +71,15 @@ class HandlerRunner:
         stats: Stats,
         on_error: Callable[[], ErrorHook | None],
         cancels: Cancels,
+        activity: Activity,
     ) -> None:
         self._handler = registration.handler
         self._subscription = subscription
         self._stats = stats
         self._on_error = on_error
         self._cancels = cancels
+        self._activity = activity
+        self.concurrency = registration.concurrency
         self._tasks = [
             asyncio.create_task(self._work(), name=f"hubbub-handler-{registration.topic}-{number}")
             for number in range(registration.concurrency)
@@ -129,6 +133,7 @@ class HandlerRunner:
 
     async def _call(self, message: Message) -> None:
         handling.set(message)  # what is published from here on, until the next call, was caused by it
+        self._activity.begin(message)
         try:
             if inspect.iscoroutinefunction(self._handler):
                 await self._handler(message)
@@ -142,6 +147,8 @@ class HandlerRunner:
             self._stats.handler_errors += 1
             logger.exception("! a handler of %s failed at message %s", message.topic, message.id)
             await tell(self._on_error(), error, message)
+        finally:
+            self._activity.end(message)
 
 
 async def tell(hook: ErrorHook | None, error: BaseException, message: Message) -> None:

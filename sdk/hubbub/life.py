@@ -12,11 +12,13 @@ from typing import Self
 
 from hubbub_protocol import DEFAULT_HOST, DEFAULT_PORT, names
 
+from .activity import Activity
 from .backoff import Backoff
 from .cancels import Cancels
 from .channel import Channel, Surroundings
 from .composer import Composer, encoded
 from .consuming import Consumptions, WorkerRegistration
+from .control import Control
 from .errors import Closed, HubbubError, Refused, Undelivered, fresh
 from .feed import size_of
 from .handlers import ErrorHook, HandlerRunner, Registration
@@ -75,6 +77,7 @@ class Life(Participant):
         self._registrations: list[Registration | WorkerRegistration] = []
         self._runners: list[HandlerRunner] = []
         self._outcomes = Outcomes(self.stats)
+        self._control: Control | None = None
         self._open = False
         self._accepting = False
         self._closing: asyncio.Task[int] | None = None
@@ -116,7 +119,10 @@ class Life(Participant):
         self._attendance = Attendance()
         self._requests = Requests(self, self.name, self.session, self._composer.new_id)
         self._cancels = Cancels(self)
-        self._consumptions = Consumptions(self, self.stats, self._cancels, lambda: self.on_error)
+        self._activity = Activity()
+        self._consumptions = Consumptions(self, self.stats, self._cancels, self._activity, lambda: self.on_error)
+        if self._options.control:
+            self._control = Control(self.name, self.session, self._activity, self, self._random.random)
         self._surroundings = Surroundings(
             transport=self._transport,
             backoff=self._backoff,
@@ -134,7 +140,14 @@ class Life(Participant):
         self._board = Switchboard(self, self._open_side, self.stats)
         consumers = self._consumptions.table
         self._board.start(
-            Channel(self._board, self._endpoint(self.session), self._surroundings, self._sender, consumers)
+            Channel(
+                self._board,
+                self._endpoint(self.session),
+                self._surroundings,
+                self._sender,
+                consumers,
+                None if self._control is None else self._control.line,
+            )
         )
         self._accepting = True
         if self._options.local:
@@ -163,6 +176,8 @@ class Life(Participant):
         deadline = loop.time() + drain
         confirmed = self.stats.confirmed
         refused = self.state is State.CLOSED
+        if self._control is not None:
+            self._control.close()
         # 1. Handlers take nothing new; those at work may finish, and publish their answers.
         #    What a consumer has not begun goes back to the broker, which confirms what was done.
         await asyncio.gather(*(runner.stop(drain) for runner in self._runners), self._consumptions.drain(drain))
@@ -286,6 +301,20 @@ class Life(Participant):
 
     # ------------------------------------------------------------------------------------------------------------
 
+    # How much it has to do ------------------------------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """Messages that this agent could be at work on at a time: as many as its handlers take, and its consumers."""
+        return self._consumptions.room + sum(runner.concurrency for runner in self._runners)
+
+    @property
+    def held(self) -> int:
+        """Messages of consumers that it was given and has not settled."""
+        return self._consumptions.held
+
+    # ------------------------------------------------------------------------------------------------------------
+
     def _register(self, registration: Registration | WorkerRegistration) -> None:
         if isinstance(registration, WorkerRegistration) and not self._open:
             registration.check_apart(self._registrations)
@@ -298,7 +327,9 @@ class Life(Participant):
             self._consumptions.work(registration)
             return
         subscription = self.subscribe(registration.topic, registration.start, buffer=registration.buffer)
-        runner = HandlerRunner(registration, subscription, self.stats, lambda: self.on_error, self._cancels)
+        runner = HandlerRunner(
+            registration, subscription, self.stats, lambda: self.on_error, self._cancels, self._activity
+        )
         self._runners.append(runner)
 
     async def _open_spool(self) -> None:

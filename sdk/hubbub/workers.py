@@ -22,6 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 
+from .activity import Activity
 from .cancels import Cancels
 from .chain import handling
 from .consumer import Consumer
@@ -88,6 +89,7 @@ class Workers:
         dedup: SeenStore | None,
         stats: Stats,
         cancels: Cancels,
+        activity: Activity,
         on_error: Callable[[], ErrorHook | None],
     ) -> None:
         self._handler = handler
@@ -96,6 +98,7 @@ class Workers:
         self._dedup = dedup
         self._stats = stats
         self._cancels = cancels
+        self._activity = activity
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
         self._consumer: Consumer | None = None
@@ -194,6 +197,7 @@ class Workers:
         question = delivery.reply_to is not None
         if question:
             self._cancels.begin(delivery, call.call_off)
+        self._activity.begin(delivery)
         try:
             ruling = await self._outcome(call)
         except asyncio.CancelledError:
@@ -201,6 +205,7 @@ class Workers:
                 raise
             ruling = ACK if call.called_off else None
         finally:
+            self._activity.end(delivery)
             if question:
                 self._cancels.end(delivery, call.call_off)
         if call.called_off:

@@ -309,6 +309,9 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("shards", gets("/v1/shards"), "bus scraper operator"),
     ("metrics", gets("/metrics"), "bus scraper operator"),
     ("the control plane", gets("/v1/control/status"), "bus scraper operator"),
+    ("list agents with their load", gets("/v1/control/agents"), KNOWN),
+    ("look at another's load", gets("/v1/control/agents/joe"), "bus member writer monitor operator"),
+    ("pick one of a group", manages("GET", "/v1/control/route?group=g"), KNOWN),
     ("health", gets("/v1/health"), " ".join(KINDS)),
     ("readiness", gets("/v1/ready"), " ".join(KINDS)),
     ("reference", gets("/docs"), " ".join(KINDS)),
@@ -333,6 +336,9 @@ async def test_who_may_what(both_planes: Server, kind: str) -> None:
     async with Doors(server, BUS_TOKEN).http as http:
         for name in ("joe", "tom"):
             assert (await http.post("/v1/agents", json={"agent": name, "group": "g"})).status_code == 200
+        async with asyncio.timeout(20):
+            while (await http.get("/v1/control/agents/joe")).status_code != 200:  # noqa: ASYNC110 - over HTTP
+                await asyncio.sleep(0.02)
     doors = Doors(server, KINDS[kind])
     wrong = []
     for name, ask, kinds in TABLE:
@@ -373,6 +379,9 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/route",
         "/metrics",
         "/v1/control/status",
+        "/v1/control/agents",
+        "/v1/control/agents/{agent}",
+        "/v1/control/route",
     }
     more = Inside(server.settings).routers()
     app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more)
