@@ -5,17 +5,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.peers
 RUN_DIR ?= .run
 JOBS ?= 2
-SOURCES := broker sdk tests bench
+SOURCES := broker sdk tests bench examples
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run serve test lint soak kill-test bench bench-large lock format wheel clean
+.PHONY: help setup run serve test lint soak kill-test bench bench-large bench-peers lock format wheel clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Set-up: once, and again when the lock or the project file changes. The stamp is written last, so that an interrupted
 # set-up is done again. Nothing is resolved here and nothing unlocked is downloaded: the build backend is in the lock too.
@@ -50,14 +51,25 @@ kill-test: $(READY) ## SIGKILL of the broker under load, again and again
 	$(BIN)/pytest -m kill -s $(ARGS)
 
 bench: $(READY) ## the figures of the README, on this machine
-	$(BIN)/python bench $(ARGS)
+	$(BENCH) $(ARGS)
 
 bench-large: $(READY) ## starts on 10,000,000 messages; takes minutes, and 15 GB of disk
-	$(BIN)/python bench $(patsubst %,--scenario %,$(wildcard bench/scenarios/large/*.toml)) $(ARGS)
+	$(BENCH) $(patsubst %,--scenario %,$(wildcard bench/hubbub_bench/scenarios/large/*.toml)) $(ARGS)
 
-lock: $(READY) ## resolve the dependencies anew into the two lock files (UPGRADE=1: to the newest)
+# What only comparing and profiling need: NATS, its client for Python, and a profiler.
+$(PEERS): $(READY) requirements-peers.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
+	@touch $@
+
+bench-peers: $(PEERS) ## beside NATS, Mosquitto and Redis; DRIVER=PATH makes the load; about ten minutes
+	$(BIN)/python -m hubbub_bench peers $(if $(DRIVER),--driver $(DRIVER)) --write . $(ARGS)
+
+BENCH = $(BIN)/hubbub bench --data-dir bench/results --json bench/results/latest.json
+
+lock: $(READY) ## resolve the dependencies anew into the lock files (UPGRADE=1: to the newest)
 	$(LOCK) --output-file requirements.lock
 	$(LOCK) --extra dev --constraints requirements.lock --output-file requirements-dev.lock
+	$(LOCK) --extra peers --constraints requirements-dev.lock --output-file requirements-peers.lock
 
 format: $(READY) ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix $(SOURCES)

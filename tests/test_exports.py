@@ -22,15 +22,20 @@ SURFACE = """
     Refused Reject Rejected Replaced RequestTimeout Retry SeenError SpoolError
     TooLarge Unauthorized Undelivered Unencodable WrongProtocol
     Bulkhead BulkheadFull CircuitBreaker CircuitOpen RetryPolicy
+    Lease Publication SharedState StateConflictError StateEntry StateValue Transaction
 """.split()
 """What `import hubbub` gives."""
 
 METHODS = {
     "Agent": """
-        close consume consumption flush inbox on on_mail on_outcome on_state open presence publish publish_tracked
-        request send state submit subscribe topic wait_for
+        breaker close consume consumption flush group_state inbox on on_mail on_outcome on_state open presence publish
+        publish_tracked request send state submit subscribe topic wait_for
     """,
-    "Topic": "join leave name presence present publish publish_tracked submit subscribe",
+    "Topic": "join lease leave name presence present publish publish_tracked state submit subscribe",
+    "SharedState": "delete entries get lease modify name put topic transact transaction update watch",
+    "Transaction": "delete expect get publish put",
+    "Lease": "held",
+    "Publication": "data headers id parent reply_to topic track ttl type",
     "Mail": "ack body local nack reply sender subject term to",
     "Presence": "agents close on_change open ready topic",
     "InboxReader": "caught_up close drain ready unsettled",
@@ -68,6 +73,17 @@ PARAMETERS = {
     "Topic.publish": "data options",
     "Topic.subscribe": "start",
     "Message.reply": "data",
+    "Agent.group_state": "group",
+    "Agent.breaker": "name policy group options",
+    "Topic.lease": "name ttl timeout",
+    "SharedState.get": "key timeout",
+    "SharedState.put": "key value expected_version ttl lease timeout",
+    "SharedState.update": "values expected_version delete publish ttl lease timeout",
+    "SharedState.delete": "key expected_version lease timeout",
+    "SharedState.entries": "pattern timeout",
+    "SharedState.watch": "pattern",
+    "SharedState.modify": "key change attempts timeout",
+    "SharedState.transact": "decide attempts lease timeout",
 }
 """Parameters that callers may name, or count on the place of."""
 

@@ -22,7 +22,13 @@ from hubbub_protocol import DEFAULT_PORT, __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
-PACKAGES = {"hubbub": "sdk", "hubbub_protocol": "sdk", "hubbub_broker": "broker", "hubbub_control": "broker"}
+PACKAGES = {
+    "hubbub": "sdk",
+    "hubbub_protocol": "sdk",
+    "hubbub_bench": "bench",
+    "hubbub_broker": "broker",
+    "hubbub_control": "broker",
+}
 TARGETS = {"format", "lint", "lock", "setup", "test", "wheel"}
 TARGETS |= {"bench", "clean", "help", "kill-test", "run", "serve", "soak"}
 
@@ -86,7 +92,7 @@ def test_the_distribution_holds_every_package() -> None:
     wheel = set(pyproject()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
     there = {
         f"{root}/{path.name}"
-        for root in ("broker", "sdk")
+        for root in ("bench", "broker", "sdk")
         for path in (ROOT / root).iterdir()
         if any(path.glob("*.py"))
     }

@@ -21,9 +21,11 @@ from hubbub_broker.policy import Override
 from hubbub_broker.schema import NO_SCHEMAS, Schemas
 from hubbub_broker.session import Heartbeat, Sessions
 from hubbub_broker.shard import CatchUp, Shard
+from hubbub_broker.state import StateFigures, States
 from hubbub_protocol.errors import CloseCode
 from hubbub_protocol.names import group_of
 
+from .rules import KEPT_IN, Rules
 from .ticker import Ticker
 from .watch import Watch
 
@@ -33,6 +35,8 @@ HOLD_TICK = 0.05
 """Seconds between looks at held-back messages: how much later than `hold_seconds` an orphan may go out."""
 CONSUMER_TICK = 0.02
 """Seconds between looks at leases and waits that are over: how much later than their time that is noticed."""
+EXPIRY_TICK = 0.05
+"""Seconds between looks at keys that go by themselves: how much later than their time that may be."""
 CROWD_TICK = 0.05
 """Seconds between looks at shards that hold far too many topics: 20,000 a second of each can go."""
 LOOP_PROBE = 0.1
@@ -59,7 +63,7 @@ class Broker:
         policies = settings.policies()
         self.policies = policies
         self.schemas = NO_SCHEMAS
-        """In force, as `policies` are: `follow` changes both."""
+        """In force, as `policies` are: what is set at run time changes both."""
         log_settings = LogSettings(
             segment_bytes=settings.segment_bytes,
             segment_topics=settings.segment_topics,
@@ -105,6 +109,11 @@ class Broker:
         self.bus = self.sessions.bus = Bus(
             settings, self.shard_of, self.consumers_of, self.sessions, self._is_here, loop
         )
+        self.state_figures = StateFigures()
+        self.states = [States(shard, settings, self.state_figures, loop) for shard in self.shards]
+        self.sessions.states_of = self.states_of
+        self.rules = Rules(settings, policies, self._follow)
+        self.rules.serve(self.states_of(KEPT_IN))
         self.heartbeat = Heartbeat(self.sessions, loop.time)
         self.watch = Watch(self, loop)
         self._tickers: list[Ticker] = []
@@ -121,11 +130,15 @@ class Broker:
         """The consumers of a group's topics."""
         return self.consumers[self.shard_of(group).number]
 
+    def states_of(self, group: str) -> States:
+        """The states of a group, and of its conversations."""
+        return self.states[self.shard_of(group).number]
+
     def administration_of(self, group: str) -> Administration:
         """What operators ask of the consumers of a group's topics."""
         return self.administrations[self.shard_of(group).number]
 
-    def follow(self, overrides: Iterable[Override], schemas: Schemas) -> None:
+    def _follow(self, overrides: Iterable[Override], schemas: Schemas) -> None:
         """Let these run-time policies and schemas hold, and no others, from the next message on."""
         self.policies = self.policies.with_overrides(overrides)
         self.schemas = schemas
@@ -147,12 +160,15 @@ class Broker:
             Ticker(self._loop, self.heartbeat.period, self.heartbeat.visit),
             Ticker(self._loop, HOLD_TICK, self._release_overdue),
             Ticker(self._loop, CONSUMER_TICK, self._tick_consumers),
+            Ticker(self._loop, EXPIRY_TICK, self._expire_states),
             Ticker(self._loop, CROWD_TICK, self._let_go_of_crowds),
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
             Ticker(self._loop, 1.0, self._refresh_keys),
             Ticker(self._loop, self.settings.budget_interval, self._keep_budgets),
         ]
+        for states in self.states:
+            states.begin()
         self.bus.mail.resume()
         if self.settings.retention_interval:
             self._retention = self._loop.create_task(self._enforce_retention(), name="retention")
@@ -214,6 +230,10 @@ class Broker:
         for shard in self.shards:
             if shard.sequencer.holding:
                 shard.sequencer.release_overdue()
+
+    def _expire_states(self) -> None:
+        for states in self.states:
+            states.expire()
 
     def _tick_consumers(self) -> None:
         for consumers in self.consumers:

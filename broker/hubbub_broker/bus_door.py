@@ -21,9 +21,10 @@ from hubbub_broker.http import (
 )
 from hubbub_broker.log import LogError
 from hubbub_broker.refusal import Refusal
-from hubbub_broker.shard import Tail
+from hubbub_broker.shard import Tail, part_of
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Gap
 from hubbub_protocol.names import check_agent, group_of
 
@@ -139,7 +140,9 @@ class BusDoor:
         """Who is in a topic."""
         return self._bus.presence.present(topic)
 
-    async def stream(self, topic: str, after: int | None, epoch: str | None) -> AsyncIterator[StreamEvent]:
+    async def stream(
+        self, topic: str, after: int | None, epoch: str | None, filter: Filter | None = None
+    ) -> AsyncIterator[StreamEvent]:
         """A topic's messages, for as long as they are read."""
         limit = self.settings.max_streams
         if self._streams >= limit:
@@ -168,8 +171,10 @@ class BusDoor:
                     if line.gap is not None:
                         yield _gap(Gap(topic=topic, first=line.seq, last=line.last, reason=line.gap), own)
                         continue
-                    id = f"{own}:{line.seq}" if line.seq else None
-                    yield StreamEvent(id, "msg", render_line(StoredLine(line.line, line.header_size)))
+                    part = part_of(filter, line.line, line.header_size)
+                    if part is not None:
+                        id = f"{own}:{line.seq}" if line.seq else None
+                        yield StreamEvent(id, "msg", render_line(StoredLine(*part)))
                 if silent == SIGN_OF_LIFE:
                     silent = 0
                     yield StreamEvent(None, "", b"")

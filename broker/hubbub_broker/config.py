@@ -15,7 +15,13 @@ from pydantic_core import PydanticCustomError
 
 from hubbub_protocol import DEFAULT_HOST, DEFAULT_PORT
 from hubbub_protocol.errors import BadName
-from hubbub_protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_SECONDS, INFLIGHT_MAX
+from hubbub_protocol.limits import (
+    FILTER_BYTES_MAX,
+    FILTER_DEPTH_MAX,
+    FRAME_BYTES_MAX,
+    HEARTBEAT_SECONDS,
+    INFLIGHT_MAX,
+)
 from hubbub_protocol.names import check_group
 
 from .policy import ANY_TOPIC, Policies, TopicPolicy
@@ -145,6 +151,19 @@ class Settings(Table):
     )
     max_connections: int = setting(20_000, "WebSocket connections at a time.", least=1, most=10_000_000)
     max_subscriptions: int = setting(1000, "Subscriptions of one connection.", least=1, most=10_000_000)
+    max_filters: int = setting(
+        64,
+        "Different filters (where, select) through which one topic is read by its name, and as many through which a "
+        "shard's topics are by patterns; the same again of consumers.",
+        least=1,
+        most=100_000,
+    )
+    max_filter_bytes: int = setting(
+        FILTER_BYTES_MAX, "Largest filter of a subscription, as JSON.", unit="bytes", least=64, most=MIB
+    )
+    max_filter_depth: int = setting(
+        FILTER_DEPTH_MAX, "Levels of all, any and not in a filter, and steps of a path in it.", least=1, most=64
+    )
     max_inflight: int = setting(
         INFLIGHT_MAX, "Publishes of one connection that have no answer yet.", least=1, most=10_000_000
     )
@@ -334,6 +353,19 @@ class Settings(Table):
         unit="s",
         least=0.001,
         most=DAY,
+    )
+
+    # Shared state
+    state_value: int = setting(256 * KIB, "Largest value of a key of a state.", unit="bytes", least=1, most=GIB)
+    state_keys: int = setting(10_000, "Keys of one state.", least=1, most=100_000_000)
+    state_bytes: int = setting(
+        64 * MIB, "Keys and values of one state together.", unit="bytes", least=KIB, most=1024 * TIB
+    )
+    state_change_keys: int = setting(
+        256, "Keys that one change of a state may set, or delete, and messages that it may publish.", least=1, most=1000
+    )
+    state_leases: int = setting(
+        100_000, "Keys of each shard that go by themselves unless they are renewed (leases).", least=1, most=100_000_000
     )
 
     # The simple bus

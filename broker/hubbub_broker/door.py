@@ -25,8 +25,10 @@ from hubbub_broker.log import LogError, ShardLog, TopicLog
 from hubbub_broker.metrics import Exposition
 from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.session import Refusal
-from hubbub_broker.shard import Answer, Publisher
+from hubbub_broker.shard import Answer, Publisher, part_of
+from hubbub_broker.state import StateCollector
 from hubbub_protocol.errors import BadName, ErrorCode
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Err, Ok
 from hubbub_protocol.names import check_agent, check_topic, group_of
 
@@ -46,6 +48,10 @@ def _budget(topic: str, used: Sums, policy: TopicPolicy) -> BudgetEntry:
     )
 
 
+LOOKED_AT = 10_000
+"""Messages that one page of a filtered history looks through."""
+
+
 class Door:
     """Implements `http.api.BrokerApi`."""
 
@@ -59,6 +65,7 @@ class Door:
             broker,
             ConsumerCollector(broker.consumer_figures, broker.latency),
             WatchCollector(broker.watch),
+            StateCollector(broker.state_figures),
             *collectors,
         )
         self._waiting = 0
@@ -72,18 +79,20 @@ class Door:
         finally:
             self._waiting -= len(answers)
 
-    async def history(self, topic: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
+    async def history(
+        self, topic: str, after: int, limit: int, max_bytes: int, filter: Filter | None = None
+    ) -> HistoryPage:
         """A page of a topic's messages, expired ones passed over."""
         try:
             check_topic(topic)
         except BadName as error:
             raise Refused.because(ErrorCode.BAD_REQUEST, str(error)) from None
         try:
-            return await self._history(topic, after, limit, max_bytes)
+            return await self._history(topic, after, limit, max_bytes, filter)
         except LogError as error:
             raise Refused.because(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0) from None
 
-    async def _history(self, topic: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
+    async def _history(self, topic: str, after: int, limit: int, max_bytes: int, filter: Filter | None) -> HistoryPage:
         shard = self._broker.shard_of(group_of(topic))
         found = shard.topic(topic)
         log, place = shard.log, found.log
@@ -91,9 +100,10 @@ class Door:
         now = time()
         messages: list[StoredLine] = []
         next = max(after + 1, first)
+        last = found.delivered if filter is None else min(found.delivered, next + LOOKED_AT - 1)
         size = 0
-        while next <= found.delivered and len(messages) < limit and (size < max_bytes or not messages):
-            upto = min(found.delivered, next + limit - len(messages) - 1)
+        while next <= last and len(messages) < limit and (size < max_bytes or not messages):
+            upto = min(last, next + limit - len(messages) - 1)
             chunk = log.read_chunk(place, next, upto, max(1, max_bytes - size))
             if chunk is None:
                 await self._warmed(shard.log, place, next, upto, max_bytes)
@@ -101,10 +111,13 @@ class Door:
             special = chunk.special or {}
             for index, line in enumerate(chunk.lines):
                 header_size, expires = special.get(index, (0, 0.0))
-                if not expires or expires > now:
-                    messages.append(StoredLine(line, header_size))
-                    size += len(line)
+                part = part_of(filter, line, header_size) if not expires or expires > now else None
+                if part is not None:
+                    messages.append(StoredLine(*part))
+                    size += len(part[0])
             next = chunk.next
+            if filter is not None:
+                await asyncio.sleep(0)
         return HistoryPage(shard.log.epoch, found.delivered, first, messages, min(next - 1, found.delivered))
 
     async def topics(self, prefix: str, after: str, limit: int) -> Sequence[TopicEntry]:

@@ -21,3 +21,9 @@ class StateKind(IntEnum):
     """A mail to ALL, under way or done. Key: sender, NUL, id."""
     BUDGET = 16
     """What a conversation has used of its budget. Key: its topic."""
+    STATE = 32
+    """What a key of a state holds. Key: the state's topic, NUL, the key."""
+    STATE_TOTALS = 33
+    """How many keys a state has. Key: its topic."""
+    STATE_TTL = 34
+    """A key of a state that goes by itself. Key: as of STATE."""

@@ -86,6 +86,7 @@ class Metrics:
         "durable_seconds",
         "ephemeral_dropped",
         "expired_dropped",
+        "filtered_out",
         "flush_sizes",
         "frames_in",
         "gaps",
@@ -161,6 +162,8 @@ class Metrics:
         """Ephemeral messages that a subscriber's full socket could not take."""
         self.expired_dropped = 0
         """Messages that were past their time-to-live when their turn came."""
+        self.filtered_out = 0
+        """Messages that a filter did not let through: once for each filter, however many readers have it."""
         self.gaps: dict[str, int] = {}
         """`gap` frames sent, by reason."""
         self.catch_up_chunks = 0
@@ -446,6 +449,7 @@ def _message_families(metrics: Metrics) -> Iterator[Metric]:
         "reason",
         {"slow": metrics.ephemeral_dropped, "expired": metrics.expired_dropped},
     )
+    yield _counter("hubbub_messages_filtered_out", "Messages that a filter did not let through.", metrics.filtered_out)
     yield _by("hubbub_gaps", "Gaps told to subscribers, by reason.", "reason", metrics.gaps)
     yield _counter("hubbub_catch_up_reads", "Chunks read from the log for lagging readers.", metrics.catch_up_chunks)
     yield _counter("hubbub_cold_reads", "Chunks that came from disk, not from the page cache.", metrics.reads_cold)

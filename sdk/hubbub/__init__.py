@@ -11,8 +11,8 @@
 Read the package in this order: `errors`, `state`, `policy`, `backoff`, `transport`, `link`, `supervisor`; then what is
 received: `message`, `cursor`, `mailbox`, `feed`, `channel`, `switchboard`, `subscription`; what is shared out and
 settled: `lease`, `acks`, `delivery`, `consumer`, `seen`, `workers`, `consuming`; what is sent: `outbox`, `sender`,
-`composer`, `outcomes`; the simple bus: `mail`, `mail_consumer`, `presence`, `will`, `participant`; and `options`,
-`life` and `agent`, which put them together.
+`composer`, `outcomes`; what is shared: `asks`, `shared_state`; the simple bus: `mail`, `mail_consumer`, `presence`,
+`will`, `participant`; and `options`, `life` and `agent`, which put them together.
 """
 
 from hubbub_protocol import __version__
@@ -50,6 +50,7 @@ from .errors import (
     Retry,
     SeenError,
     SpoolError,
+    StateConflictError,
     TooLarge,
     Unauthorized,
     Undelivered,
@@ -66,6 +67,7 @@ from .resilience import Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, Ret
 from .seen import MemorySeen, SeenStore
 from .seen_file import SqliteSeen
 from .sender import OnFull
+from .shared_state import Lease, Publication, SharedState, StateEntry, StateValue, Transaction
 from .state import State
 from .stats import Stats
 from .subscription import Subscription
@@ -95,6 +97,7 @@ __all__ = [
     "HubbubError",
     "InboxReader",
     "InvalidName",
+    "Lease",
     "LeaseLost",
     "LoopDetected",
     "Mail",
@@ -109,6 +112,7 @@ __all__ = [
     "Outcome",
     "Presence",
     "PresenceEvent",
+    "Publication",
     "Receipt",
     "Refused",
     "Reject",
@@ -119,15 +123,20 @@ __all__ = [
     "RetryPolicy",
     "SeenError",
     "SeenStore",
+    "SharedState",
     "SpoolError",
     "SqliteSeen",
     "State",
+    "StateConflictError",
+    "StateEntry",
+    "StateValue",
     "Stats",
     "Subscription",
     "Token",
     "TooLarge",
     "Topic",
     "Tracked",
+    "Transaction",
     "Unauthorized",
     "Undelivered",
     "Unencodable",

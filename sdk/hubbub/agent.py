@@ -30,6 +30,7 @@ from .state import State
 from .subscription import StartOption, Subscription, start_of
 from .topic import Topic
 from .transport import Transport
+from .wants import Select, Where, wanted
 from .will import Will
 
 logger = logging.getLogger("hubbub")
@@ -263,6 +264,8 @@ class Agent(Life):
         *,
         buffer: int | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        where: Where | None = None,
+        select: Select | None = None,
     ) -> Subscription:
         """Subscribe to a topic or a pattern, at once. See `Subscription` for what it promises.
 
@@ -276,6 +279,9 @@ class Agent(Life):
             buffer: messages read ahead; default: the agent's `receive_messages`.
             on_gap: called with a `Gap` when messages will never come: retention took them, they expired, or they were
                 ephemeral and this reader slow. Gaps are counted and logged in any case, and never raised.
+            where: only messages of which this holds, such as `{"type": "result", "data.score": {">=": 0.5}}`.
+            select: only these parts of their data and headers, such as `["data.title"]`. Both are applied by the
+                broker; docs/context.md says what they may be.
 
         Raises:
             InvalidName, ValueError
@@ -285,8 +291,8 @@ class Agent(Life):
         if buffer is not None and buffer < 1:
             raise ValueError(f"buffer is {buffer}: 1 message or more")
         name = self._naming.pattern(topic)
-        wanted = start_of(start)
-        cursor: Cursor = PatternCursor(wanted) if names.is_pattern(name) else TopicCursor(wanted)
+        begin = start_of(start)
+        cursor: Cursor = PatternCursor(begin) if names.is_pattern(name) else TopicCursor(begin)
         box = Mailbox(
             name,
             cursor,
@@ -297,6 +303,7 @@ class Agent(Life):
             recent=Recent(self._options.dedup_max, self._options.dedup_ttl),
             heard_max=max(self._options.dedup_max, self._limits.messages),
             on_gap=on_gap,
+            filter=wanted(where, select),
         )
         self._board.attach(box)
         return Subscription(box, self._composer.read if self._options.vector_clocks else None)

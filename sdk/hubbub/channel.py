@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from hubbub_protocol.frames import BrokerFrame, Err, Gap, Live, Msg, Ok, Receipt
+from hubbub_protocol.frames import BrokerFrame, Err, Gap, Live, Msg, Ok, Receipt, Skip
 
 from .backoff import Backoff
 from .consumers import ConsumerTable
@@ -193,6 +193,8 @@ class Channel:
             if self._line is not None and frame.topic == self._own and frame.consumer is None:
                 self._line.gap(frame)
             (self.feeds if frame.consumer is None else self._consumers).gap(frame)
+        elif isinstance(frame, Skip):
+            self.feeds.passed(frame)
         elif isinstance(frame, Receipt):
             self._outcome(frame)
         elif isinstance(frame, Err) and frame.rid is None and frame.consumer is not None:

@@ -22,6 +22,7 @@ from typing import Protocol
 
 from hubbub_protocol import names
 from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Err, Extend, From, Gap, Live, Msg, Ok, Sub, Unsub
 
 from . import policy
@@ -53,6 +54,7 @@ class ConsumerSpec:
     backoff: tuple[float, ...] | None = None
     exclusive: bool = False
     ordered: str | None = None
+    filter: Filter | None = None
 
     def sub(self, rid: str | int) -> Sub:
         """The request."""
@@ -66,6 +68,8 @@ class ConsumerSpec:
             backoff=None if self.backoff is None else list(self.backoff),
             exclusive=self.exclusive,
             ordered=self.ordered,
+            where=None if self.filter is None else self.filter.where,
+            select=None if self.filter is None else self.filter.select,
             rid=rid,
         )
 

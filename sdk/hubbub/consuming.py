@@ -22,6 +22,7 @@ from .naming import checked
 from .seen import MemorySeen, SeenStore
 from .stats import Stats
 from .subscription import StartOption, start_of
+from .wants import Select, Where, wanted
 from .workers import AckPolicy, Workers
 
 ACK_WAIT_SECONDS = 30.0
@@ -52,6 +53,11 @@ class ConsumerOptions(TypedDict, total=False):
     """One member at a time gets everything, the others stand by."""
     ordered: str
     """The header whose value is a message's key: messages of one key are worked on one after the other."""
+    where: Where
+    """Only messages of which this holds are the consumer's business; the others count as settled: see
+    docs/context.md."""
+    select: Select
+    """Its members are given only these parts of their data and headers."""
 
 
 class HandlerOptions(ConsumerOptions, total=False):
@@ -94,6 +100,7 @@ def spec_of(topic: str, name: str, start: StartOption, options: ConsumerOptions)
         backoff=None if backoff is None else tuple(backoff),
         exclusive=options.get("exclusive", False),
         ordered=options.get("ordered"),
+        filter=wanted(options.get("where"), options.get("select")),
     )
 
 

@@ -43,6 +43,9 @@ class Cursor(Protocol):
     def gap(self, gap: Gap) -> None:
         """Advance past what the broker says will not come."""
 
+    def passed(self, topic: str, seq: int, /) -> None:
+        """Advance to what the broker says it has come to in `topic`, for a subscription that wants only a part."""
+
     def live(self, now: float, /) -> None:
         """The replay has reached the head, at the broker's time `now`."""
 
@@ -109,6 +112,9 @@ class TopicCursor:
         elif not gap.dropped:
             self.seq = max(self.seq, gap.last)
 
+    def passed(self, _topic: str, seq: int) -> None:
+        self.seq = max(self.seq, seq)
+
     def live(self, _now: float) -> None:
         pass
 
@@ -168,6 +174,9 @@ class PatternCursor:
             self.seqs.pop(gap.topic, None)
         elif not gap.dropped:
             self.seqs[gap.topic] = max(last, gap.last)
+
+    def passed(self, topic: str, seq: int) -> None:
+        self.seqs[topic] = max(self.seqs.get(topic, 0), seq)
 
     def live(self, now: float) -> None:
         if self.live_since is None:

@@ -14,7 +14,8 @@
     │   ├── Conflict                ├── NotFound
     │   ├── LoopDetected            │   └── NoResponder     a request that nobody would have heard
     │   └── BudgetExceeded
-    ├── LeaseLost                   a message of a consumer may be another's by now
+    ├── StateConflictError          a shared state has another version than was expected: nothing was changed
+    ├── LeaseLost                   a message of a consumer, or a lease, may be another's by now
     ├── AlreadyDone                 a message whose effect is recorded already
     ├── Retry                       raised by a handler: let the message come again later
     ├── Reject                      raised by a handler: to the dead letters with it
@@ -119,8 +120,24 @@ class BudgetExceeded(Rejected):
     """The conversation has used what it may use, in messages, bytes or cost."""
 
 
+class StateConflictError(HubbubError):
+    """Somebody else has changed what was to be changed. `expected` and `current` are versions; 0 is "not there".
+
+    `key` is the one of that version, None the whole state. Nothing was changed.
+    """
+
+    def __init__(self, expected: int, current: int, key: str | None = None) -> None:
+        what = "" if key is None else f"{key}: "
+        super().__init__(f"{what}expected version {expected}, found {current}: read it again and decide anew")
+        self.expected = expected
+        self.current = current
+        self.key = key
+
+
 class LeaseLost(HubbubError):
-    """A message is not this agent's to settle any more: another may be at work on it. The message says why."""
+    """A message is not this agent's to settle any more, or a lease not its own: another may be at work on it. The
+    message says why.
+    """
 
 
 class AlreadyDone(HubbubError):

@@ -15,7 +15,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from hubbub_protocol import names
-from hubbub_protocol.frames import Err, Gap, Live, Msg, Ok, Sub, Unsub
+from hubbub_protocol.filters import Filter
+from hubbub_protocol.frames import Err, Gap, Live, Msg, Ok, Rid, Skip, Sub, Unsub
 
 from . import policy
 from .backoff import Backoff
@@ -69,8 +70,10 @@ TRANSITIONS: dict[FeedState, dict[FeedEvent, FeedState]] = {
 class Feed:
     """One wire subscription and the mailboxes that it fills."""
 
-    def __init__(self, topic: str, cursor: Cursor) -> None:
+    def __init__(self, topic: str, cursor: Cursor, filter: Filter | None = None) -> None:
         self.topic = topic
+        self.filter = filter
+        """What of the topic its mailboxes want; None: everything."""
         self.matches: Callable[[str], bool] = names.matcher(topic) if names.is_pattern(topic) else topic.__eq__
         self.cursor = cursor
         self.boxes: list[Mailbox] = []
@@ -98,7 +101,7 @@ class Feed:
         """Hand a message to every mailbox. Returns how many before it never came, or -1 if it is not new."""
         missing = self.cursor.admit(frame)
         if missing >= 0:
-            if missing:
+            if missing and self.filter is None:
                 assert frame.seq is not None
                 self.tell(Gap(topic=frame.topic, first=frame.seq - missing, last=frame.seq - 1, reason="unknown"))
             for box in self.boxes:
@@ -109,6 +112,17 @@ class Feed:
         """Tell every mailbox of a gap."""
         for box in tuple(self.boxes):
             box.tell_gap(gap)
+
+    def sub(self, rid: Rid) -> Sub:
+        """What is asked of the broker, to go on from where it stands."""
+        filter = self.filter
+        return Sub(
+            topic=self.topic,
+            start=self.cursor.start(),
+            where=None if filter is None else filter.where,
+            select=None if filter is None else filter.select,
+            rid=rid,
+        )
 
     def opened(self, ok: Ok) -> None:
         """The broker took it."""
@@ -261,10 +275,17 @@ class FeedTable:
 
     def live(self, frame: Live) -> None:
         """A replay has reached the head."""
+        self.passed(frame)
         feed = self._feeds.get(frame.topic)
         if feed is not None and feed.state is FeedState.ON:
             assert self._link is not None
             feed.went_live(self._link.broker_time())
+
+    def passed(self, frame: Live | Skip) -> None:
+        """The broker tells how far it has come in a topic of which only a part is wanted."""
+        feed = None if names.is_pattern(frame.topic) else self.find(frame.topic)
+        if feed is not None and feed.filter is not None and feed.state is FeedState.ON:
+            feed.cursor.passed(frame.topic, frame.seq)
 
     def gap(self, frame: Gap) -> None:
         """Some messages will not come."""
@@ -294,8 +315,7 @@ class FeedTable:
             return
         feed.happen(FeedEvent.ASK)
         feed.asked_at = link.broker_time()
-        start = feed.cursor.start()
-        link.ask(lambda rid: Sub(topic=feed.topic, start=start, rid=rid), lambda answer: self._asked(feed, answer))
+        link.ask(feed.sub, lambda answer: self._asked(feed, answer))
 
     def _asked(self, feed: Feed, answer: Ok | Err) -> None:
         if isinstance(answer, Ok):

@@ -14,6 +14,7 @@ from .errors import HubbubError
 from .message import Message
 from .stats import Stats
 from .subscription import StartOption, Subscription, start_of
+from .wants import Select, Where, wanted
 
 logger = logging.getLogger("hubbub")
 
@@ -33,6 +34,8 @@ class Registration:
     start: StartOption
     concurrency: int
     buffer: int | None
+    where: Where | None = None
+    select: Select | None = None
 
     @classmethod
     def maker(
@@ -41,20 +44,23 @@ class Registration:
         start: StartOption,
         concurrency: int | None,
         buffer: int | None,
-        of_consumers: Mapping[str, object],
+        options: Mapping[str, Any],
     ) -> "Callable[[Handler], Registration]":
         """What makes one of a handler.
 
         Raises:
             ValueError: if an option is out of range, or one of consumers.
         """
+        of_consumers = [name for name in options if name not in ("where", "select")]
         if of_consumers:
             raise ValueError(f"{', '.join(of_consumers)}: only with consumer=NAME")
         number = 1 if concurrency is None else concurrency
         if number < 1:
             raise ValueError(f"concurrency is {number}: 1 or more")
         start_of(start)
-        return lambda handler: cls(topic, handler, start, number, buffer)
+        where, select = options.get("where"), options.get("select")
+        wanted(where, select)
+        return lambda handler: cls(topic, handler, start, number, buffer, where, select)
 
 
 class HandlerRunner:

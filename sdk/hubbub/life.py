@@ -326,7 +326,13 @@ class Life(Participant):
         if isinstance(registration, WorkerRegistration):
             self._consumptions.work(registration)
             return
-        subscription = self.subscribe(registration.topic, registration.start, buffer=registration.buffer)
+        subscription = self.subscribe(
+            registration.topic,
+            registration.start,
+            buffer=registration.buffer,
+            where=registration.where,
+            select=registration.select,
+        )
         runner = HandlerRunner(
             registration, subscription, self.stats, lambda: self.on_error, self._cancels, self._activity
         )

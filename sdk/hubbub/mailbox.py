@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Gap
 
 from .cursor import Cursor
@@ -71,8 +72,11 @@ class Mailbox:
         recent: Recent,
         heard_max: int,
         on_gap: Callable[[Gap], None] | None = None,
+        filter: Filter | None = None,
     ) -> None:
         self.topic = topic
+        self.filter = filter
+        """What of the topic it wants; None: everything."""
         self.cursor = cursor
         """Where to go on; while a feed serves this mailbox, the feed's is the one that counts."""
         self.on_gap = on_gap
@@ -130,6 +134,11 @@ class Mailbox:
         if not message.ephemeral:
             self.expect_copy((message.topic, message.sender, message.id))
         self._append(message, size)
+
+    def pass_over(self, message: Message) -> None:
+        """A message of an agent of this process is not wanted here, and will not come from the broker either."""
+        if not message.ephemeral:
+            self.expect_copy((message.topic, message.sender, message.id))
 
     def expect_copy(self, key: tuple[str, str, str]) -> None:
         """Drop the message of that topic, sender and id when it comes from the broker."""

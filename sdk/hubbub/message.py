@@ -3,9 +3,11 @@
 from typing import Any, Protocol, TypedDict, Unpack
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hubbub_protocol import causal, codec
 from hubbub_protocol.errors import BadFrame
+from hubbub_protocol.filters import Filter, View
 from hubbub_protocol.frames import Msg
 
 from .errors import MessageDecodeError, NoVectorClock
@@ -245,6 +247,18 @@ class Message(MessageView):
     def __init__(self, frame: Msg, publisher: Publisher, payload: bytes | None = None, local: bool = False) -> None:
         super().__init__(frame, payload, local)
         self._publisher = publisher
+
+    def part(self, filter: Filter | None) -> "Message | None":
+        """What of it somebody wants; None: nothing."""
+        if filter is None:
+            return self
+        payload = self._data if isinstance(self._data, bytes) else None
+        view = View(self._frame, binary=payload is not None)
+        if not filter.matches(view):
+            return None
+        headers, data, with_payload = filter.cut(view)
+        frame = replace(self._frame, headers=headers, data=data)
+        return Message(frame, self._publisher, payload if with_payload else None, self.local)
 
     def contents(self) -> tuple[Msg, bytes | None, bool]:
         """What another view of the same message is made of."""

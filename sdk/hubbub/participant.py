@@ -1,22 +1,34 @@
-"""The simple bus, as an agent uses it: mail to others, its own inbox, and who is present where."""
+"""What an agent shares with others beside messages: mail, its own inbox, shared state, and who is present where."""
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, Unpack, cast
 
 from hubbub_protocol.frames import Gap
-from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, inbox_of
+from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, check_group, inbox_of
 
+from .asks import Asks
+from .composer import Composer
 from .consuming import ConsumerOptions, Consumption, Consumptions, HandlerOptions, WorkerRegistration, spec_of
+from .errors import InvalidName
 from .handlers import Handler
 from .link import Link
 from .local import LocalMessage
 from .mail import MAIL, Mail, address_of, content
 from .mail_consumer import INBOX, MailConsumer
 from .message import PublishOptions, Receipt
-from .naming import Naming
+from .naming import Naming, checked
 from .presence import Attendance, Presence
+from .resilience import BreakerPolicy, SharedCircuitBreaker
+from .resilience.circuit_breaker import DEFAULT_POLICY
+from .shared_state import GroupStateStore, SharedState, SharedStates, StateDesk
+from .state import Listener
 from .subscription import StartOption, Subscription
+from .wants import Select, Where
+
+STORE_SECONDS = 2.0
+"""How long a shared breaker waits for the broker, unless told otherwise: callers wait for its probes."""
 
 H = TypeVar("H", bound=Handler)
 
@@ -44,9 +56,16 @@ class Participant(ABC):
     """The part of an agent that takes part in the simple bus."""
 
     name: str
+    group: str | None
+    session: str
     _consumptions: Consumptions
     _attendance: Attendance
     _naming: Naming
+    _composer: Composer
+    _random: random.Random
+    _asks: Asks | None = None
+    """Requests of shared states, once there was a connection or a request."""
+    _states: SharedStates | None = None
 
     # Mail -------------------------------------------------------------------------------------------------------
 
@@ -118,6 +137,65 @@ class Participant(ABC):
         readers = [consumer for consumer in self._consumptions.table if isinstance(consumer, MailConsumer)]
         return sum(reader.hear(heard) for reader in readers)
 
+    # Shared state -----------------------------------------------------------------------------------------------
+
+    def shared_state(self, topic: str) -> SharedState:
+        """The state that the agents of a conversation share: see `SharedState`. The same as `topic(...).state`.
+
+        Raises:
+            InvalidName: if it is no topic.
+            Closed: the agent is not open.
+        """
+        return self._state_of(self._naming.topic(topic))
+
+    def group_state(self, group: str | None = None) -> SharedState:
+        """The state that the agents of a group share; without a name, of this agent's.
+
+        Raises:
+            InvalidName: if it is no group, or none is named and the agent has none.
+            Closed: the agent is not open.
+        """
+        name = group if group is not None else self.group
+        if name is None:
+            raise InvalidName("name the group, or give the agent one")
+        return self._state_of(checked(check_group, name))
+
+    def breaker(
+        self,
+        name: str,
+        policy: BreakerPolicy = DEFAULT_POLICY,
+        *,
+        group: str | None = None,
+        **options: Any,
+    ) -> SharedCircuitBreaker:
+        """A circuit breaker that all agents of the group who name it share: see `SharedCircuitBreaker`, whose options
+        these are.
+
+            async with agent.breaker("openai").running() as openai:
+                answer = await openai.call(client.complete, prompt)
+
+        Raises:
+            As `group_state`; ValueError if it is no name.
+        """
+        store = GroupStateStore(self.group_state(group), options.get("store_seconds", STORE_SECONDS))
+        return SharedCircuitBreaker(name, policy, store=store, agent=self.name, **options)
+
+    def _state_of(self, name: str) -> SharedState:
+        self._require_open()
+        if self._states is None:
+            composer = self._composer
+            desk = StateDesk(
+                self.name, self.session, self._asking(), self, self._naming, lambda: composer.lamport, self._random
+            )
+            self._states = SharedStates(desk)
+        return self._states.of(name)
+
+    def _asking(self) -> Asks:
+        if self._asks is None:
+            self._asks = Asks(self._ending)
+            self.on_state(self._asks.on_state)
+        return self._asks
+
     # Presence ---------------------------------------------------------------------------------------------------
 
     def presence(self, topic: str) -> Presence:
@@ -131,6 +209,7 @@ class Participant(ABC):
     def _attend(self, link: Link) -> None:
         """The main connection is up, and what is to be read is asked for."""
         self._attendance.link_up(link)
+        self._asking().link_up(link)
 
     # What the agent has -----------------------------------------------------------------------------------------
 
@@ -147,12 +226,22 @@ class Participant(ABC):
         *,
         buffer: int | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        where: Where | None = None,
+        select: Select | None = None,
     ) -> Subscription:
         """Subscribe to a topic or a pattern, at once."""
 
     @abstractmethod
     def _require_open(self) -> None:
         """Raises Closed or Refused if nothing can be asked of this agent."""
+
+    @abstractmethod
+    def on_state(self, listener: Listener) -> None:
+        """Call a function at every change of the connection's state."""
+
+    @abstractmethod
+    def _ending(self) -> BaseException:
+        """Why nothing can be asked of this agent."""
 
     @abstractmethod
     def _register(self, registration: WorkerRegistration) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from hubbub_protocol.frames import From
 
@@ -14,8 +14,8 @@ from .errors import fresh
 from .mailbox import Mailbox
 from .message import Message
 
-StartOption = str | dict[str, float | int]
-"""`"new"`, `"all"`, `{"seq": N}`, `{"last": N}` or `{"since": T}`."""
+StartOption = str | dict[str, Any]
+"""`"new"`, `"all"`, `{"seq": N}`, `{"last": N}` or `{"since": T}`; `{"seq": N, "epoch": E}` of that history only."""
 
 
 class Subscription:
@@ -136,6 +136,10 @@ def start_of(option: StartOption) -> Start:
     """
     if option in ("new", "all"):
         return str(option)
+    if isinstance(option, dict) and option.keys() == {"seq", "epoch"}:
+        match option:
+            case {"seq": int(seq), "epoch": str(epoch)} if seq >= 1:
+                return From(seq=seq, epoch=epoch)
     if isinstance(option, dict) and len(option) == 1:
         match option:
             case {"seq": int(seq)} if seq >= 1:

@@ -4,7 +4,7 @@ One connection serves all, as long as no two of its feeds overlap. A subscriptio
 wire already goes
 
   - to the feed that is there, when it wants the same from here on (it begins "now", or stands exactly where the feed
-    is): the two share it;
+    is, and has the same filter): the two share it;
   - else to a feed of its own on a side link, a further connection of the same agent. As soon as both feeds are live
     and stand at the same place, it moves over to the older one, and a side link without feeds is closed.
 
@@ -183,13 +183,17 @@ class Switchboard:
         taken = 0
         for box, (_, feed) in tuple(self._serving.items()):
             if feed.matches(message.topic) and takes_local(box, feed.cursor, heard):
-                box.put_local(message, size)
+                part = message.part(feed.filter)
+                if part is None:
+                    box.pass_over(message)
+                    continue
+                box.put_local(part, size)
                 taken += 1
         return taken
 
     def _feed(self, channel: Channel, box: Mailbox) -> bool:
         """Serve a mailbox by a feed of its own, if none stands in the way there."""
-        feed = Feed(box.topic, box.cursor)
+        feed = Feed(box.topic, box.cursor, box.filter)
         feed.boxes.append(box)
         if not channel.feeds.overlapping(box.topic):
             channel.feeds.add(feed)
@@ -260,7 +264,7 @@ class Switchboard:
             if channel is side:
                 return None
             twin = channel.feeds.get(feed.topic)
-            if twin is not None and twin.live and twin.cursor.same_place(feed.cursor):
+            if twin is not None and twin.live and twin.filter == feed.filter and twin.cursor.same_place(feed.cursor):
                 return channel, twin
         return None
 
@@ -319,7 +323,7 @@ def takes_local(box: Mailbox, cursor: Cursor, heard: LocalMessage) -> bool:
 
 def _joinable(feed: Feed, box: Mailbox) -> bool:
     """Whether a mailbox misses nothing, and gets nothing it does not want, if it joins now."""
-    if feed.state is not FeedState.ON or not feed.live:
+    if feed.state is not FeedState.ON or not feed.live or feed.filter != box.filter:
         return False
     if not box.cursor.begun:
         return is_live_start(box.cursor.wanted)

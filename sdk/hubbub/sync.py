@@ -36,6 +36,7 @@ from .state import State
 from .stats import Stats
 from .subscription import StartOption
 from .subscription import Subscription as AsyncSubscription
+from .wants import Select, Where
 
 BATCH = 100
 """Messages that an iterator fetches from the agent's thread at once."""
@@ -228,11 +229,13 @@ class Agent:
         *,
         buffer: int | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        where: Where | None = None,
+        select: Select | None = None,
     ) -> Subscription:
         """Subscribe: see `hubbub.Agent.subscribe`. `on_gap` is called in the agent's thread."""
 
         async def subscribe() -> AsyncSubscription:
-            return self._inner.subscribe(topic, start, buffer=buffer, on_gap=on_gap)
+            return self._inner.subscribe(topic, start, buffer=buffer, on_gap=on_gap, where=where, select=select)
 
         return Subscription(self.wait(subscribe()), self)
 

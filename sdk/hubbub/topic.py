@@ -10,7 +10,9 @@ from .errors import HubbubError
 from .message import Publisher, PublishOptions, Receipt
 from .outcomes import Tracked
 from .presence import Presence
+from .shared_state import Lease, SharedState
 from .subscription import StartOption, Subscription
+from .wants import Select, Where
 
 
 class Conversant(Publisher, Protocol):
@@ -34,12 +36,18 @@ class Conversant(Publisher, Protocol):
         *,
         buffer: int | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        where: Where | None = None,
+        select: Select | None = None,
     ) -> Subscription:
         """Subscribe."""
         ...
 
     def presence(self, topic: str) -> Presence:
         """Be present, and see who else is."""
+        ...
+
+    def shared_state(self, topic: str) -> SharedState:
+        """The state that the agents of a conversation share."""
         ...
 
 
@@ -75,9 +83,25 @@ class Topic:
         *,
         buffer: int | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        where: Where | None = None,
+        select: Select | None = None,
     ) -> Subscription:
         """Subscribe: see `Agent.subscribe`."""
-        return self._agent.subscribe(self.name, start=start, buffer=buffer, on_gap=on_gap)
+        return self._agent.subscribe(self.name, start=start, buffer=buffer, on_gap=on_gap, where=where, select=select)
+
+    @property
+    def state(self) -> SharedState:
+        """The state that the agents of this conversation share: see `SharedState`.
+
+        Raises:
+            InvalidName: this is a pattern.
+            Closed: the agent is not open.
+        """
+        return self._agent.shared_state(self.name)
+
+    def lease(self, name: str, *, ttl: float = 30.0, timeout: float | None = None) -> Lease:
+        """A lease of this conversation, for a block: one holder at a time. See `Lease`."""
+        return self.state.lease(name, ttl=ttl, timeout=timeout)
 
     def presence(self) -> Presence:
         """Be present here and see who else is, for as long as its block lasts: see `Presence`."""

@@ -101,6 +101,10 @@ class Sub(Frame, frozen=True, tag="sub", rename={"start": "from"}):
     ordered: str | None = None
     """Extension, with `consumer`: the header whose value is a message's key. Messages of one key come one after the
     other, each when the one before it is settled."""
+    where: dict[str, Any] | None = None
+    """Extension: only messages of which this holds: see `filters`."""
+    select: list[str] | None = None
+    """Extension: only these parts of `data` and `headers`: see `filters`."""
     rid: Rid | None = None
 
 
@@ -169,11 +173,67 @@ class Term(Frame, frozen=True, tag="term"):
     rid: Rid | None = None
 
 
+class State(Frame, frozen=True, tag="state"):
+    """Read a state (extension): some keys, or those that match a pattern, a page at a time."""
+
+    topic: str
+    """The conversation, or the group, whose state it is."""
+    keys: list[str] | None = None
+    match: str | None = None
+    """A pattern of keys; all of them when neither is given."""
+    after: str | None = None
+    """Go on behind this key."""
+    limit: int | None = None
+    rid: Rid | None = None
+
+
+class With(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A message that is published in the same step as a change."""
+
+    topic: str
+    id: str
+    data: Raw = NO_DATA
+    parent: str | None = None
+    type: str | None = None
+    headers: Raw = NO_DATA
+    ttl: float | None = None
+    reply_to: str | None = None
+    track: bool = False
+
+
+class Change(Frame, frozen=True, tag="change"):
+    """Change a state (extension): all of it in one step, if it is what the sender expects, or nothing."""
+
+    topic: str
+    """The conversation, or the group, whose state it is."""
+    id: str
+    """The sender's own: a second one with the same id gets the first one's answer."""
+    set: dict[str, Raw] = {}
+    delete: list[str] = []
+    expect: int | dict[str, int] | None = None
+    """The version of the whole state, or of some keys; 0 where there is nothing yet."""
+    ttl: dict[str, float] = {}
+    """Of keys in `set`: seconds after which they go by themselves, unless they are renewed."""
+    publish: list[With] = []
+    """To topics of the same group."""
+    lc: int = 0
+    rid: Rid | None = None
+
+
+class Renew(Frame, frozen=True, tag="renew"):
+    """Let keys that go by themselves live their whole time again from now on (extension)."""
+
+    topic: str
+    keys: dict[str, int]
+    """Each with the version that it is thought to have."""
+    rid: Rid | None = None
+
+
 class Ping(Frame, frozen=True, tag="ping"):
     rid: Rid | None = None
 
 
-ClientFrame = Hello | Pub | Sub | Unsub | Join | Leave | Ack | Nack | Extend | Term | Ping
+ClientFrame = Hello | Pub | Sub | Unsub | Join | Leave | Ack | Nack | Extend | Term | State | Change | Renew | Ping
 
 
 # Broker to client ---------------------------------------------------------------------------------------------------
@@ -194,6 +254,26 @@ class Welcome(Frame, frozen=True, tag="welcome"):
     """Extension: when the token ends, and the connection with it unless a `hello` brings a fresh one."""
 
 
+class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a key of a state holds."""
+
+    key: str
+    value: Raw
+    version: int
+    left: float | None = None
+    """Seconds until it goes by itself, unless it is renewed."""
+
+
+class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The place of a message that was published with a change."""
+
+    topic: str
+    id: str
+    seq: int
+    lc: int
+    dup: bool = False
+
+
 class Ok(Frame, frozen=True, tag="ok"):
     rid: Rid | None = None
     id: str | None = None
@@ -206,6 +286,12 @@ class Ok(Frame, frozen=True, tag="ok"):
     epoch: str | None = None
     present: list[str] | None = None
     """Extension, to `join`: who is in the topic now, by name."""
+    entries: list[Entry] | None = None
+    """Extension, to `state`: what there is."""
+    more: str | None = None
+    """Extension, to `state`: there may be more, behind this key."""
+    published: list[Published] | None = None
+    """Extension, to `change`: the places of its messages."""
 
 
 class Err(Frame, frozen=True, tag="err"):
@@ -221,6 +307,10 @@ class Err(Frame, frozen=True, tag="err"):
     consumer: str | None = None
     """Extension, with `conflict` about a lease: whose; `topic` and `seq` say of which message."""
     seq: int | None = None
+    key: str | None = None
+    """Extension, with `conflict` about a state: which key has another version than expected; None: the whole state."""
+    expected: int | None = None
+    current: int | None = None
 
 
 class Msg(Frame, frozen=True, tag="msg", rename={"sender": "from"}):
@@ -275,6 +365,13 @@ class Gap(Frame, frozen=True, tag="gap"):
     """Extension: the consumer that it is about. None: a plain subscription."""
 
 
+class Skip(Frame, frozen=True, tag="skip"):
+    """Extension, to a subscription with `where`: of what comes up to `seq`, it has been sent all that it wants."""
+
+    topic: str
+    seq: int
+
+
 class Goaway(Frame, frozen=True, tag="goaway"):
     reason: str
     reconnect_after: float
@@ -284,4 +381,4 @@ class Pong(Frame, frozen=True, tag="pong"):
     rid: Rid | None = None
 
 
-BrokerFrame = Welcome | Ok | Err | Msg | Receipt | Live | Gap | Goaway | Pong
+BrokerFrame = Welcome | Ok | Err | Msg | Receipt | Live | Gap | Skip | Goaway | Pong

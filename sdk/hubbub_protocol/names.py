@@ -3,7 +3,8 @@
     topic    = segment "/" segment *( "/" segment )        GROUP/CONVERSATION, at most 512 bytes
     segment  = 1*128( ALPHA / DIGIT / "." / "_" / "-" / "~" / "@" / ":" / "=" / "+" )
     inbox    = group "/@" agent
-    pattern  = a topic in which "*" stands for one whole segment and a last "**" for the rest (one segment or more)
+    key      = segment *( "/" segment )                    of a state, at most 512 bytes
+    pattern  = a topic, or key, in which "*" stands for one whole segment and a last "**" for the rest (one or more)
 
 Every function is pure. The checks are regular expressions that can't backtrack, so that no name is slow to refuse.
 """
@@ -12,13 +13,14 @@ import re
 from collections.abc import Callable
 
 from .errors import BadName
-from .limits import AGENT_CHARS_MAX, SEGMENT_CHARS_MAX, TOPIC_BYTES_MAX
+from .limits import AGENT_CHARS_MAX, KEY_BYTES_MAX, SEGMENT_CHARS_MAX, TOPIC_BYTES_MAX
 
 _CHARS = r"[A-Za-z0-9._\-~@:=+]"
 _SEGMENT = rf"{_CHARS}{{1,{SEGMENT_CHARS_MAX}}}"
 _is_segment = re.compile(_SEGMENT).fullmatch
 _is_agent = re.compile(rf"{_CHARS}{{1,{AGENT_CHARS_MAX}}}").fullmatch
 _is_topic = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})+").fullmatch
+_is_key = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*").fullmatch
 _is_pattern = re.compile(rf"(?:(?:{_SEGMENT}|\*)/)*(?:{_SEGMENT}|\*|\*\*)").fullmatch
 
 DEAD_LETTERS = "_dead"
@@ -29,6 +31,9 @@ MAIL_GROUP = "_mail"
 
 MAIL_TO_ALL = f"{MAIL_GROUP}/@ALL"
 """Stands for the inboxes of all agents."""
+
+STATE = "_state"
+"""The conversation of each group that tells of the changes of its state; below it, of its conversations' states."""
 
 CANCELS = "_cancel"
 """The conversation of each group on which questions are called off."""
@@ -51,7 +56,6 @@ ANSWERS = f"{CONTROL_GROUP}/answers"
 COMMANDS = f"{CONTROL_GROUP}/commands"
 """Where the control plane notes who commanded what."""
 
-_STATE = f"{CONTROL_GROUP}/_state"
 
 _ALPHABET = "A-Z a-z 0-9 . _ - ~ @ : = +"
 
@@ -95,6 +99,35 @@ def check_pattern(name: str) -> str:
             f"other segments are 1 to {SEGMENT_CHARS_MAX} of {_ALPHABET}"
         )
     return name
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it can be a key of a state.
+
+    Raises:
+        BadName: saying what is wrong with it.
+    """
+    if len(key) <= KEY_BYTES_MAX and _is_key(key) is not None:
+        return key
+    raise BadName(
+        f"bad key {key[:80]!r}: segments of 1 to {SEGMENT_CHARS_MAX} of {_ALPHABET} with `/` between, "
+        f"{KEY_BYTES_MAX} bytes at most"
+    )
+
+
+def check_key_pattern(pattern: str) -> str:
+    """Return `pattern` if it is a key, or a pattern of keys. `**` matches every key, `*` those of one segment.
+
+    Raises:
+        BadName: saying what is wrong with it.
+    """
+    if not is_pattern(pattern):
+        return check_key(pattern)
+    if len(pattern) > KEY_BYTES_MAX or _is_pattern(pattern) is None:
+        raise BadName(
+            f"bad pattern {pattern[:80]!r} of keys: `*` stands for one whole segment, a last `**` for the rest"
+        )
+    return pattern
 
 
 def check_agent(name: str) -> str:
@@ -173,12 +206,42 @@ def is_heard_by_control(topic: str) -> bool:
 
 def is_said_by_control(topic: str) -> bool:
     """Whether it is a topic of the broker's own on which the control plane speaks, and no agent may."""
-    return topic in (COMMANDS, _STATE) or topic.startswith((f"{CONTROL_GROUP}/@", f"{_STATE}/"))
+    return topic == COMMANDS or topic.startswith(f"{CONTROL_GROUP}/@")
 
 
 def is_dead_letters(topic: str) -> bool:
     """Whether the topic holds dead letters: readable, not for clients to publish to."""
     return topic.partition("/")[2] == DEAD_LETTERS
+
+
+def state_of(name: str) -> str:
+    """The topic that tells of the changes of a state: a conversation's, or (`name` has no `/`) a group's.
+
+    Raises:
+        BadName: there is no such state: `name` is neither, or too long for it, or a state's own topic.
+    """
+    group, _, conversation = name.partition("/")
+    if not conversation:
+        return f"{check_group(name)}/{STATE}"
+    check_topic(name)
+    if is_state(name):
+        raise BadName(f"{name[:80]!r} tells of a state: name the conversation, or the group, whose state it is")
+    topic = f"{group}/{STATE}/{conversation}"
+    if len(topic) > TOPIC_BYTES_MAX:
+        raise BadName(f"a conversation with a state has at most {TOPIC_BYTES_MAX - len(STATE) - 1} bytes")
+    return topic
+
+
+def is_state(topic: str) -> bool:
+    """Whether the topic tells of a state's changes: readable, not for clients to publish to. It may be a pattern."""
+    return topic.partition("/")[2].partition("/")[0] == STATE
+
+
+def owner_of_state(topic: str) -> str | None:
+    """The conversation (or pattern of them) whose state a topic tells of; None for a group's."""
+    group, _, rest = topic.partition("/")
+    conversation = rest.partition("/")[2]
+    return f"{group}/{conversation}" if conversation else None
 
 
 def is_hidden(topic: str) -> bool:

@@ -3,11 +3,12 @@
 import asyncio
 
 import pytest
-from bench.drivers.agent import Agent, LastFrame
-from bench.drivers.checker import Checker
-from bench.drivers.frame import received_text_frame
-from bench.drivers.load import Load, Verdict, judge
-from bench.drivers.mark import SEQUENCES, pattern
+
+from hubbub_bench.drivers.agent import Agent, LastFrame
+from hubbub_bench.drivers.checker import Checker
+from hubbub_bench.drivers.frame import received_text_frame
+from hubbub_bench.drivers.load import Load, Verdict, judge
+from hubbub_bench.drivers.mark import SEQUENCES, pattern
 
 
 def message(sequence: int, flow: int = 1, due: int = 0) -> bytes:

@@ -1,8 +1,9 @@
 """The checker finds what is lost, duplicated and out of order, and nothing else."""
 
-from bench.drivers.checker import Checker
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hubbub_bench.drivers.checker import Checker
 
 
 def checked(*runs: tuple[int, int]) -> Checker:

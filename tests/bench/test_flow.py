@@ -4,8 +4,9 @@ import json
 import re
 
 import pytest
-from bench.drivers.flow import Flow
-from bench.drivers.load import Load
+
+from hubbub_bench.drivers.flow import Flow
+from hubbub_bench.drivers.load import Load
 
 
 class Wire:

@@ -1,12 +1,13 @@
 """Frames as websockets understands them, and frames however they are cut."""
 
 import pytest
-from bench.drivers.frame import PING, FrameSplitter, masked, received_text_frame, text_frame, upgrade_request
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
+
+from hubbub_bench.drivers.frame import PING, FrameSplitter, masked, received_text_frame, text_frame, upgrade_request
 
 
 def server() -> ServerProtocol:

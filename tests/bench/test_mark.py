@@ -3,9 +3,10 @@
 from itertools import pairwise
 
 import pytest
-from bench.drivers.mark import MARK_BYTES, SEQUENCES, BadMark, pattern, read_deliveries, read_ids, runs_of
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hubbub_bench.drivers.mark import MARK_BYTES, SEQUENCES, BadMark, pattern, read_deliveries, read_ids, runs_of
 
 
 def message(flow: int, sequence: int, stamp: int, size: int = 64) -> bytes:

@@ -4,13 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
-from bench.drivers.load import Verdict
-from bench.histogram import Latencies
-from bench.measurement import Limit, Reading, Run, limit_of
-from bench.report import Machine, Report, Result, summarize
-from bench.report.table import number, render
-from bench.scenario import FOLDER, load
-from bench.usage import Sample, Usage
+
+from hubbub_bench.drivers.load import Verdict
+from hubbub_bench.histogram import Latencies
+from hubbub_bench.measurement import Limit, Reading, Run, limit_of
+from hubbub_bench.report import Machine, Report, Result, summarize
+from hubbub_bench.report.table import number, render
+from hubbub_bench.scenario import FOLDER, load
+from hubbub_bench.usage import Sample, Usage
 
 MACHINE = Machine("Linux 6", "a processor", 2, 8.0, "CPython 3.11", "uvloop 1", "ext4", 0.15)
 USAGE = Usage(seconds=4.0, driver_cores=0.5, broker_cores=0.95, other_cores=0.1, broker_rss=1, cores=2)

@@ -6,8 +6,9 @@ from random import Random
 from time import monotonic_ns
 
 import pytest
-from bench.drivers.clock import Alarm
-from bench.drivers.schedule import due_times
+
+from hubbub_bench.drivers.clock import Alarm
+from hubbub_bench.drivers.schedule import due_times
 
 SECOND = 10**9
 

@@ -261,26 +261,26 @@ async def test_a_line_made_to_be_slow_or_wrong(street: Street, name: str) -> Non
 
 
 async def many_topics(street: Street, count: int) -> None:
+    """A message to each of so many topics; one in a hundred answers a message that never comes, and is held back."""
     async with raw_socket(street.port) as client:
-        client.take = lambda line: None
         acked = 0
 
         def note(line: dict[str, object]) -> None:
             nonlocal acked
             assert line["op"] == "ok", line
-            acked += 1
+            acked += "seq" in line
 
         client.take = note
         for start in range(0, count, 500):
             await client.request(
                 *(
                     {"op": "pub", "topic": f"many/t{number}", "id": "i", "data": 1, "parent": "p", "ephemeral": True}
-                    if number % 10 == 0
+                    if number % 100 == 0
                     else {"op": "pub", "topic": f"many/t{number}", "id": "i", "data": 1}
                     for number in range(start, min(count, start + 500))
                 )
             )
-            while acked < start:
+            while acked < start - start // 100:
                 assert await client.receive()
 
 

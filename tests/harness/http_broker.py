@@ -20,6 +20,7 @@ from hubbub_broker.http import (
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import BadName, ErrorCode
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import NO_DATA, Err, Msg, Ok
 from hubbub_protocol.names import check_topic
 
@@ -38,6 +39,7 @@ class HttpBroker:
         self.not_ready: Err | None = None
         self.history_asked: list[tuple[str, int, int, int]] = []
         self.topics_asked: list[tuple[str, str, int]] = []
+        self.filters_asked: list[Filter | None] = []
         self.fault: Exception | None = None
 
     async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> list[Ok | Err]:
@@ -72,11 +74,14 @@ class HttpBroker:
         stored.append(StoredLine(line + (request.payload or b""), len(line) if binary else 0))
         return Ok(id=pub.id, topic=pub.topic, seq=seq, lc=seq)
 
-    async def history(self, topic: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
+    async def history(
+        self, topic: str, after: int, limit: int, max_bytes: int, filter: Filter | None = None
+    ) -> HistoryPage:
         self.history_asked.append((topic, after, limit, max_bytes))
         if topic in self.refusals:
             raise Refused(self.refusals[topic])
         stored = self.lines.get(topic, [])
+        self.filters_asked.append(filter)
         page = stored[after : after + limit]
         return HistoryPage("e1", len(stored), 1, page, after + len(page))
 

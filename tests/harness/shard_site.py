@@ -24,6 +24,7 @@ from hubbub_broker.log import LogSettings, ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.session import Session, Sessions
 from hubbub_broker.shard import CatchUp, Shard
+from hubbub_broker.state import StateFigures, States
 from hubbub_protocol.codec import join_binary, split_binary
 
 from .disk import FaultyDisk, InlineSyncer
@@ -35,6 +36,7 @@ Line = dict[str, Any]
 CLOCKS = (
     "hubbub_broker.shard.batch.time",
     "hubbub_broker.shard.catch_up.time",
+    "hubbub_broker.shard.filtered.time",
     "hubbub_broker.session.session.time",
     "hubbub_broker.consumers.consumer.time",
     "hubbub_broker.consumers.consumers.time",
@@ -191,6 +193,8 @@ class ShardSite:
             self.loop,
         )
         self.sessions.on_agent = self.consumers.receipts.greeted
+        self.states = States(self.shard, self.settings, StateFigures(), self.loop)
+        self.sessions.states_of = lambda group: self.states
         self._hold_due = 0.0
 
     def _open_log(self) -> ShardLog:
@@ -226,6 +230,7 @@ class ShardSite:
         if self.shard.sequencer.holding:
             self.shard.sequencer.release_overdue()
         self.consumers.tick()
+        self.states.expire()
         self.shard.let_go(self.now)
         if self.shard.log.failed is not None:
             self.shard.log.recheck()

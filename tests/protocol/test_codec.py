@@ -13,7 +13,20 @@ from hypothesis import strategies as st
 
 from hubbub_protocol import codec
 from hubbub_protocol.errors import BadFrame
-from hubbub_protocol.frames import BrokerFrame, ClientFrame, Frame, From, Hello, Msg, Ping, Pub, Will
+from hubbub_protocol.frames import (
+    BrokerFrame,
+    ClientFrame,
+    Entry,
+    Frame,
+    From,
+    Hello,
+    Msg,
+    Ping,
+    Pub,
+    Published,
+    Will,
+    With,
+)
 
 # Strategies ---------------------------------------------------------------------------------------------------------
 
@@ -48,6 +61,16 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     list[int] | None: st.none() | st.lists(whole, max_size=3),
     list[float] | None: st.none() | st.lists(seconds, max_size=3),
     dict[str, Any]: st.dictionaries(text, json_values, max_size=3),
+    dict[str, Any] | None: st.none() | st.dictionaries(text, json_values, max_size=3),
+    dict[str, msgspec.Raw]: st.dictionaries(text, raw, max_size=3),
+    dict[str, int]: st.dictionaries(text, whole, max_size=3),
+    dict[str, float]: st.dictionaries(text, seconds, max_size=3),
+    list[str]: st.lists(text, max_size=3),
+    int | dict[str, int] | None: st.none() | whole | st.dictionaries(text, whole, max_size=3),
+    list[With]: st.lists(st.builds(With, topic=text, id=text, data=raw, ttl=st.none() | seconds), max_size=2),
+    list[Entry] | None: st.none() | st.lists(st.builds(Entry, key=text, value=raw, version=whole), max_size=2),
+    list[Published] | None: st.none()
+    | st.lists(st.builds(Published, topic=text, id=text, seq=whole, lc=whole), max_size=2),
 }
 
 

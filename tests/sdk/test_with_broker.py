@@ -204,3 +204,17 @@ async def test_sigterm_is_a_pause(real: BrokerProcess, make: Any) -> None:
         real.start()
         await real.wait_ready()
         assert [m.data for m in await take(subscription, 101)] == list(range(101))
+
+
+async def test_a_filtered_subscription_over_crashes_of_the_broker(make: Any, real: BrokerProcess) -> None:
+    async with make("joe") as joe, make("ann") as ann:
+        subscription = ann.subscribe("c", "all", where={"type": "odd", "data.n": {">": 2}}, select=["data.n"])
+        for round in range(3):
+            numbers = range(round * 300, round * 300 + 300)
+            futures = [await joe.submit("c", {"n": n, "x": "y"}, type="odd" if n % 2 else "even") for n in numbers]
+            await asyncio.gather(*futures)
+            await restart(real)
+        messages = await take(subscription, 449)
+        assert [m.data for m in messages] == [{"n": n} for n in range(3, 900, 2)]
+        assert [m.seq for m in messages] == [n + 1 for n in range(3, 900, 2)]
+        assert subscription.gaps == 0

@@ -169,6 +169,24 @@ def joins(topic: str) -> Ask:
     return ask
 
 
+def asks(op: str, **fields: Any) -> Ask:
+    """A request on the socket. A conflict is no refusal: whoever is told may ask."""
+
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            answer = await client.ask(op, **fields)
+            assert answer["op"] == "ok" or answer["code"] in ("forbidden", "conflict"), answer
+            return bool(answer.get("code") != "forbidden")
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
+def changes(topic: str, **more: Any) -> Ask:
+    return asks("change", topic=topic, id="1", set={"k": 1}, **more)
+
+
 def wills(topic: str) -> Ask:
     async def ask(doors: Doors) -> bool:
         async def do(client: WireClient) -> bool:
@@ -232,8 +250,8 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("answer the control plane", posts("_hubbub/answers"), KNOWN),
     ("command an agent by hand", publishes("_hubbub/@ann"), "operator"),
     ("note a command", posts("_hubbub/commands"), "operator"),
-    ("change the broker's own state", publishes("_hubbub/_state"), "operator"),
-    ("change more of the broker's own state", posts("_hubbub/_state/c"), "operator"),
+    ("change the broker's own state", publishes("_hubbub/_state"), ""),
+    ("change more of the broker's own state", posts("_hubbub/_state/c"), ""),
     ("hear one's own commands", subscribes("_hubbub/@ann"), KNOWN),
     ("hear another's commands", subscribes("_hubbub/@joe"), "bus operator"),
     ("read the reports", subscribes("_hubbub/reports"), "bus operator"),
@@ -271,6 +289,26 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("settle", settles("g/c"), "bus member reader operator"),
     ("settle elsewhere", settles("h/c"), "bus outsider operator"),
     ("settle another's mail", settles("g/@joe"), "bus monitor operator"),
+    ("read a state", asks("state", topic="g/c"), "bus member reader operator"),
+    ("read a state elsewhere", asks("state", topic="h/c"), "bus outsider operator"),
+    ("read a group's state", asks("state", topic="g"), "bus member operator"),
+    ("read the state of another's inbox", asks("state", topic="g/@joe"), "bus monitor operator"),
+    ("read the broker's state", asks("state", topic="_hubbub"), "bus operator"),
+    ("watch a state", subscribes("g/_state/c"), "bus member reader operator"),
+    ("watch a group's states", subscribes("g/_state/**"), "bus member operator"),
+    ("watch the state of another's inbox", subscribes("g/_state/@joe"), "bus monitor operator"),
+    ("change a state", changes("g/c"), "bus member writer operator"),
+    ("change a state below", changes("g/c/d"), "bus member operator"),
+    ("change a group's state", changes("g"), "bus member writer operator"),
+    ("change a state elsewhere", changes("h/c"), "bus outsider operator"),
+    ("change the broker's state", changes("_hubbub"), "operator"),
+    ("change the dead letters' state", changes("g/_dead"), "operator"),
+    (
+        "publish with a change",
+        changes("g/c", publish=[{"topic": "g/c/d", "id": "1", "data": 1}]),
+        "bus member operator",
+    ),
+    ("renew a lease", asks("renew", topic="g/c", keys={"k": 1}), "bus member writer operator"),
     ("mail", mails("ann", "joe"), "bus member writer operator"),
     ("mail as another", mails("joe", "ann"), "bus"),
     ("mail to all", mails("ann", "ALL"), "bus herald operator"),

@@ -15,7 +15,7 @@ def override(pattern: str, priority: int = 0, **changes: Any) -> Override:
 
 
 def follow(server: Server, overrides: list[Override]) -> None:
-    server.broker.follow(overrides, server.broker.schemas)
+    server.broker._follow(overrides, server.broker.schemas)
 
 
 async def test_a_topic_that_is_in_use_follows_at_once(connect: Any, server: Server) -> None:

@@ -17,7 +17,7 @@ def follow(server: Server, *overrides: Override, **schemas: Any) -> None:
     """Put schemas in force: `g_task={...}` is the one of type `task` in the group `g`."""
     named = [(name.partition("_"), document) for name, document in schemas.items()]
     found = [read_schema(group, type, document, 1, LIMITS) for (group, _, type), document in named]
-    server.broker.follow(overrides, Schemas(found))
+    server.broker._follow(overrides, Schemas(found))
 
 
 @pytest.mark.parametrize("more", [{}, {"ephemeral": True}, {"headers": {"hops": 1}}])

@@ -7,6 +7,8 @@ that names them does:
     GROUP/_dead        dead letters: anybody's messages, from any conversation
     _GROUP/...         the broker's own groups
 
+A conversation's state belongs to it: `GROUP/_state/CONVERSATION` is for whom the conversation is.
+
 So `subscribe: ["research/**"]` is every conversation of research, except the inboxes of others and the dead letters.
 A subscription by a pattern that matches such topics passes them over (`passes`).
 """
@@ -25,8 +27,10 @@ from hubbub_protocol.names import (
     is_pattern,
     is_reserved,
     is_said_by_control,
+    is_state,
     is_topic,
     matcher,
+    owner_of_state,
 )
 
 from .identity import Identity
@@ -51,7 +55,8 @@ def passes(identity: Identity, pattern: str) -> Callable[[str], bool] | None:
     """Which of the topics that match `pattern` may be read, once subscribing to it is allowed; None: all of them."""
     if identity.trusted or identity.admin:
         return None
-    group, _, rest = pattern.partition("/")
+    conversations = owner_of_state(pattern) if is_state(pattern) else None
+    group, _, rest = (conversations or pattern).partition("/")
     if not is_pattern(group) and rest and not is_pattern(rest.partition("/")[0]):
         return None  # no wildcard where it could stand for what is not for everyone
     return lambda topic: _read(identity, topic) is None
@@ -75,10 +80,8 @@ def _own(identity: Identity, operation: Operation, target: str) -> str | None:
 
 
 def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
-    if is_reserved(topic):
-        return _write_reserved(identity, topic)
-    if is_dead_letters(topic):
-        return f"{_shown(topic)} holds dead letters: only the broker publishes there"
+    if is_state(topic) or is_reserved(topic) or is_dead_letters(topic):
+        return _write_own(identity, topic)
     if identity.trusted or identity.admin:
         return None
     if _owner(topic) is not None and topic.partition("/")[0] in identity.groups and _is_name(topic):
@@ -88,12 +91,33 @@ def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
     return f"your token does not let you publish to {_shown(topic)}"
 
 
-def _write_reserved(identity: Identity, topic: str) -> str | None:
+def _write_own(identity: Identity, topic: str) -> str | None:
+    """`topic` is the broker's own."""
+    if is_state(topic):
+        return f"{_shown(topic)} tells of a state: change that, and the broker publishes there"
+    if is_dead_letters(topic):
+        return f"{_shown(topic)} holds dead letters: only the broker publishes there"
     if is_heard_by_control(topic):
         return None
     if not is_said_by_control(topic):
         return f"{_shown(topic)} is in a group of the broker's own: only it publishes there"
     return None if identity.admin else f"{_shown(topic)} is the control plane's: to speak there takes `admin`"
+
+
+def _change(identity: Identity, operation: Operation, topic: str) -> str | None:
+    """`topic` tells of the state."""
+    if not is_state(topic) or not _is_name(topic):
+        return f"{_shown(topic)} tells of no state"
+    if identity.admin:
+        return None
+    if is_reserved(topic):
+        return f"{_shown(topic)} is a state of the broker's own: changing it takes a token with `admin`"
+    conversation = owner_of_state(topic)
+    if conversation is not None:
+        return _write(identity, operation, conversation)
+    if identity.trusted or any(_covers(grant, topic) for grant in identity.publish):
+        return None
+    return f"your token does not let you change {_shown(topic)}"
 
 
 def _write_to_all(identity: Identity, _operation: Operation, _target: str) -> str | None:
@@ -110,6 +134,10 @@ def _read(identity: Identity, topic: str) -> str | None:
     """The check of an identity with rights of its own. `topic` may be a pattern."""
     if not _is_name(topic):
         return f"{_shown(topic)} is neither a topic nor a pattern"
+    return _read_conversation(identity, (owner_of_state(topic) if is_state(topic) else None) or topic)
+
+
+def _read_conversation(identity: Identity, topic: str) -> str | None:
     group, _, rest = topic.partition("/")
     conversation = rest.partition("/")[0]
     owner = _owner(topic)
@@ -161,6 +189,7 @@ _CHECKS: dict[Right, Callable[[Identity, Operation, str], str | None]] = {
     Right.OWN: _own,
     Right.WRITE: _write,
     Right.WRITE_TO_ALL: _write_to_all,
+    Right.CHANGE: _change,
     Right.READ: _read_right,
     Right.READ_AND_WRITE: _read_and_write,
     Right.READ_OR_WRITE: _read_or_write,

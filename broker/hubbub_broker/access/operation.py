@@ -38,6 +38,10 @@ class Operation(StrEnum):
     """Reset, pause or remove a consumer. Target: the consumer's topic or pattern."""
     RECEIPTS = "receipts"
     """Ask what became of a message. Target: the name of the agent that published it."""
+    READ_STATE = "read_state"
+    """Read or watch a state. Target: the topic that tells of its changes, `GROUP/_state...`."""
+    CHANGE_STATE = "change_state"
+    """Change a state. Target: the same."""
     SEE_TOPIC = "see_topic"
     """Learn that a topic exists. Target: the topic."""
     SEE_AGENT = "see_agent"
@@ -66,11 +70,15 @@ class Right(StrEnum):
     WRITE_TO_ALL = "write_to_all"
     """A `pub` pattern that is `_mail/@ALL`."""
     READ = "read"
-    """A `subscribe` pattern that covers the topic or pattern; one's own inbox needs none."""
+    """A `subscribe` pattern that covers the topic or pattern; one's own inbox needs none. A conversation's state is
+    read by whoever may read the conversation."""
     READ_AND_WRITE = "read_and_write"
     """Both of these."""
     READ_OR_WRITE = "read_or_write"
     """Either of these."""
+    CHANGE = "change"
+    """To be allowed to publish to the conversation whose state it is; for a group's, a `pub` pattern that covers
+    `GROUP/_state`; for a state of the broker's own, `admin`."""
     MEND = "mend"
     """A `pub` pattern that names the dead letters: `GROUP/_dead`."""
     METRICS = "metrics"
@@ -94,6 +102,8 @@ TABLE: Mapping[Operation, Right] = {
     Operation.SETTLE: Right.READ,
     Operation.MANAGE: Right.READ_AND_WRITE,
     Operation.RECEIPTS: Right.NAME,
+    Operation.READ_STATE: Right.READ,
+    Operation.CHANGE_STATE: Right.CHANGE,
     Operation.SEE_TOPIC: Right.READ_OR_WRITE,
     Operation.SEE_AGENT: Right.READ_OR_WRITE,
     Operation.ROUTE: Right.KNOWN,

@@ -151,6 +151,9 @@ _SECTIONS = {
         "max_frame",
         "max_connections",
         "max_subscriptions",
+        "max_filters",
+        "max_filter_bytes",
+        "max_filter_depth",
         "max_inflight",
         "write_buffer",
         "slow_timeout",
@@ -187,6 +190,7 @@ _SECTIONS = {
         "slow_factor",
         "deaf_seconds",
     ),
+    "Shared state": ("state_value", "state_keys", "state_bytes", "state_change_keys", "state_leases"),
     "The simple bus": ("default_group", "max_agents", "max_wait", "max_streams"),
     "The log": (
         "pending_soft",

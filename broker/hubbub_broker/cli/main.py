@@ -8,6 +8,7 @@ from hubbub_protocol import __version__
 
 from .agents import agents
 from .backup import backup
+from .bench import bench
 from .config import config
 from .consumers import (
     consumers_list,
@@ -33,7 +34,7 @@ from .top import top
 from .topics import topics
 
 COMMANDS: dict[str, tuple[Command, ...]] = {
-    "A broker": (serve, config, demo),
+    "A broker": (serve, config, demo, bench),
     "Messages": (pub, tail, topics, receipts),
     "Mail": (send, inbox, agents),
     "Consumers": (

@@ -19,8 +19,10 @@ import msgspec
 
 from hubbub_broker.log import LogError
 from hubbub_broker.refusal import Refusal
+from hubbub_broker.shard import cut_line, view_of
 from hubbub_broker.wire import frames, text_frame
 from hubbub_protocol.codec import encode
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Gap, Live
 from hubbub_protocol.names import is_pattern
 
@@ -70,6 +72,8 @@ class Consumer:
 
     def __init__(self, registry: Consumers, terms: Terms, loop: AbstractEventLoop) -> None:
         self.terms = terms
+        self.filter = terms.filter()
+        """What of its topics is its business; None: everything."""
         self.loop = loop
         self.pool = Pool(exclusive=terms.exclusive)
         self.places: dict[str, Place] = {}
@@ -257,6 +261,9 @@ class Consumer:
         self, place: Place, entry: Entry, wait: Wait | None
     ) -> Member | None:
         """Give a message to a member, or find out why not. Returns who got something."""
+        if self.filter is not None and wait is None and entry.line and not self._wants(self.filter, entry):
+            self._pass_over(place, entry)
+            return None
         if not entry.seq:
             return self._signal(entry)
         if not entry.line:
@@ -293,6 +300,17 @@ class Consumer:
         self._lease(place, entry, key, member, now)
         return member
 
+    def _wants(self, filter: Filter, entry: Entry) -> bool:
+        """Whether a message is this consumer's business."""
+        return filter.matches(view_of(entry.line, entry.header_size))
+
+    def _pass_over(self, place: Place, entry: Entry) -> None:
+        """A message is none of this consumer's business: it counts as settled."""
+        self._metrics.filtered_out += 1
+        if entry.seq:
+            place.settled.add(entry.seq)
+            self._over(place, entry.seq, None)
+
     def _lease(self, place: Place, entry: Entry, key: Key, member: Member, now: float) -> None:
         seq = entry.seq
         place.waiting.pop(seq, None)
@@ -310,9 +328,7 @@ class Consumer:
             self._registry.time(member)
         self.pool.changed(member)
         prefix = self._prefix if attempt == 1 else b'%b"attempt":%d,' % (self._prefix, attempt)
-        if entry.header_size:
-            member.special[len(member.lines)] = (len(prefix) - _OP + entry.header_size, 0.0)
-        member.lines.append(prefix + entry.line[_OP:])
+        self._put(member, prefix, entry)
         self._figures.deliveries += 1
         if attempt > 1:
             self.redelivered += 1
@@ -327,10 +343,17 @@ class Consumer:
         if member is None or (entry.expires and entry.expires <= time()):
             self.missed_signals(1)
             return None
-        if entry.header_size:
-            member.special[len(member.lines)] = (len(self._prefix) - _OP + entry.header_size, 0.0)
-        member.lines.append(self._prefix + entry.line[_OP:])
+        self._put(member, self._prefix, entry)
         return member
+
+    def _put(self, member: Member, prefix: bytes, entry: Entry) -> None:
+        """Let a member be sent a message at the end of this turn, so much of it as it is to get."""
+        line, header_size = entry.line, entry.header_size
+        if self.filter is not None and self.filter.cuts:
+            line, header_size = cut_line(self.filter, view_of(line, header_size), line, header_size)
+        if header_size:
+            member.special[len(member.lines)] = (len(prefix) - _OP + header_size, 0.0)
+        member.lines.append(prefix + line[_OP:])
 
     def missed_signals(self, count: int) -> None:
         """Ephemeral messages that nobody had room for."""

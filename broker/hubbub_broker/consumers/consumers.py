@@ -44,10 +44,12 @@ from .receipts import Receipts, Tell
 from .settled import Settled
 from .terms import (
     Terms,
+    check_filters,
     consumer_key,
     consumer_of_key,
     decode_terms,
     encode_terms,
+    filter_terms,
     is_internal,
     start_fields,
 )
@@ -106,8 +108,7 @@ class Consumers:
         self.stopping = False
         for _, body in shard.log.states(StateKind.CONSUMER):
             try:
-                terms = decode_terms(body)
-                self._add(terms)
+                self._add(terms := decode_terms(body))
                 shard.batch.never_before(terms.created)  # else what comes now could count as older than the consumer
             except _UNREADABLE as error:
                 log.warning("consumer unreadable", shard=shard.number, reason=str(error))
@@ -245,7 +246,9 @@ class Consumers:
             backoff=self.settings.backoff_seconds() if wish.backoff is None else wish.backoff,
             exclusive=wish.exclusive,
             ordered=wish.ordered,
+            **filter_terms(wish.filter),
         )
+        self._check_filters(terms)
         for other in self._rivals(terms):
             if terms.collides(other.terms):
                 raise Refusal(
@@ -283,11 +286,22 @@ class Consumers:
             terms = msgspec.structs.replace(terms, exclusive=wish.exclusive, ordered=wish.ordered)
             consumer.pool.exclusive = wish.exclusive
             consumer.begin_again()
+        if wish.filter != consumer.filter:
+            if consumer.pool.members or consumer.joining:
+                why = f"consumer {terms.name} has members with another filter, who have to leave before that can change"
+                raise Refusal(ErrorCode.CONFLICT, why)
+            terms = msgspec.structs.replace(terms, **filter_terms(wish.filter))
+            self._check_filters(terms)
+            consumer.filter = wish.filter
         if wish.max_deliver is not None:
             terms = msgspec.structs.replace(terms, max_deliver=wish.max_deliver)
         if wish.backoff is not None:
             terms = msgspec.structs.replace(terms, backoff=wish.backoff)
         self.change_terms(consumer, terms)
+
+    def _check_filters(self, terms: Terms) -> None:
+        tables = self._patterns.values() if is_pattern(terms.topic) else [self._by_topic.get(terms.topic, {})]
+        check_filters(terms, (each.filter for named in tables for each in named.values()), self.settings.max_filters)
 
     def change_terms(self, consumer: Consumer, terms: Terms) -> None:
         """Let other terms hold, in the log with the next batch."""
@@ -352,7 +366,6 @@ class Consumers:
         table = self._patterns if is_pattern(terms.topic) else self._by_topic
         named = table.get(terms.topic, {})
         if named.get(terms.name) is consumer:
-            self._new_terms.pop(terms.key, None)
             del named[terms.name]
             self._size -= 1
             if not named:
@@ -454,8 +467,7 @@ class Consumers:
         Raises:
             Refusal: it can't be made.
         """
-        found = self.get(topic, name)
-        if found is not None:
+        if (found := self.get(topic, name)) is not None:
             return found
         consumer = self._make(Wish(topic, name, Start(all=True), 0, 0, None, None, exclusive=False, ordered=None))
         self._want()

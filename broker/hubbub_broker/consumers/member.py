@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubbub_broker.shard import Sink, Start
+from hubbub_protocol.filters import Filter
 
 from .lease import Lease
 
@@ -26,6 +27,8 @@ class Wish(NamedTuple):
     backoff: tuple[float, ...] | None
     exclusive: bool
     ordered: str | None
+    filter: Filter | None = None
+    """What of its topics is its business."""
 
 
 class Member:

@@ -1,11 +1,18 @@
 """What was agreed with a consumer when it was made: where it starts, how it is shared, when it gives a message up."""
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import msgspec
 
+from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Start, Topic
+from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.filters import Filter, FilterLimits
 from hubbub_protocol.names import is_hidden, is_pattern, matcher, overlap
+
+_UNLIMITED = FilterLimits(bytes=1 << 30, depth=1 << 20)
+"""What was taken under a larger limit than today's goes on."""
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -27,11 +34,21 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exclusive: bool = False
     ordered: str | None = None
     paused: bool = False
+    where: dict[str, Any] | None = None
+    """Which messages are its business; the others count as settled."""
+    select: list[str] | None = None
+    """What of them its members are given."""
 
     @property
     def key(self) -> bytes:
         """Its key in the log."""
         return consumer_key(self.name, self.topic)
+
+    def filter(self) -> Filter | None:
+        """What of its topics is its business; None: everything. It was checked when it was agreed on."""
+        if not self.where and self.select is None:
+            return None
+        return Filter(self.where, self.select, _UNLIMITED)
 
     def covers(self, topic: str) -> bool:
         """Whether it reads this topic."""
@@ -86,6 +103,27 @@ def start_fields(start: Start) -> tuple[Literal["new", "all", "seq", "last", "si
     if start.since is not None:
         return "since", start.since
     return "new", 0.0
+
+
+def filter_terms(filter: Filter | None) -> dict[str, Any]:
+    """A checked filter as it is kept."""
+    if filter is None:
+        return {"where": None, "select": None}
+    return {"where": filter.where, "select": filter.select}
+
+
+def check_filters(terms: Terms, others: Iterable[Filter | None], limit: int) -> None:
+    """Make sure that the consumers of a topic, or all those of patterns, have not too many different filters.
+
+    Raises:
+        Refusal: they have.
+    """
+    wanted = terms.filter()
+    there = {each for each in others if each is not None}
+    if wanted is not None and wanted not in there and len(there) >= limit:
+        what = "patterns" if is_pattern(terms.topic) else terms.topic
+        message = f"consumers of {what} have {limit} different filters, the limit (max_filters): use one of them"
+        raise Refusal(ErrorCode.OVERLOADED, message, 1.0)
 
 
 _encoder = msgspec.json.Encoder()

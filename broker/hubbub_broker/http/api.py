@@ -8,6 +8,7 @@ from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Err, Ok, Pub
 
 
@@ -143,10 +144,13 @@ class BrokerApi(StatusApi, Protocol):
         it answers with an `Err` in that message's place, and counts. The answers have the requests' order.
         """
 
-    async def history(self, topic: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
+    async def history(
+        self, topic: str, after: int, limit: int, max_bytes: int, filter: Filter | None = None
+    ) -> HistoryPage:
         """Up to `limit` messages with seq > `after`, about `max_bytes` at most, at least one if there is any.
 
-        A topic that nobody published to yet is an empty one.
+        With a filter, what that lets through of a bounded number of messages. A topic that nobody published to yet is
+        an empty one.
 
         Raises:
             Refused: if another broker owns the topic, or the history can't be read now.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hubbub_broker.config import Settings
+from hubbub_protocol.filters import Filter
 
 from .api import StoredLine
 
@@ -111,5 +112,7 @@ class BusApi(Protocol):
     def present(self, topic: str) -> Sequence[str]:
         """Who is in a topic."""
 
-    def stream(self, topic: str, after: int | None, epoch: str | None) -> AsyncIterator[StreamEvent]:
+    def stream(
+        self, topic: str, after: int | None, epoch: str | None, filter: Filter | None = None
+    ) -> AsyncIterator[StreamEvent]:
         """The messages of a topic with seq > `after` (None: those that come from now on), for as long as it is read."""

@@ -13,6 +13,7 @@ from hubbub_protocol.names import check_topic
 from .api import BrokerApi, HistoryPage, StoredLine
 from .caller import FromCaller
 from .models import BAD, UNAVAILABLE, History
+from .wanted import FromSelect, FromWhere, filter_asked
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
@@ -35,15 +36,20 @@ def routes(broker: BrokerApi) -> APIRouter:
         topic: Annotated[str, Path(description="The topic, its slashes as they are.", examples=["research/conv-42"])],
         after: Annotated[int, Query(ge=0, le=LAMPORT_MAX, description="Messages with a larger seq than this.")] = 0,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="Messages at most.")] = PAGE_DEFAULT,
+        where: FromWhere = None,
+        select: FromSelect = None,
     ) -> Response:
         """The messages of a topic with `seq` > `after`, in order.
 
         A page may hold fewer messages than `limit`: it also ends at about `max_frame` bytes, and expired messages are
         passed over. Go on with `after` = `next` until `next` equals `head`. Where `first` is larger than
         `after` + 1, what lies between is no longer kept. A topic that nobody published to yet is an empty one.
+
+        With `where` or `select` a page holds what these let through, and ends where enough has been looked at: go on as
+        above, though it may be empty.
         """
         caller.require(Operation.HISTORY, check_topic(topic))
-        page = await broker.history(topic, after, limit, max_bytes)
+        page = await broker.history(topic, after, limit, max_bytes, filter_asked(where, select, broker.settings))
         return Response(render(topic, page), media_type="application/json")
 
     return router

@@ -15,6 +15,7 @@ from .api import Refused
 from .bus_api import BusApi, StreamEvent
 from .caller import Caller, FromCaller
 from .models import BAD, UNAVAILABLE
+from .wanted import FromSelect, FromWhere, filter_asked
 
 _ID = "`Last-Event-ID` is what a stream gave as `id`: EPOCH:SEQ"
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -38,6 +39,8 @@ def routes(bus: BusApi) -> APIRouter:
             int | None, Query(ge=0, le=LAMPORT_MAX, description="Begin with what comes behind this seq; 0 is all.")
         ] = None,
         last_event_id: Annotated[str | None, Header(description="Go on behind this event.")] = None,
+        where: FromWhere = None,
+        select: FromSelect = None,
     ) -> StreamingResponse:
         """Every message of a topic, as an event whose `data` is the message as subscribers get it.
 
@@ -48,7 +51,7 @@ def routes(bus: BusApi) -> APIRouter:
         epoch = None
         if last_event_id:
             epoch, after = _place(last_event_id)
-        events = bus.stream(topic, after, epoch)
+        events = bus.stream(topic, after, epoch, filter_asked(where, select, bus.settings))
         first = await anext(events)  # what is refused is refused before the answer begins
         return StreamingResponse(
             _lines(first, events, request, caller), media_type="text/event-stream", headers=_HEADERS

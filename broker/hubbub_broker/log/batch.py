@@ -4,6 +4,7 @@ from asyncio import Future
 from typing import NamedTuple
 
 from .index import TopicIndex
+from .record import seal_record_parts, with_more
 from .segment import Segment
 from .topic import TopicLog
 
@@ -40,9 +41,16 @@ class Batch:
         self.start = start
         """Where it begins in the segment's file."""
         self.parts: list[bytes] = []
+        """Two for each record: mark and checksum, then what they are of."""
         self.messages: list[Appended] = []
         self.others: list[StateAppended | TailAppended] = []
         self.waiters: list[Future[None]] = []
+
+    def bind(self, start: int, mark: int) -> None:
+        """Make one step of the records from `parts[start]` on: each but the last says that there is more of it."""
+        parts = self.parts
+        for place in range(start, len(parts) - 2, 2):
+            parts[place], parts[place + 1] = seal_record_parts(mark, with_more(parts[place + 1]))
 
     @property
     def records(self) -> int:

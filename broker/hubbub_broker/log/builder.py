@@ -14,6 +14,7 @@ from .record import (
     MESSAGE,
     MESSAGE_BODY,
     MESSAGE_SIZE,
+    MORE,
     PREFIX_SIZE,
     TOPIC_AT,
     VERSION,
@@ -44,17 +45,54 @@ class IndexBuilder:
         self.index = MemoryIndex()
         self.last_batch = HEADER_SIZE
         """Where the last batch begins."""
+        self._open: list[Found] = []
+        """The records of a step whose end has not been seen yet, with the damage between them."""
 
     def read(self, files: Files, fd: int, mark: int, end: int) -> Found | None:
-        """Note all records of a file up to `end`; returns what can't be read and reaches to the end, if anything."""
+        """Note all records of a file up to `end`; returns what can't be used and reaches to the end, if anything: what
+        can't be read, and a step that is not whole.
+        """
         for found in scan(files, fd, mark, HEADER_SIZE, end, self.take):
             if found.record is None and found.offset + found.size >= end:
-                return found
+                return self._torn(found.offset, end)
             self.add(found)
-        return None
+        return self._torn(end, end)
+
+    def read_all(self, files: Files, fd: int, mark: int, end: int) -> None:
+        """Note all records of a file that was once whole up to `end`: nothing in it is torn, only damaged."""
+        for found in scan(files, fd, mark, HEADER_SIZE, end, self.take):
+            self.add(found)
+        self.end()
+
+    def _torn(self, offset: int, end: int) -> Found | None:
+        if self._open:
+            offset = self._open[0].offset
+        return Found(offset, end - offset, None) if offset < end else None
 
     def add(self, found: Found) -> bool:
-        """Note a stretch of the file; False when it is damage."""
+        """Note a stretch of the file; False when it is damage. A step is noted when it is whole."""
+        flags = 0 if found.record is None else found.record[14]
+        if self._open and flags & FIRST:  # what lies before was on stable storage: its end was lost later
+            self.end()
+        if flags & MORE or (self._open and found.record is None):
+            self._open.append(found)
+            return found.record is not None
+        if self._open:
+            self.end()
+        return self._note(found)
+
+    def end(self) -> None:
+        """Note the records of a step whose end does not come: they were on stable storage."""
+        opened, self._open = self._open, []
+        for found in opened:
+            self._note(found)
+
+    @property
+    def torn_from(self) -> int | None:
+        """Where a step begins of which only a part has come; None when there is none."""
+        return self._open[0].offset if self._open else None
+
+    def _note(self, found: Found) -> bool:
         if found.record is not None:
             try:
                 decoded = decode(found.record)
@@ -73,10 +111,10 @@ class IndexBuilder:
         """Note the whole messages that begin here, as `add` does but in a quarter of the time; stop at anything else.
 
         After a crash this is what a start waits for. It stops at a topic's first message, at a seq that is not the
-        next, and at whatever fails a check: those go the long way. Returns how many bytes it has taken.
+        next, at a step, and at whatever fails a check: those go the long way. Returns how many bytes it has taken.
         """
         index, known, ids = self.index, self._known, self.index.ids
-        if not index.first_ts:
+        if not index.first_ts or self._open:
             return 0
         view = memoryview(data)
         start, end = at, len(data)
@@ -112,6 +150,7 @@ class IndexBuilder:
                 or its_mark != mark
                 or kind != MESSAGE
                 or version != VERSION
+                or flags & MORE
                 or not name_at + topic_size <= stop <= end
                 or header_size > stop - line
                 or not data.startswith(LINE_START, line)
@@ -213,9 +252,7 @@ class IndexBuilder:
 def build_alone(shelf: Shelf, segment: Segment, fd: int) -> MemoryIndex:
     """The index of a sealed segment, its way back looked up in the sidecars of the segments before it."""
     builder = IndexBuilder(segment.number, lambda _name: None)
-    torn = builder.read(shelf.files, fd, segment.mark, segment.size)
-    if torn is not None:
-        builder.add(torn)
+    builder.read_all(shelf.files, fd, segment.mark, segment.size)
     unlinked = {topic_key(t.name.encode()): t for t in builder.index.topics.values() if t.first > 1}
     for number in sorted((n for n in shelf.segments if n < segment.number), reverse=True):
         if not unlinked:

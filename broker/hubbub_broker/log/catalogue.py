@@ -258,6 +258,17 @@ class Catalogue:
             state = _state(row)
             yield state.key, state.body
 
+    def states_after(self, kind: int, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """The same, in the order of the keys: those behind `after`, so many at most."""
+        sql = f"{_STATE_SELECT} WHERE kind = ? AND key >= ? AND key > ?"
+        values: tuple[Value, ...] = (kind, prefix, after)
+        end = _behind(prefix)
+        if end:
+            sql += " AND key < ?"
+            values = (*values, end)
+        rows = [_state(row) for row in self._select(f"{sql} ORDER BY key LIMIT ?", (*values, limit))]
+        return [(row.key, row.body) for row in rows]
+
     def states_up_to(self, segment: int, after: "StateRow | None", limit: int) -> list["StateRow"]:
         """States whose newest record lies in this segment or before, by segment and key, from behind a row on."""
         place = (-1, 0, b"") if after is None else (after.segment, after.kind, after.key)

@@ -158,8 +158,16 @@ class _ShardVerifier:
         for found in scan(self._files, fd, mark, HEADER_SIZE, size):
             if found.record is None and last and found.offset + found.size == size:
                 self._note(path, found.offset, f"a torn tail of {found.size} bytes")
-            elif not builder.add(found):
-                self._problem(path, found.offset, f"{found.size} bytes can't be read")
+            else:
+                builder.add(found)
+        torn_from = builder.torn_from
+        if torn_from is not None:
+            if last:
+                self._note(path, torn_from, f"a step that is not whole, of {size - torn_from} bytes")
+            else:
+                builder.end()
+        for offset, length in builder.index.damage:
+            self._problem(path, offset, f"{length} bytes can't be read")
         self._report.records += builder.index.records
         self._report.messages += sum(topic.count for topic in builder.index.topics.values())
         return builder.index

@@ -19,7 +19,7 @@ import errno
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -51,6 +51,7 @@ from .record import (
     encode_state,
     encode_tail,
     seal_record,
+    seal_record_parts,
 )
 from .recovery import Recovery, new_segment, segment_header
 from .sealing import TOPIC_SECONDS, Sealer, release_topics
@@ -292,6 +293,13 @@ class ShardLog:
             index.writers[writer] = n
             self._index.tail_writers[tail.topic, writer] = ts
 
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """What is appended inside, in one turn, is one step: after any crash it is there whole or not at all."""
+        start = len(self._parts)
+        yield
+        self._batch.bind(start, self._mark)
+
     def state(self, kind: int, key: bytes) -> bytes | None:
         """The newest body of one key, an appended one included; None when it was never set, or deleted.
 
@@ -303,12 +311,17 @@ class ShardLog:
         """The newest body of each key of a kind that begins with a prefix, appended ones included; reads no others."""
         return self._standings.states(kind, prefix)
 
+    def states_after(self, kind: int, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """The same, in the order of the keys: those behind `after`, so many at most; reads little more than those."""
+        return self._standings.states_after(kind, prefix, after, limit)
+
     def _append_other(self, body: bytes, undo: StateAppended | TailAppended) -> None:
-        record = seal_record(self._active.mark, body)
-        self._parts.append(record)
+        parts = seal_record_parts(self._mark, body)
+        self._parts += parts
         self._batch.others.append(undo)
-        self._end += len(record)
-        self.pending_bytes += len(record)
+        size = len(parts[0]) + len(body)
+        self._end += size
+        self.pending_bytes += size
 
     def _flags(self) -> int:
         return 0 if self._parts else FIRST
@@ -597,23 +610,7 @@ class ShardLog:
 
     def warm(self, topic: TopicLog, seq: int, upto: int, max_bytes: int, done: Callable[[], None]) -> None:
         """Bring what `read_chunk` needs into the page cache, in a thread, then call `done` on the loop."""
-        loop = asyncio.get_running_loop()
-        wanted = self._reader.ranges_to_warm(topic, seq, upto, max_bytes)
-        if wanted is None:
-            loop.call_soon(done)
-            return
-        segment, offset, size, sidecar = wanted
-        path = segment.sidecar_path if sidecar else segment.path
-        files = self._files
-
-        def job() -> None:
-            with files.reading(path) as fd:
-                end = files.size(fd) if sidecar else offset + size
-                for at in range(offset, end, 1 << 20):
-                    files.read(fd, min(1 << 20, end - at), at)
-
-        # An error is not lost: whoever reads next meets it.
-        self._syncer.submit(job, loop, lambda _error: done())
+        self._reader.warm(topic, seq, upto, max_bytes, self._syncer, done)
 
     def read_one(self, topic: TopicLog, seq: int) -> StoredMessage | None:
         """One message, also one that is not yet written. None: it is not there, or damaged (and told of)."""

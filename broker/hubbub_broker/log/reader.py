@@ -3,6 +3,7 @@
 Everything that is handed out has been checked: the record's checksum, its mark, its seq and its topic.
 """
 
+import asyncio
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from .record import (
 from .segment import Segment, Shelf, Span
 from .sidecar import NotCached
 from .stats import LogStats
+from .syncer import Syncer
 from .topic import TopicLog
 
 _log = get_logger(__name__)
@@ -275,6 +277,28 @@ class Reader:
             return again.window(position, cached=False)
 
     # Warming --------------------------------------------------------------------------------------------------------
+
+    def warm(
+        self, topic: TopicLog, seq: int, upto: int, max_bytes: int, syncer: Syncer, done: Callable[[], None]
+    ) -> None:
+        """Bring what `read_chunk` needs into the page cache, in a thread, then call `done` on the loop."""
+        loop = asyncio.get_running_loop()
+        wanted = self.ranges_to_warm(topic, seq, upto, max_bytes)
+        if wanted is None:
+            loop.call_soon(done)
+            return
+        segment, offset, size, sidecar = wanted
+        path = segment.sidecar_path if sidecar else segment.path
+        files = self._files
+
+        def job() -> None:
+            with files.reading(path) as fd:
+                end = files.size(fd) if sidecar else offset + size
+                for at in range(offset, end, 1 << 20):
+                    files.read(fd, min(1 << 20, end - at), at)
+
+        # An error is not lost: whoever reads next meets it.
+        syncer.submit(job, loop, lambda _error: done())
 
     def ranges_to_warm(
         self, topic: TopicLog, seq: int, upto: int, max_bytes: int

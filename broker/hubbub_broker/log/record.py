@@ -10,6 +10,7 @@ Every record (numbers are little-endian):
     13  u8   version
     14  u8   flags     FIRST: begins a batch, so what lies before it was on stable storage when this was written
                        SPECIAL: a message with a binary payload or an expiry
+                       MORE: the next record belongs to the same step. After a crash a step is there whole or not at all
     15  u8   0
 
 MESSAGE: what every reader gets, as it goes over the wire. The topic stands in the line and is not stored again.
@@ -52,7 +53,7 @@ from zlib import crc32
 
 VERSION = 1
 MESSAGE, STATE, TAIL = 1, 2, 3
-FIRST, SPECIAL = 1, 2
+FIRST, SPECIAL, MORE = 1, 2, 4
 
 LINE_START = b'{"op":"msg","topic":"'
 TOPIC_AT = len(LINE_START)
@@ -72,6 +73,8 @@ COMMON_SIZE = COMMON.size
 MESSAGE_SIZE = PREFIX_SIZE + MESSAGE_BODY.size
 STATE_SIZE = PREFIX_SIZE + STATE_BODY.size
 TAIL_SIZE = PREFIX_SIZE + TAIL_BODY.size
+FLAGS_AT = 14 - PREFIX_SIZE
+"""Where the flags stand in a record without mark and checksum."""
 EXPIRES = Struct("<d")
 EXPIRES_AT = 48
 TS_AT = 40
@@ -117,6 +120,16 @@ class Tail(NamedTuple):
 def seal_record(mark: int, body: bytes) -> bytes:
     """A whole record: the body with mark and checksum in front."""
     return PREFIX.pack(mark, crc32(body)) + body
+
+
+def seal_record_parts(mark: int, body: bytes) -> tuple[bytes, bytes]:
+    """The same in two parts."""
+    return PREFIX.pack(mark, crc32(body)), body
+
+
+def with_more(body: bytes) -> bytes:
+    """The same record, without mark and checksum, saying that the next one belongs to the same step."""
+    return body[:FLAGS_AT] + bytes((body[FLAGS_AT] | MORE,)) + body[FLAGS_AT + 1 :]
 
 
 def encode_state(kind: int, key: bytes, body: bytes, flags: int) -> bytes:

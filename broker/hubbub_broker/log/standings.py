@@ -110,6 +110,25 @@ class Standings:
             if body:
                 yield key, body
 
+    def states_after(self, kind: int, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """The same, in the order of the keys: those behind `after`, so many at most.
+
+        Each place that tells of states gives its next `limit` keys. Up to where the first of them had to stop, all are
+        known; what lies behind is asked for again.
+        """
+        found: list[tuple[bytes, bytes]] = []
+        while True:
+            start = after
+            pages = [self._ask(lambda catalogue: catalogue.states_after(kind, prefix, start, limit))]  # noqa: B023
+            pages += [index.states.after(kind, prefix, start, limit) for index in self._indexes()]
+            ends = [page[-1][0] for page in pages if len(page) == limit]
+            known = {key: body for page in pages for key, body in page}
+            end = min(ends, default=None)
+            found += [(key, known[key]) for key in sorted(known) if known[key] and (end is None or key <= end)]
+            if end is None or len(found) >= limit:
+                return found[:limit]
+            after = end
+
     def states_only_up_to(self, number: int, rows: int) -> Iterator[list[StateRow]]:
         """The states whose newest record lies in this segment or before it, as it stands when each list is asked for.
 

@@ -1,7 +1,8 @@
 """A segment's states in memory: the newest body of each key, found by key and by prefix."""
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
+from itertools import islice
 
 FEW = 64
 """So many new keys are put into their places one by one; more are merged with all the others."""
@@ -74,6 +75,19 @@ class StateTable:
             if not whole.startswith(start):
                 break
             found[whole[1:]] = bodies[whole]
+        return found
+
+    def after(self, kind: int, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """The same in the order of the keys, and with those deleted here: those behind `after`, so many at most."""
+        self._put_in_order()
+        ordered, bodies = self._ordered, self._bodies
+        start = _KINDS[kind] + prefix
+        place = max(bisect_left(ordered, start), bisect_right(ordered, _KINDS[kind] + after))
+        found = []
+        for whole in islice(ordered, place, place + limit):
+            if not whole.startswith(start):
+                break
+            found.append((whole[1:], bodies[whole]))
         return found
 
     def _put_in_order(self) -> None:

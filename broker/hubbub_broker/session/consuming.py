@@ -13,6 +13,8 @@ from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Ack, Err, Extend, Nack, Ok, Rid, Sub, Term, Unsub
 from hubbub_protocol.names import check_consumer, check_pattern, check_topic, group_of, is_pattern
 
+from .filtering import parse_filter
+
 if TYPE_CHECKING:
     from .session import Session
     from .sessions import Sessions
@@ -125,7 +127,18 @@ class Consuming:
         if start.seq is not None and is_pattern(sub.topic):
             raise Refusal(ErrorCode.BAD_REQUEST, "`from.seq` goes with one topic, not with a pattern")
         backoff = None if sub.backoff is None else tuple(sub.backoff)
-        return Wish(sub.topic, name, start, ack_wait, max_unacked, sub.max_deliver, backoff, sub.exclusive, sub.ordered)
+        return Wish(
+            sub.topic,
+            name,
+            start,
+            ack_wait,
+            max_unacked,
+            sub.max_deliver,
+            backoff,
+            sub.exclusive,
+            sub.ordered,
+            parse_filter(sub, settings),
+        )
 
     def unsubscribe(self, unsub: Unsub) -> None:
         """Leave a consumer, or finish what is out and then leave.

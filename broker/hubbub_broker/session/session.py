@@ -17,8 +17,10 @@ from hubbub_broker.wire import text_frame
 from hubbub_protocol import __version__
 from hubbub_protocol.codec import decode_client, encode, reference_of, split_binary
 from hubbub_protocol.errors import BadFrame, CloseCode, ErrorCode, ProtocolError
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import (
     Ack,
+    Change,
     ClientFrame,
     Err,
     Extend,
@@ -32,7 +34,9 @@ from hubbub_protocol.frames import (
     Ping,
     Pong,
     Pub,
+    Renew,
     Rid,
+    State,
     Sub,
     Term,
     Unsub,
@@ -44,7 +48,9 @@ from hubbub_protocol.names import check_agent, check_group, check_pattern, check
 
 from .attendance import Attendance, check_will
 from .consuming import Consuming
+from .filtering import check_apart, parse_filter
 from .mailing import is_mail, open_mail
+from .sharing import share
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -103,6 +109,7 @@ class Session:
         "agent",
         "closed",
         "cursors",
+        "filtering",
         "groups",
         "heard",
         "id",
@@ -148,6 +155,8 @@ class Session:
         self.patterns: dict[str, list[tuple[Shard, PatternSubscription]]] = {}
         self.subscribed: set[str] = set()
         """Topics that it asked for by name."""
+        self.filtering = False
+        """Whether it ever asked for only a part of what a topic has."""
         self._publishers: dict[str, tuple[Publisher, Publish]] = {}
         self._replays: set[asyncio.Task[None]] = set()
         self._consuming: Consuming | None = None
@@ -332,6 +341,8 @@ class Session:
             case Ack() | Nack() | Extend() | Term():
                 self._known()
                 self._consumes().settle(frame)
+            case State() | Change() | Renew():
+                share(self, self._sessions, self._known(), frame)
 
     def _hello(self, hello: Hello) -> None:
         check_agent(hello.agent)
@@ -458,11 +469,7 @@ class Session:
             if pub.mandatory:
                 self._check_heard(known[0])
             if self.in_flight >= self._in_flight_max:
-                raise Refusal(
-                    ErrorCode.OVERLOADED,
-                    f"{self.in_flight} publishes of this connection wait for their answer, the limit (max_inflight)",
-                    0.1,
-                )
+                self.require_room()
             sessions.admit(known[0].name, pub, payload)
         except Refusal as refusal:
             self._refuse_publish(pub, refusal)
@@ -479,6 +486,19 @@ class Session:
         except LogError as error:
             self.in_flight -= 1
             self._refuse_publish(pub, _unreadable(error))
+
+    def require_room(self) -> None:
+        """Insist that the connection has room for one more publish that waits for its answer.
+
+        Raises:
+            Refusal: `overloaded`.
+        """
+        if self.in_flight >= self._in_flight_max:
+            raise Refusal(
+                ErrorCode.OVERLOADED,
+                f"{self.in_flight} publishes of this connection wait for their answer, the limit (max_inflight)",
+                0.1,
+            )
 
     def _open_publisher(self, pub: Pub) -> tuple[Publisher, Publish]:
         agent = self._known()
@@ -514,14 +534,17 @@ class Session:
             )
         if sub.consumer is not None:
             self._consumes().subscribe(sub)
-        elif is_pattern(name):
-            self._subscribe_pattern(sub, start)
+            return
+        filter = parse_filter(sub, self._sessions.settings)
+        check_apart(self, name, filter)
+        if is_pattern(name):
+            self._subscribe_pattern(sub, start, filter)
         else:
-            self._subscribe_topic(sub, start)
+            self._subscribe_topic(sub, start, filter)
 
-    def _subscribe_topic(self, sub: Sub, start: Start) -> None:
+    def _subscribe_topic(self, sub: Sub, start: Start, filter: Filter | None) -> None:
         shard = self._sessions.shard_of(group_of(sub.topic))
-        cursor, gap = shard.readers.subscribe(self, sub.topic, start)
+        cursor, gap = shard.readers.subscribe(self, sub.topic, start, filter)
         self.subscribed.add(sub.topic)
         topic = cursor.topic
         first = topic.store.first_seq(topic.log)
@@ -539,10 +562,12 @@ class Session:
         self.answer([encode(line) for line in lines])
         shard.readers.begin(cursor)
 
-    def _subscribe_pattern(self, sub: Sub, start: Start) -> None:
+    def _subscribe_pattern(self, sub: Sub, start: Start, filter: Filter | None) -> None:
         pattern = sub.topic
         first = group_of(pattern)
         shards = self._sessions.shards if is_pattern(first) else [self._sessions.shard_of(first)]
+        for shard in shards:
+            shard.readers.check_pattern_filter(filter)
         waiting = len(shards)
 
         def on_live() -> None:
@@ -551,7 +576,7 @@ class Session:
             if not waiting:
                 self.answer([b'{"op":"live","topic":"%b","seq":0}' % pattern.encode()])
 
-        parts = [(shard, shard.readers.subscribe_pattern(self, pattern, start, on_live)) for shard in shards]
+        parts = [(shard, shard.readers.subscribe_pattern(self, pattern, start, on_live, filter)) for shard in shards]
         readable = self._sessions.access.passes(self.identity, pattern) if self.identity is not None else None
         if readable is not None:
             for _, part in parts:

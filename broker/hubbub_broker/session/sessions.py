@@ -11,6 +11,7 @@ from hubbub_broker.guard import Denial, Guard
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import CatchUp, Shard, Topic
+from hubbub_broker.state import StatesOf
 from hubbub_protocol.errors import CloseCode, ErrorCode
 from hubbub_protocol.frames import Pub
 from hubbub_protocol.names import (
@@ -21,6 +22,7 @@ from hubbub_protocol.names import (
     is_heard_by_control,
     is_reserved,
     is_said_by_control,
+    is_state,
 )
 
 from .admission import check_publish
@@ -60,6 +62,8 @@ class Sessions:
         self._gone: asyncio.Event = asyncio.Event()
         self.bus: Bus | None = None
         """Registers agents, takes mail, knows who is where. Without one there is none of that."""
+        self.states_of: StatesOf | None = None
+        """The states of the shard that owns a group. Without them there are none."""
         self.to_all: Lines = {}
         """The mails to ALL that are under way, and in which order they go on."""
         self.on_agent: Callable[[str], None] = lambda _: None
@@ -161,8 +165,10 @@ class Sessions:
         """
         check_topic(name)
         control = is_heard_by_control(name) or is_said_by_control(name)
-        if (is_reserved(name) and not control) or is_dead_letters(name):
-            own = f"{group_of(name)!r} is the broker's own group" if is_reserved(name) else f"{name} holds dead letters"
+        if (is_reserved(name) and not control) or is_dead_letters(name) or is_state(name):
+            own = (
+                f"{group_of(name)!r} is the broker's own group" if is_reserved(name) else f"{name} is the broker's own"
+            )
             raise Refusal(ErrorCode.FORBIDDEN, f"{own}: only the broker publishes there")
         shard = self.shard_of(group_of(name))
         return shard, shard.topic(name)

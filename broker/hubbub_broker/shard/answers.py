@@ -47,17 +47,17 @@ def refusal(
     )
 
 
-def failed(ok_line: bytes, message: str, retry_after: float) -> bytes:
-    """The `err` in place of an `ok` that was not sent, because its batch did not reach stable storage."""
-    taken = decode_broker(ok_line)
-    assert isinstance(taken, Ok)
+def failed(line: bytes, message: str, retry_after: float) -> bytes:
+    """The `err` in place of an answer that was not sent, because what it is about did not reach stable storage."""
+    said = decode_broker(line)
+    assert isinstance(said, (Ok, Err))
     return encode(
         Err(
             code=ErrorCode.READ_ONLY,
             message=message,
-            rid=taken.rid,
-            id=taken.id,
-            topic=taken.topic,
+            rid=said.rid,
+            id=said.id,
+            topic=said.topic,
             retry_after=retry_after,
         )
     )

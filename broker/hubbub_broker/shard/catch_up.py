@@ -15,9 +15,11 @@ from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.wire import Special, frames, text_frame
 from hubbub_protocol.codec import encode
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Gap, Live
 
 from .cursor import Cursor
+from .filtered import SKIP_MESSAGES, Sieve, skip_frame
 from .sink import Sink
 from .topic import Topic
 
@@ -39,6 +41,9 @@ _CACHED_CHUNKS = 64
 the same history."""
 
 
+Key = tuple[str, int, Filter | None]
+
+
 class CatchUp:
     """Feeds cursors that are behind, and calls each one's `caught_up` when it has reached its topic's head."""
 
@@ -49,7 +54,8 @@ class CatchUp:
         self._round: deque[Sink] = deque()
         self._in_round: set[Sink] = set()
         self._scheduled = False
-        self._cache: OrderedDict[tuple[str, int], tuple[bytes, int, int]] = OrderedDict()
+        self._cache: OrderedDict[Key, tuple[bytes, int, int, int]] = OrderedDict()
+        """By where it begins: a chunk's blob, what comes next, its messages, and how many went by behind the last."""
 
     def add(self, cursor: Cursor) -> None:
         """Bring this cursor to the head. It must not be live."""
@@ -124,11 +130,11 @@ class CatchUp:
         """Send the cursor's next chunk. True if it stays behind."""
         topic = cursor.topic
         if cursor.next <= topic.delivered:
-            key = (topic.name, cursor.next)
+            key = (topic.name, cursor.next, cursor.filter)
             cached = self._cache.get(key)
             if cached is not None and cached[1] <= topic.delivered + 1:
-                blob, cursor.next, count = cached
-                self._send(cursor, blob, count)
+                blob, cursor.next, count, passed = cached
+                self._send(cursor, blob, count, passed)
             else:
                 try:
                     chunk = topic.store.read_chunk(topic.log, cursor.next, topic.delivered, CHUNK_BYTES)
@@ -144,7 +150,7 @@ class CatchUp:
         cursor.caught_up(cursor)
         return False
 
-    def _send_chunk(self, cursor: Cursor, chunk: Chunk, key: tuple[str, int]) -> None:
+    def _send_chunk(self, cursor: Cursor, chunk: Chunk, key: Key) -> None:
         topic = cursor.topic
         gap = chunk.first - cursor.next if chunk.lines else chunk.next - cursor.next
         if gap > 0:
@@ -155,21 +161,31 @@ class CatchUp:
         cursor.next = chunk.next
         if not chunk.lines:
             return
-        lines, special = chunk.lines, chunk.special
-        if special is not None:
+        lines, special, passed = chunk.lines, chunk.special, 0
+        if cursor.filter is not None:
+            sieve = Sieve(topic.name, chunk.first, lines, special)
+            lines, special, passed = sieve.through(cursor.filter, self._metrics)
+        elif special is not None:
             lines, special = without_expired(topic, chunk.first, lines, special, time(), self._metrics)
-        blob = frames(lines, special)
+        blob = frames(lines, special) if lines else b""
         if chunk.special is None and gap <= 0 and len(blob) <= 2 * CHUNK_BYTES:
-            self._cache[key] = (blob, chunk.next, len(lines))
+            self._cache[key] = (blob, chunk.next, len(lines), passed)
             if len(self._cache) > _CACHED_CHUNKS:
                 self._cache.popitem(last=False)
-        self._send(cursor, blob, len(lines))
+        self._send(cursor, blob, len(lines), passed)
 
-    def _send(self, cursor: Cursor, blob: bytes, count: int) -> None:
+    def _send(self, cursor: Cursor, blob: bytes, count: int, passed: int) -> None:
         self._metrics.catch_up_chunks += 1
-        self._metrics.deliveries_replay += count
-        self._metrics.bytes_out += len(blob)
-        cursor.sink.write(blob)
+        if blob:
+            self._metrics.deliveries_replay += count
+            self._metrics.bytes_out += len(blob)
+            cursor.passed = passed
+            cursor.sink.write(blob)
+            return
+        cursor.passed += passed
+        if cursor.passed >= SKIP_MESSAGES:
+            cursor.passed = 0
+            cursor.sink.write(skip_frame(cursor.topic.name, cursor.next - 1))
 
     def _warm(self, cursor: Cursor) -> None:
         """What comes next is not in memory: let a thread fetch it, so that the disk holds nobody up."""

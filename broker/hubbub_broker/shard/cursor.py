@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hubbub_protocol.filters import Filter
+
 from .sink import Sink
 
 if TYPE_CHECKING:
@@ -15,11 +17,23 @@ if TYPE_CHECKING:
 class Cursor:
     """One connection's place in one topic.
 
-    Either it is *live* (a key of `topic.live`): it has all up to `topic.delivered` and gets each new run as that goes
+    Either it is *live* (a key of `topic.peers`): it has all up to `topic.delivered` and gets each new run as that goes
     out; or it is *behind*: `next` is the first seq that it has not been sent, and catch-up reads that from the log.
     """
 
-    __slots__ = ("announce", "caught_up", "closed", "next", "pattern", "signals_seen", "sink", "topic", "warming")
+    __slots__ = (
+        "announce",
+        "caught_up",
+        "closed",
+        "filter",
+        "next",
+        "passed",
+        "pattern",
+        "signals_seen",
+        "sink",
+        "topic",
+        "warming",
+    )
 
     def __init__(
         self,
@@ -28,6 +42,7 @@ class Cursor:
         next: int,
         caught_up: Callable[[Cursor], None],
         pattern: PatternSubscription | None = None,
+        filter: Filter | None = None,
     ) -> None:
         self.sink = sink
         self.topic = topic
@@ -42,25 +57,30 @@ class Cursor:
         """The topic's count of ephemeral messages when the reader was last live: it is told how many it missed. The
         cursor that goes on in this one's place goes on from it, too."""
         self.closed = False
-        topic.cursors += 1
+        self.filter = filter
+        """What its reader wants of the topic; None: everything."""
+        self.passed = 0
+        """Messages that it was passed over by in the log since its reader was last sent anything."""
+        topic.enter(self)
         self.warming = False
         """What it needs next is being read into memory; until then there is no use in trying."""
 
     @property
     def lag(self) -> int:
         """Durable messages that the reader has not been sent yet. 0 when live."""
-        return 0 if self in self.topic.live else max(0, self.topic.delivered + 1 - self.next)
+        return 0 if self in self.topic.peers(self) else max(0, self.topic.delivered + 1 - self.next)
 
     def detach(self) -> None:
         """Take the cursor out of its topic and its connection. `next` and `signals_seen` then say where it was."""
         if self.closed:
             return
         self.closed = True
-        self.topic.cursors -= 1
-        if self in self.topic.live:
-            del self.topic.live[self]
+        peers = self.topic.peers(self)
+        if self in peers:
+            del peers[self]
             self.next = self.topic.delivered + 1
             self.signals_seen = self.topic.signals
+        self.topic.leave(self)
         if self.sink.cursors.get(self.topic.name) is self:
             del self.sink.cursors[self.topic.name]
         if self.pattern is not None:

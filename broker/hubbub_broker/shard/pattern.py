@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.names import matcher
 
 from .cursor import Cursor
@@ -21,12 +22,28 @@ class PatternSubscription:
     costs the same whether there are ten topics or a hundred thousand.
     """
 
-    __slots__ = ("_on_live", "_room", "closed", "listing", "live", "matches", "pattern", "sink", "start", "unfinished")
+    __slots__ = (
+        "_on_live",
+        "_room",
+        "closed",
+        "filter",
+        "listing",
+        "live",
+        "matches",
+        "pattern",
+        "sink",
+        "start",
+        "unfinished",
+    )
 
-    def __init__(self, sink: Sink, pattern: str, start: Start, on_live: Callable[[], None]) -> None:
+    def __init__(
+        self, sink: Sink, pattern: str, start: Start, on_live: Callable[[], None], filter: Filter | None = None
+    ) -> None:
         self.sink = sink
         self.pattern = pattern
         self.start = start
+        self.filter = filter
+        """What it wants of the topics that match."""
         self.matches: Callable[[str], bool] = matcher(pattern)
         self.unfinished: set[Cursor] = set()
         """Cursors still replaying what was there at the start; while there are any, or while `listing`, the

@@ -6,13 +6,17 @@ from collections.abc import Callable
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.pattern_index import PatternIndex
+from hubbub_broker.refusal import Refusal
 from hubbub_broker.wire import frames, text_frame
 from hubbub_protocol.codec import encode
+from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Gap
 from hubbub_protocol.names import literal_prefix
 
 from .catch_up import CatchUp, live_line, without_expired
 from .cursor import Cursor
+from .filtered import Group, Sieve
 from .pattern import PatternSubscription
 from .sink import Sink
 from .start import Start
@@ -25,7 +29,9 @@ TOPICS_PAGE = 200
 class Readers:
     """The cursors of a shard's topics. Which topics there are is the shard's business: it is asked by `topic`."""
 
-    def __init__(self, log: ShardLog, metrics: Metrics, catch_up: CatchUp, topic: Callable[[str], Topic]) -> None:
+    def __init__(
+        self, log: ShardLog, metrics: Metrics, catch_up: CatchUp, topic: Callable[[str], Topic], max_filters: int
+    ) -> None:
         self._patterns: PatternIndex[PatternSubscription] = PatternIndex()
         self.pattern_epoch = 0
         """Counts the changes of the patterns: a topic whose own count is behind has to look for new ones."""
@@ -35,6 +41,9 @@ class Readers:
         self._metrics = metrics
         self._catch_up = catch_up
         self._topic = topic
+        self._max_filters = max_filters
+        self._pattern_filters: dict[Filter, int] = {}
+        """Filters of patterns, and how many patterns have each."""
 
     def deliver(self, topic: Topic, run: Run, now: float) -> None:
         """Give a run to everyone who has all that was before it; who is full stays behind, at a number."""
@@ -47,6 +56,8 @@ class Readers:
         if topic.followers:
             for follower in topic.followers:
                 follower.follow(run)
+        if topic.groups:
+            self._deliver_filtered(topic, run, now, topic.groups)
         live = topic.live
         if not live or not run.lines:
             return
@@ -55,7 +66,27 @@ class Readers:
             lines, special = without_expired(topic, run.first, lines, special, now, self._metrics)
             if not lines:
                 return
-        blob = frames(lines, special)
+        self._hand_out(topic, run, live, frames(lines, special), len(lines))
+
+    def _deliver_filtered(self, topic: Topic, run: Run, now: float, groups: dict[Filter, Group]) -> None:
+        """Give each filter's readers what it lets through, and tell them now and then of how much went by."""
+        sieve = Sieve(topic.name, run.first, run.lines, run.special, now)
+        for filter, group in groups.items():
+            if not group.live:
+                continue
+            lines, special, passed = sieve.through(filter, self._metrics)
+            if lines:
+                group.passed = passed
+                self._hand_out(topic, run, group.live, frames(lines, special), len(lines))
+                continue
+            group.passed += passed
+            skip = group.skip(topic.name, topic.delivered, now)
+            if skip is not None:
+                for cursor in group.live:
+                    cursor.sink.write(skip)
+
+    def _hand_out(self, topic: Topic, run: Run, live: dict[Cursor, None], blob: bytes, messages: int) -> None:
+        """Write a run's blob to all who are live; who can't take it falls behind."""
         behind: list[Cursor] | None = None
         for cursor in live:
             sink = cursor.sink
@@ -71,23 +102,28 @@ class Readers:
             for cursor in behind:
                 del live[cursor]
                 cursor.next = run.first
-                cursor.signals_seen = topic.signals - signals
+                cursor.signals_seen = topic.signals - (len(run.lines) - run.durable)
                 self._catch_up.add(cursor)
-        self._metrics.deliveries_live += count * len(lines)
+        self._metrics.deliveries_live += count * messages
         self._metrics.bytes_out += count * len(blob)
 
     # One topic ------------------------------------------------------------------------------------------------------
 
-    def subscribe(self, sink: Sink, name: str, start: Start) -> tuple[Cursor, Gap | None]:
+    def subscribe(self, sink: Sink, name: str, start: Start, filter: Filter | None = None) -> tuple[Cursor, Gap | None]:
         """A cursor for one topic, not yet moving: `begin` starts it, once its `ok` has been sent.
 
         A connection has one cursor for each topic. If a pattern of its own reads this topic already, the new cursor
         takes over: from where it was asked to start, or from where the pattern still was, whichever comes first.
+
+        Raises:
+            Refusal: the topic is read through as many filters as may be.
         """
         topic = self._topic(name)
+        if filter is not None and filter not in (topic.groups or ()):
+            self._check_filters(len(topic.groups or ()), f"{name} is read through")
         earlier = sink.cursors.get(name)
         next, gap = start.in_topic(topic)
-        cursor = Cursor(sink, topic, next, self.join)
+        cursor = Cursor(sink, topic, next, self.join, filter=filter)
         if earlier is not None:
             earlier.detach()
             cursor.next = min(next, earlier.next)
@@ -107,7 +143,7 @@ class Readers:
     def join(self, cursor: Cursor) -> None:
         """A cursor has reached the head: it becomes live, and its reader is told what it should know."""
         topic = cursor.topic
-        topic.live[cursor] = None
+        topic.peers(cursor)[cursor] = None
         missed = topic.signals - cursor.signals_seen
         if missed:
             self._metrics.ephemeral_dropped += missed
@@ -136,13 +172,32 @@ class Readers:
     # Patterns -------------------------------------------------------------------------------------------------------
 
     def subscribe_pattern(
-        self, sink: Sink, pattern: str, start: Start, on_live: Callable[[], None]
+        self, sink: Sink, pattern: str, start: Start, on_live: Callable[[], None], filter: Filter | None = None
     ) -> PatternSubscription:
-        """A rule for this shard's topics, in force from now. If it asks for the past, `replay` has to follow."""
+        """A rule for this shard's topics, in force from now. If it asks for the past, `replay` has to follow.
+
+        What it may be refused for, `check_pattern_filter` says.
+        """
         self.pattern_epoch += 1
-        subscription = PatternSubscription(sink, pattern, start, on_live)
+        subscription = PatternSubscription(sink, pattern, start, on_live, filter)
+        if filter is not None:
+            self._pattern_filters[filter] = self._pattern_filters.get(filter, 0) + 1
         self._patterns.add(pattern, subscription)
         return subscription
+
+    def check_pattern_filter(self, filter: Filter | None) -> None:
+        """Make sure that one more pattern may have this filter.
+
+        Raises:
+            Refusal: the shard's patterns have as many filters as may be.
+        """
+        if filter is not None and filter not in self._pattern_filters:
+            self._check_filters(len(self._pattern_filters), "the patterns of this shard have")
+
+    def _check_filters(self, there: int, what: str) -> None:
+        if there >= self._max_filters:
+            message = f"{what} {there} different filters, the limit (max_filters): use one of them, or filter yourself"
+            raise Refusal(ErrorCode.OVERLOADED, message, 1.0)
 
     def attach(self, subscription: PatternSubscription, topic: Topic) -> None:
         """Let a pattern join one topic that it matches, unless its connection reads that topic already."""
@@ -150,7 +205,7 @@ class Readers:
             self._attach_at(subscription, topic, subscription.start_in(topic), topic.signals)
 
     def _attach_at(self, subscription: PatternSubscription, topic: Topic, next: int, signals_seen: int) -> None:
-        cursor = Cursor(subscription.sink, topic, next, self.join, subscription)
+        cursor = Cursor(subscription.sink, topic, next, self.join, subscription, subscription.filter)
         cursor.signals_seen = signals_seen
         subscription.sink.cursors[topic.name] = cursor
         if subscription.listing and next <= topic.delivered:
@@ -179,15 +234,19 @@ class Readers:
 
     def drop_pattern(self, subscription: PatternSubscription) -> None:
         """Take a pattern back, with its cursors."""
-        subscription.closed = True
-        self._patterns.discard(subscription.pattern, subscription)
+        self.forget_pattern(subscription)
         for cursor in [each for each in subscription.sink.cursors.values() if each.pattern is subscription]:
             self.drop(cursor)
 
     def forget_pattern(self, subscription: PatternSubscription) -> None:
         """The connection of a pattern is gone, and its cursors with it."""
-        subscription.closed = True
+        filter = subscription.filter
         self._patterns.discard(subscription.pattern, subscription)
+        if filter is not None and not subscription.closed:
+            self._pattern_filters[filter] -= 1
+            if not self._pattern_filters[filter]:
+                del self._pattern_filters[filter]
+        subscription.closed = True
 
     def follow(self, topic: Topic, follower: Follower) -> None:
         """Let somebody follow a topic from here on."""

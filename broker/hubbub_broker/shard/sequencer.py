@@ -14,12 +14,14 @@ from hubbub_broker.config import Settings
 from hubbub_broker.guard import ConversationGuard
 from hubbub_broker.log import ShardLog
 from hubbub_broker.metrics import Metrics
-from hubbub_protocol.codec import decode_broker, encode_value
+from hubbub_broker.refusal import Refusal
+from hubbub_protocol.codec import encode_value
 from hubbub_protocol.errors import ErrorCode
-from hubbub_protocol.frames import Msg, Pub
+from hubbub_protocol.frames import Pub
 
 from . import answers
 from .batch import RETRY_SECONDS, Batch
+from .first import find_first
 from .hold import Held, HoldBack
 from .publisher import Publisher
 from .sink import Sink
@@ -81,7 +83,7 @@ class Sequencer:
             return
         if (topic.hold is not None or pub.n is not None) and not self._in_order(publisher, pub, payload, sink):
             return
-        if pub.parent is not None and not self._has_parent(topic, pub.parent):
+        if pub.parent is not None and not self.has_parent(topic, pub.parent):
             self._hold(publisher, pub, payload, sink, pub.parent)
             return
         self._take(publisher, pub, payload, sink, raw_id, dedup_hash, False)
@@ -101,7 +103,7 @@ class Sequencer:
         seq = topic.log.head + 1
         lc = (pub.lc if pub.lc > topic.lc else topic.lc) + 1
         wire_id = encode_value(pub.id)
-        line = self._line(publisher, pub, payload, b'"seq":%d,' % seq, wire_id, lc, orphan)
+        line = self.line(publisher, pub, payload, b'"seq":%d,' % seq, wire_id, lc, orphan)
         header_size = 0
         if payload is not None:
             header_size = len(line)
@@ -133,7 +135,7 @@ class Sequencer:
         answer = answers.ok(pub, wire_id, topic.wire_name, seq, lc)
         self._batch.answer_when_durable(sink, answer)
         if topic.hold is not None:
-            self._came(topic, pub.id)
+            self.came(topic, pub.id)
 
     def _publish_signal(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> None:
         """Take an ephemeral message: no log, but its place among the topic's others."""
@@ -148,7 +150,7 @@ class Sequencer:
         topic = publisher.topic
         lc = (pub.lc if pub.lc > topic.lc else topic.lc) + 1
         wire_id = encode_value(pub.id)
-        line = self._line(publisher, pub, payload, b"", wire_id, lc, orphan)
+        line = self.line(publisher, pub, payload, b"", wire_id, lc, orphan)
         header_size = 0
         if payload is not None:
             header_size = len(line)
@@ -173,9 +175,9 @@ class Sequencer:
             answer = answers.ok_duplicate(answer)
         self._batch.answer_this_turn(sink, answer)
         if topic.hold is not None:
-            self._came(topic, pub.id)
+            self.came(topic, pub.id)
 
-    def _line(
+    def line(
         self,
         publisher: Publisher,
         pub: Pub,
@@ -266,39 +268,36 @@ class Sequencer:
         self._refuse(sink, pub, ErrorCode.ORDER, message, retry_after=0.0, expect=last + 1)
 
     def _has_room(self, pub: Pub, sink: Sink) -> bool:
-        """The disk is behind: first this connection is read no further, then its messages are refused."""
+        refusal = self.room(sink)
+        if refusal is not None:
+            self._refuse(sink, pub, refusal.code, refusal.message, refusal.retry_after)
+        return refusal is None
+
+    def room(self, sink: Sink) -> Refusal | None:
+        """Why nothing can be taken now, None if it can. Where the disk is behind, this connection is first read no
+        further, then what it sends is refused.
+        """
+        if self._log.failed is not None:
+            return Refusal(ErrorCode.READ_ONLY, f"this shard is read-only: {self._log.failed}", RETRY_SECONDS)
+        if self._log.pending_bytes <= self._pending_soft:
+            return None
         self._batch.pause(sink)
         if self._log.pending_bytes <= self._pending_hard:
-            return True
-        self._refuse(
-            sink,
-            pub,
+            return None
+        return Refusal(
             ErrorCode.OVERLOADED,
             f"{self._log.pending_bytes} bytes wait for the disk; the limit (pending_hard) is {self._pending_hard}",
             RETRY_SECONDS,
         )
-        return False
 
     def _answer_duplicate(self, publisher: Publisher, pub: Pub, seq: int, sink: Sink) -> bool:
-        """Answer a message that is there already with what the first one got. False if it is not the same after all.
-
-        The window is a map of 64-bit hashes; the record itself has the last word.
-        """
+        """Answer a message that is there already with what the first one got. False if it is not the same after all."""
         topic = publisher.topic
-        wire_id = encode_value(pub.id)
-        stored = self._log.read_one(topic.log, seq)
-        if stored is None:  # retention took it, but it is still remembered
-            answer = answers.ok(pub, wire_id, topic.wire_name, seq, 0)
-        else:
-            first = decode_broker(stored.line[: stored.header_size] if stored.header_size else stored.line)
-            if not isinstance(first, Msg) or first.id != pub.id or first.sender != publisher.name:
-                return False
-            window = topic.policy.dedup_window
-            if not window or stored.ts + window < self._batch.now:
-                return False
-            answer = answers.ok(pub, wire_id, topic.wire_name, seq, first.lc)
+        first = find_first(self._log, publisher, pub.id, seq, self._batch.now)
+        if first is None:
+            return False
         self._metrics.publishes_dup += 1
-        answer = answers.ok_duplicate(answer)
+        answer = answers.ok_duplicate(answers.ok(pub, encode_value(pub.id), topic.wire_name, seq, first.lc))
         self._batch.answer_with(topic, seq, sink, answer)
         return True
 
@@ -325,13 +324,13 @@ class Sequencer:
             return False
         if waits:
             parent = pub.parent
-            if parent is not None and self._has_parent(topic, parent):
+            if parent is not None and self.has_parent(topic, parent):
                 parent = None
             self._hold(publisher, pub, payload, sink, parent)
             return False
         return True
 
-    def _has_parent(self, topic: Topic, parent: str) -> bool:
+    def has_parent(self, topic: Topic, parent: str) -> bool:
         return topic.has_signal(parent) or self._log.has_id(topic.log, xxh3_64_intdigest(parent.encode()))
 
     def _signal_may_pass(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> bool:
@@ -341,7 +340,7 @@ class Sequencer:
             if held is not None:
                 held.waiters.append((sink, pub, payload))
                 return False
-        if pub.parent is not None and not self._has_parent(topic, pub.parent):
+        if pub.parent is not None and not self.has_parent(topic, pub.parent):
             self._hold(publisher, pub, payload, sink, pub.parent)
             return False
         return True
@@ -387,7 +386,7 @@ class Sequencer:
         """Whether any message waits for its parent."""
         return bool(self._holding)
 
-    def _came(self, topic: Topic, id: str) -> None:
+    def came(self, topic: Topic, id: str) -> None:
         """A message has got its place: those that waited for it get theirs."""
         if topic.hold is not None:
             self._release(topic, topic.hold.freed_by(id))

@@ -25,7 +25,7 @@ from hubbub_broker.policy import Policies, TopicPolicy
 from hubbub_broker.schema import NO_SCHEMAS, Schemas
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.frames import Pub
-from hubbub_protocol.names import group_of, is_dead_letters
+from hubbub_protocol.names import group_of, is_dead_letters, is_state
 
 from .batch import Batch
 from .catch_up import CatchUp
@@ -33,6 +33,7 @@ from .publisher import Publisher
 from .readers import Readers
 from .sequencer import Sequencer
 from .sink import Nobody
+from .step import Step
 from .topic import Topic
 
 IDLE_SECONDS = 60.0
@@ -78,8 +79,9 @@ class Shard:
         self._schemas = NO_SCHEMAS
         self._generation = 0
         """Counts the changes of the two: a topic whose own count is behind goes by older ones."""
+        self._dedup_window = settings.dedup_window
         self._topics_in_memory = settings.topics_in_memory
-        self.readers = Readers(log, metrics, catch_up, self.topic)
+        self.readers = Readers(log, metrics, catch_up, self.topic, settings.max_filters)
         self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
         self.guard = ConversationGuard(settings, metrics, lambda key: log.state(StateKind.BUDGET, key))
         self.sequencer = Sequencer(log, self.batch, settings, metrics, loop, self.guard)
@@ -105,6 +107,9 @@ class Shard:
         policy = self._policies.of(name)
         if is_dead_letters(name):  # kept whatever holds for other topics, and larger than what it is about
             return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES, **UNGUARDED)
+        if is_state(name):  # likewise; what one change may hold, the limits of states say
+            window = max(policy.dedup_window, self._dedup_window)  # a change that is asked for twice is made once
+            return replace(policy, durable=True, dedup_window=window, **UNGUARDED)
         return policy
 
     def follow(self, policies: Policies, schemas: Schemas) -> None:
@@ -132,6 +137,10 @@ class Shard:
         if schemas is None or pub.type not in schemas:
             return None
         return self.sequencer.misfit(self.topic(pub.topic), pub, None)
+
+    def step(self) -> Step:
+        """Several messages, and what belongs to them, that are to be taken all or none."""
+        return Step(self.log, self.batch, self.sequencer, self.guard, self.metrics)
 
     def announce(self, topic: str, type: str, data: dict[str, Any], *, ephemeral: bool = False) -> None:
         """Publish a message of the broker's own. What the shard can't take now is lost, and counted refused."""
@@ -167,7 +176,7 @@ class Shard:
             del self.topics[topic.name]
             if topic.idle and topic.used < now - idle:
                 topic.gone = True
-                for cursor in list(topic.live):
+                for cursor in list(topic.all_live()):
                     cursor.detach()
                 for follower in topic.followers:
                     follower.gone()

@@ -1,5 +1,6 @@
 """A topic while it is in memory: its tail, its caught-up readers, and what waits for the next commit."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from hubbub_broker.guard import Memory
@@ -8,9 +9,11 @@ from hubbub_broker.metrics import Histogram
 from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.schema import OfGroup, is_exempt
 from hubbub_broker.wire import Special
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.names import is_reserved
 
 from .cursor import Cursor
+from .filtered import Group
 from .hold import HoldBack
 
 _RECENT = 512
@@ -68,6 +71,7 @@ class Topic:
         "followers",
         "generation",
         "gone",
+        "groups",
         "guarded",
         "hold",
         "in_flight",
@@ -111,7 +115,9 @@ class Topic:
         self.delivered = self.log.head
         """Seq up to which every message is durable and has gone to the readers that were caught up."""
         self.live: dict[Cursor, None] = {}
-        """Readers that have everything up to `delivered`, in the order in which they joined."""
+        """Readers that want everything and have all up to `delivered`, in the order in which they joined."""
+        self.groups: dict[Filter, Group] | None = None
+        """Readers that want only some of it, by what they want; None as long as there were none."""
         self.cursors = 0
         """Readers, those that are behind included."""
         self.followers: tuple[Follower, ...] = ()
@@ -189,8 +195,47 @@ class Topic:
         A reader that is behind has its place here. One that is live by way of a pattern needs none: the pattern joins
         again, at the head, when the topic is next heard of.
         """
-        if self.pending or self.underway or self.hold is not None or self.cursors > len(self.live):
+        if self.pending or self.underway or self.hold is not None:
             return False
         if not all(follower.idle for follower in self.followers):
             return False
-        return all(cursor.pattern is not None and cursor.pattern.live for cursor in self.live)
+        live = 0
+        for cursor in self.all_live():
+            if cursor.pattern is None or not cursor.pattern.live:
+                return False
+            live += 1
+        return live == self.cursors
+
+    # Readers --------------------------------------------------------------------------------------------------------
+
+    def enter(self, cursor: Cursor) -> None:
+        """One more reader, that is not live yet."""
+        self.cursors += 1
+        if cursor.filter is not None:
+            if self.groups is None:
+                self.groups = {}
+            group = self.groups.get(cursor.filter)
+            if group is None:
+                group = self.groups[cursor.filter] = Group(cursor.filter)
+            group.cursors += 1
+
+    def leave(self, cursor: Cursor) -> None:
+        """One less, that is not live any more."""
+        self.cursors -= 1
+        if cursor.filter is not None and self.groups is not None:
+            group = self.groups[cursor.filter]
+            group.cursors -= 1
+            if not group.cursors:
+                del self.groups[cursor.filter]
+
+    def peers(self, cursor: Cursor) -> dict[Cursor, None]:
+        """The live readers that want what this one wants: itself among them, if it is live."""
+        if cursor.filter is None or self.groups is None:
+            return self.live
+        return self.groups[cursor.filter].live
+
+    def all_live(self) -> Iterator[Cursor]:
+        """Every live reader."""
+        yield from self.live
+        for group in (self.groups or {}).values():
+            yield from group.live

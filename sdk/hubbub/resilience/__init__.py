@@ -13,6 +13,8 @@ Read the package in this order: `errors`, `window`, `breaker_policy`, `breaker` 
 with `budget` and `retry_after`, `bulkhead`, `timeout`.
 """
 
+from hubbub.shared_state.entry import StateEntry
+
 from .breaker import BreakerState
 from .breaker_policy import BreakerPolicy
 from .budget import RetryBudget
@@ -22,7 +24,7 @@ from .errors import BulkheadFull, CallRefused, CallTimeout, CircuitOpen, StateCo
 from .retry import RetryPolicy
 from .retry_after import retry_after_of
 from .shared import SharedCircuitBreaker
-from .store import MemoryStateStore, StateEntry, StateStore
+from .store import MemoryStateStore, StateStore
 from .timeout import Timeout
 from .transition import BreakerStats, Transition
 from .window import CountBased, Counts, TimeBased

@@ -10,7 +10,9 @@
 A refused call has done nothing: making it later is always safe. A call that timed out may have been carried out.
 """
 
-from hubbub.errors import HubbubError
+from hubbub.errors import HubbubError, StateConflictError
+
+__all__ = ["BulkheadFull", "CallRefused", "CallTimeout", "CircuitOpen", "StateConflictError"]
 
 
 class CallRefused(HubbubError):
@@ -32,12 +34,3 @@ class BulkheadFull(CallRefused):
 
 class CallTimeout(HubbubError, TimeoutError):
     """A call did not end within its time and was cancelled. What it asked for may have been done."""
-
-
-class StateConflictError(HubbubError):
-    """Somebody else has written the key. `expected` and `current` are versions; 0 stands for "not there"."""
-
-    def __init__(self, expected: int, current: int) -> None:
-        super().__init__(f"expected version {expected}, found {current}: read it again and decide anew")
-        self.expected = expected
-        self.current = current

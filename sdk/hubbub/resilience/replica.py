@@ -11,11 +11,13 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
+from hubbub.shared_state.entry import StateEntry
+
 from .breaker import Circuit
 from .breaker_policy import BreakerPolicy
 from .errors import StateConflictError
 from .record import Moment, decode_circuit, encode_circuit
-from .store import StateEntry, StateStore
+from .store import StateStore
 from .transition import BreakerStats
 
 logger = logging.getLogger("hubbub")

@@ -20,6 +20,7 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from hubbub.backoff import SETTLED_SECONDS, Backoff
+from hubbub.shared_state.entry import StateEntry
 
 from .breaker import Admission, BreakerEvent, BreakerState, Circuit, Ticket, admit, conclude, happen
 from .breaker_policy import BreakerPolicy, Verdict
@@ -30,7 +31,7 @@ from .guard import Guard
 from .record import BadRecordError, Moment, decode_report, encode_report
 from .replica import Replica
 from .reports import Reports
-from .store import StateEntry, StateStore
+from .store import StateStore
 from .transition import Announcer, Listener, Transition
 from .window import Counts, TimeBased
 

@@ -2,21 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
+from hubbub.shared_state.entry import StateEntry
+
 from .errors import StateConflictError
-
-
-@dataclass(frozen=True, slots=True)
-class StateEntry:
-    """What a key holds. `value` is any JSON value; None says that the key was removed, by that version's write."""
-
-    key: str
-    value: Any
-    version: int
 
 
 class StateStore(Protocol):

@@ -9,9 +9,11 @@ from msgspec.structs import replace
 
 from hubbub.transport import ABNORMAL, ConnectFailed, Connection
 from hubbub_protocol import codec, names
-from hubbub_protocol.errors import BadName, CloseCode, ErrorCode
+from hubbub_protocol.errors import BadFrame, BadName, CloseCode, ErrorCode
+from hubbub_protocol.filters import filter_of
 from hubbub_protocol.frames import (
     NO_DATA,
+    Change,
     Err,
     Frame,
     From,
@@ -24,7 +26,10 @@ from hubbub_protocol.frames import (
     Msg,
     Ok,
     Pub,
+    Renew,
     Rid,
+    Skip,
+    State,
     Sub,
     Unsub,
     Welcome,
@@ -33,8 +38,12 @@ from hubbub_protocol.frames import (
 from .bus import MemoryBus
 from .connection import ClientEnd, Session
 from .consumers import MemoryConsumers, Settle
+from .states import MemoryStates
 from .topic_log import Arrival, Stored, Subscriber, TopicLog
 from .verdict import SubscriptionVerdict, Verdict
+
+SKIP_MESSAGES = 16
+"""Messages that a subscription with a filter is passed over before it is told how far it is."""
 
 CHUNK = 100
 """Messages sent to one subscription in one turn of the event loop."""
@@ -90,11 +99,12 @@ class MemoryBroker:
         self.hellos: list[Hello] = []
         self._running = True
         self._topics: dict[str, TopicLog] = {}
-        self._queue: list[Arrival] = []
+        self._queue: list[Arrival | Callable[[], None]] = []
         self._commit: asyncio.Handle | None = None
         self._answers: list[tuple[Session, Frame]] | None = None
         self._consumers = MemoryConsumers(self)
         self._bus = MemoryBus(self)
+        self._states = MemoryStates(self)
 
     def transport(self) -> MemoryTransport:
         """A transport for agents."""
@@ -115,10 +125,12 @@ class MemoryBroker:
     def start(self) -> None:
         """Take connections again."""
         self._running = True
+        self._states.started()
 
     def crash(self) -> None:
         """Break all connections, lose what was accepted and is not stored, take no connections."""
         self._running = False
+        self._states.crashed()
         self._drop_uncommitted()
         self.cut()
 
@@ -145,7 +157,7 @@ class MemoryBroker:
         """Send the answers that were kept back."""
         answers, self._answers = self._answers or [], None
         for session, frame in answers:
-            self._answer(session, frame)
+            self.answer(session, frame)
 
     def trim(self, topic: str, first: int) -> None:
         """Retention: drop what is before `first`."""
@@ -214,12 +226,12 @@ class MemoryBroker:
         """A message comes in."""
         mail = self._bus.addressed(pub)
         if isinstance(mail, Err):
-            self._answer(session, mail)
+            self.answer(session, mail)
             return
         pub = mail or pub
         refusal = self._refusal(session, pub)
         if refusal is not None:
-            self._answer(session, replace(refusal, id=pub.id, topic=pub.topic))
+            self.answer(session, replace(refusal, id=pub.id, topic=pub.topic))
             return
         log = self.log(pub.topic)
         writer = f"{session.agent}/{session.session}{'' if mail is None else '~mail'}"
@@ -230,7 +242,7 @@ class MemoryBroker:
         key = (session.agent, pub.id)
         known = log.ids.get(key)
         if known is not None:
-            self._answer(session, replace(known, dup=True))
+            self.answer(session, replace(known, dup=True))
             return
         waiting = log.pending.get(key) or self._held(log, key)
         if waiting is not None:
@@ -239,7 +251,7 @@ class MemoryBroker:
         expected = log.writers.get(writer, 0) + 1
         if pub.n is not None and pub.n not in (expected, 1):
             message = f"n is {pub.n}, and {expected} comes next"
-            self._answer(
+            self.answer(
                 session,
                 Err(id=pub.id, topic=pub.topic, code=ErrorCode.ORDER, message=message, expect=expected),
             )
@@ -282,13 +294,17 @@ class MemoryBroker:
             log.pending[arrival.sender, pub.id] = arrival
             if pub.n is not None:
                 log.writers[arrival.writer] = pub.n
-        self._queue.append(arrival)
+        self.enqueue(arrival)
+        for child in log.held.pop(pub.id, []):
+            self._accept(log, child)
+
+    def enqueue(self, item: Arrival | Callable[[], None]) -> None:
+        """Store a message with the next commit, or do something in its place."""
+        self._queue.append(item)
         if self._commit is None:
             loop = asyncio.get_running_loop()
             store = self._store_queue
             self._commit = loop.call_later(self.commit_delay, store) if self.commit_delay else loop.call_soon(store)
-        for child in log.held.pop(pub.id, []):
-            self._accept(log, child)
 
     def _hold(self, log: TopicLog, arrival: Arrival) -> None:
         assert arrival.pub.parent is not None
@@ -314,10 +330,14 @@ class MemoryBroker:
         """Commit: what was accepted is stored, then answered and delivered."""
         self._commit = None
         queue, self._queue = self._queue, []
-        for arrival in queue:
-            self._store(arrival)
+        for item in queue:
+            if isinstance(item, Arrival):
+                self.store(item)
+            else:
+                item()
 
-    def _store(self, arrival: Arrival) -> None:
+    def store(self, arrival: Arrival) -> Ok:
+        """Store a message, deliver it, and answer those who ask; what they are answered."""
         pub = arrival.pub
         log = self.log(pub.topic)
         now = self.clock()
@@ -350,12 +370,14 @@ class MemoryBroker:
                 log.durable_writers[arrival.writer] = pub.n
         for session, dup in arrival.askers:
             session.unanswered -= 1
-            self._answer(session, replace(ok, dup=dup))
+            self.answer(session, replace(ok, dup=dup))
         if not pub.ephemeral:
             self._feed_all(log)
             self._bus.stored(arrival)
+        return ok
 
-    def _answer(self, session: Session, frame: Frame) -> None:
+    def answer(self, session: Session, frame: Frame) -> None:
+        """Answer a client."""
         if self._answers is not None:
             self._answers.append((session, frame))
             return
@@ -386,13 +408,23 @@ class MemoryBroker:
         except BadName as error:
             session.send(Err(rid=sub.rid, code=ErrorCode.BAD_REQUEST, message=str(error)))
             return
-        if sub.consumer is not None:
-            self._consumers.join(session, sub)
+        try:
+            filter = filter_of(sub.where, sub.select)
+        except BadFrame as error:
+            session.send(Err(rid=sub.rid, code=ErrorCode.BAD_REQUEST, message=str(error)))
             return
+        if sub.consumer is not None:
+            self._consumers.join(session, sub, filter)
+            return
+        for other in session.subs.values():
+            if other.filter != filter and names.overlap(other.name, sub.topic):
+                message = f"{other.name} is read with another filter here"
+                session.send(Err(rid=sub.rid, code=ErrorCode.CONFLICT, message=message))
+                return
         if sub.topic in session.subs:
             session.send(Err(rid=sub.rid, code=ErrorCode.CONFLICT, message="subscribed already"))
             return
-        subscriber = session.subs[sub.topic] = Subscriber(session, sub.topic, sub.start)
+        subscriber = session.subs[sub.topic] = Subscriber(session, sub.topic, sub.start, filter)
         if names.is_pattern(sub.topic):
             session.send(Ok(rid=sub.rid, topic=sub.topic, head=0, next=0))
             for log in self._topics.values():
@@ -420,6 +452,10 @@ class MemoryBroker:
     def signal(self, topic: str, sender: str, pub: Pub) -> None:
         """Say something for a client."""
         self._accept(self.log(topic), Arrival(pub, None, sender, "", []))
+
+    def share(self, session: Session, frame: State | Change | Renew) -> None:
+        """A client asks something of a shared state."""
+        self._states.take(session, frame)
 
     def settle(self, session: Session, frame: Settle) -> None:
         """A consumer's member says what became of a message."""
@@ -499,7 +535,14 @@ class MemoryBroker:
             subscriber.next[log.name] = log.first
             return
         subscriber.next[log.name] = seq + 1
-        stored = log.messages[seq - log.first]
+        stored = log.messages[seq - log.first].part(subscriber.filter)
+        if stored is None:
+            subscriber.passed += 1
+            if subscriber.passed >= SKIP_MESSAGES:
+                subscriber.passed = 0
+                subscriber.session.send(Skip(topic=log.name, seq=seq))
+            return
+        subscriber.passed = 0
         if stored.expires_at is not None and stored.expires_at <= self.clock():
             subscriber.session.send(Gap(topic=log.name, first=seq, last=seq, reason="expired"))
         else:
@@ -510,7 +553,9 @@ class MemoryBroker:
         for session in tuple(self.sessions):
             for subscriber in session.subs.values():
                 if subscriber.matches(log.name) and subscriber.next.get(log.name, 1) > log.head:
-                    session.send_stored(stored)
+                    part = stored.part(subscriber.filter)
+                    if part is not None:
+                        session.send_stored(part)
         self._consumers.pass_on(log, stored)
 
     @property

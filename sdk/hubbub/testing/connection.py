@@ -7,7 +7,21 @@ from typing import Protocol
 from hubbub.transport import ABNORMAL, ConnectionLost, is_binary
 from hubbub_protocol import codec
 from hubbub_protocol.errors import BadFrame, CloseCode, ErrorCode
-from hubbub_protocol.frames import Err, Frame, Hello, Join, Leave, Ping, Pong, Pub, Sub, Unsub
+from hubbub_protocol.frames import (
+    Change,
+    Err,
+    Frame,
+    Hello,
+    Join,
+    Leave,
+    Ping,
+    Pong,
+    Pub,
+    Renew,
+    State,
+    Sub,
+    Unsub,
+)
 
 from .consumers import Settle
 from .topic_log import Stored, Subscriber
@@ -35,6 +49,9 @@ class Desk(Protocol):
 
     def attend(self, session: "Session", frame: Join | Leave) -> None:
         """The client comes to a topic, or goes."""
+
+    def share(self, session: "Session", frame: State | Change | Renew) -> None:
+        """The client asks something of a shared state."""
 
     def settle(self, session: "Session", frame: Settle) -> None:
         """A consumer's member says what became of a message."""
@@ -120,6 +137,8 @@ class Session:
             self.broker.unsubscribe(self, frame)
         elif isinstance(frame, Join | Leave):
             self.broker.attend(self, frame)
+        elif isinstance(frame, State | Change | Renew):
+            self.broker.share(self, frame)
         elif isinstance(frame, Ping):
             self.send(Pong(rid=frame.rid))
         else:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from hubbub_protocol import codec, names
 from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import NO_DATA, Ack, Err, Extend, From, Live, Msg, Nack, Ok, Pub, Receipt, Sub, Term, Unsub
 
 from .topic_log import Stored, TopicLog
@@ -83,6 +84,7 @@ class MemoryConsumer:
     backoff: tuple[float, ...] = BACKOFF_SECONDS
     exclusive: bool = False
     ordered: str | None = None
+    filter: Filter | None = None
     members: list[Member] = field(default_factory=list)
     places: dict[str, Place] = field(default_factory=dict)
 
@@ -97,11 +99,11 @@ class MemoryConsumers:
 
     # Members ------------------------------------------------------------------------------------------------------
 
-    def join(self, session: "Session", sub: Sub) -> None:
+    def join(self, session: "Session", sub: Sub, filter: Filter | None) -> None:
         """A member comes."""
         assert sub.consumer is not None
         consumer = self._named(sub.topic, sub.consumer)
-        refusal = self._refusal(session, sub, consumer)
+        refusal = self._refusal(session, sub, consumer, filter)
         if refusal is not None:
             session.send(Err(rid=sub.rid, code=refusal[0], message=refusal[1]))
             return
@@ -114,7 +116,7 @@ class MemoryConsumers:
                     consumer.places[log.name] = Place(log, self._broker.first_of(sub.start, log))
             if not names.is_pattern(sub.topic) and sub.topic not in consumer.places:
                 consumer.places[sub.topic] = Place(self._broker.log(sub.topic), 1)
-        consumer.exclusive, consumer.ordered = sub.exclusive, sub.ordered
+        consumer.exclusive, consumer.ordered, consumer.filter = sub.exclusive, sub.ordered, filter
         consumer.max_deliver = consumer.max_deliver if sub.max_deliver is None else sub.max_deliver
         consumer.backoff = consumer.backoff if sub.backoff is None else tuple(sub.backoff)
         consumer.members.append(
@@ -156,7 +158,9 @@ class MemoryConsumers:
             for member in consumer.members
         )
 
-    def _refusal(self, session: "Session", sub: Sub, consumer: MemoryConsumer | None) -> tuple[str, str] | None:
+    def _refusal(
+        self, session: "Session", sub: Sub, consumer: MemoryConsumer | None, filter: Filter | None
+    ) -> tuple[str, str] | None:
         for other in self._consumers:
             if other.name == sub.consumer and other is not consumer and names.overlap(other.topic, sub.topic):
                 return ErrorCode.CONFLICT, f"consumer {other.name} is at {other.topic}"
@@ -166,6 +170,8 @@ class MemoryConsumers:
             return ErrorCode.CONFLICT, "subscribed already"
         if (consumer.exclusive, consumer.ordered) != (sub.exclusive, sub.ordered):
             return ErrorCode.CONFLICT, "exclusive and ordered stay as long as there are members"
+        if consumer.filter != filter:
+            return ErrorCode.CONFLICT, "its members have another filter"
         return None
 
     def _drop(self, consumer: MemoryConsumer, member: Member, reason: str) -> None:
@@ -191,7 +197,11 @@ class MemoryConsumers:
         """An ephemeral message goes to one member of each consumer that has had all before it."""
         for consumer in self._consumers:
             place = consumer.places.get(log.name)
-            if self._covers(consumer, log.name) and (place is None or place.next > log.head):
+            if (
+                self._covers(consumer, log.name)
+                and (place is None or place.next > log.head)
+                and stored.part(consumer.filter) is not None
+            ):
                 member = self._pick(consumer, None, None)
                 if member is not None:
                     self._send(consumer, member, stored, None)
@@ -218,6 +228,8 @@ class MemoryConsumers:
             seq = max(place.next, place.log.first)
             place.next = seq + 1
             stored = place.log.messages[seq - place.log.first]
+            if stored.part(consumer.filter) is None:
+                continue
             entry = place.open[seq] = Open(stored, _key_of(stored.frame, consumer.ordered))
             self._give(consumer, place, seq, entry)
 
@@ -255,8 +267,9 @@ class MemoryConsumers:
         return min(others or able, key=lambda member: member.out, default=None)
 
     def _send(self, consumer: MemoryConsumer, member: Member, stored: Stored, attempt: int | None) -> None:
-        frame = replace(stored.frame, consumer=consumer.name, attempt=None if attempt in (None, 1) else attempt)
-        member.session.send_stored(replace_line(stored, frame))
+        part = stored.part(consumer.filter) or stored
+        frame = replace(part.frame, consumer=consumer.name, attempt=None if attempt in (None, 1) else attempt)
+        member.session.send_stored(replace_line(part, frame))
 
     def _run_out(self, consumer: MemoryConsumer, place: Place, seq: int) -> None:
         self._fail(consumer, place, seq, "ack_wait ran out", None)

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hubbub_protocol import names
+from msgspec.structs import replace
+
+from hubbub_protocol import codec, names
+from hubbub_protocol.filters import Filter, View
 from hubbub_protocol.frames import From, Msg, Ok, Pub
 
 if TYPE_CHECKING:
@@ -19,6 +22,17 @@ class Stored:
     line: bytes
     payload: bytes | None
     expires_at: float | None
+
+    def part(self, filter: Filter | None) -> "Stored | None":
+        """What of it somebody wants; None: nothing."""
+        if filter is None:
+            return self
+        view = View(self.frame, binary=self.payload is not None)
+        if not filter.matches(view):
+            return None
+        headers, data, with_payload = filter.cut(view)
+        frame = replace(self.frame, headers=headers, data=data)
+        return Stored(frame, codec.encode(frame), self.payload if with_payload else None, self.expires_at)
 
 
 @dataclass(slots=True)
@@ -62,7 +76,10 @@ class TopicLog:
 class Subscriber:
     """A subscription: a cursor in each of its topics."""
 
-    def __init__(self, session: "Session", name: str, start: str | From) -> None:
+    def __init__(self, session: "Session", name: str, start: str | From, filter: Filter | None = None) -> None:
+        self.filter = filter
+        self.passed = 0
+        """Messages that went by since it was last sent anything."""
         self.session = session
         self.name = name
         self.start = start

@@ -13,7 +13,7 @@ from hubbub_protocol.names import covers, is_pattern, is_topic, matcher
 REPOSITORY = Path(__file__).parents[3]
 
 # Names that meet one another, those that are not for everyone among them
-SEGMENTS = ("a", "b", "@ann", "@joe", "_dead", "_cancel", "_hubbub")
+SEGMENTS = ("a", "b", "@ann", "@joe", "_dead", "_cancel", "_hubbub", "_state")
 segments = st.sampled_from(SEGMENTS)
 topics = st.lists(segments, min_size=2, max_size=4).map("/".join)
 patterns = st.builds(
@@ -53,22 +53,34 @@ def granted(patterns: tuple[str, ...], topic: str) -> bool:
 
 
 def may_read(identity: Identity, topic: str) -> bool:
-    conversation = topic.split("/")[1]
+    group, conversation, *rest = topic.split("/")
+    if conversation == "_state" and rest:
+        return may_read(identity, "/".join([group, *rest]))
     return conversation == f"@{identity.name}" or granted(identity.subscribe, topic)
 
 
 def may_write(identity: Identity, topic: str) -> bool:
     group, conversation, *_ = topic.split("/")
-    if group.startswith("_") or topic.split("/")[1:] == ["_dead"]:
+    if group.startswith("_") or topic.split("/")[1:] == ["_dead"] or conversation == "_state":
         return False
     return (conversation.startswith("@") and group in identity.groups) or any(
         matcher(grant)(topic) for grant in identity.publish
     )
 
 
+def may_change(identity: Identity, topic: str) -> bool:
+    group, conversation, *rest = topic.split("/")
+    if conversation != "_state" or group.startswith("_"):
+        return False
+    if rest:
+        return may_write(identity, "/".join([group, *rest]))
+    return any(matcher(grant)(topic) for grant in identity.publish)
+
+
 TOLD: dict[Right, Callable[[Identity, str], bool]] = {
     Right.READ: may_read,
     Right.WRITE: may_write,
+    Right.CHANGE: may_change,
     Right.READ_AND_WRITE: lambda identity, topic: may_read(identity, topic) and may_write(identity, topic),
     Right.READ_OR_WRITE: lambda identity, topic: may_read(identity, topic) or may_write(identity, topic),
     Right.MEND: lambda identity, topic: topic.split("/")[1:] == ["_dead"] and granted(identity.publish, topic),
@@ -128,6 +140,7 @@ TARGETS = {
     Right.NAME: "joe",
     Right.OWN: "joe",
     Right.MEND: "a/_dead",
+    Right.CHANGE: "a/_state/b",
     Right.WRITE: "a/@joe",
     Right.READ: "a/@joe",
     Right.READ_AND_WRITE: "a/b",
@@ -147,9 +160,15 @@ def test_the_table_by_kind_of_identity(operation: Operation) -> None:
 
 
 @pytest.mark.parametrize("identity", [OPEN, BUS, OPERATOR, NOBODY])
-@pytest.mark.parametrize("topic", ["_hubbub/events", "a/_dead"])
+@pytest.mark.parametrize("topic", ["_hubbub/events", "a/_dead", "a/_state", "a/_state/b"])
 def test_nobody_publishes_where_only_the_broker_does(identity: Identity, topic: str) -> None:
-    assert "only" in (why_not(identity, Operation.PUBLISH, topic) or "")
+    assert "publishes there" in (why_not(identity, Operation.PUBLISH, topic) or "")
+
+
+@pytest.mark.parametrize("identity", [BUS, NOBODY, Identity(KnownBy.TOKEN, "ann", publish=("_hubbub/**",))])
+def test_a_state_of_the_broker_s_own_is_changed_by_operators_only(identity: Identity) -> None:
+    assert "admin" in (why_not(identity, Operation.CHANGE_STATE, "_hubbub/_state") or "")
+    assert why_not(OPERATOR, Operation.CHANGE_STATE, "_hubbub/_state") is None
 
 
 def test_nobody_speaks_as_another() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from harness.http_broker import HttpBroker
 from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Err
 
 TOPIC = "research/conv-42"
@@ -69,6 +70,10 @@ async def test_an_unknown_topic_is_an_empty_one(client: httpx.AsyncClient) -> No
         ("/v1/topics/a/b/messages?limit=1001", "limit: "),
         ("/v1/topics/a/b/messages?limit=ten", "limit: "),
         ("/v1/topics/a/b/messages?after=-1", "after: "),
+        ("/v1/topics/a/b/messages?where={", "JSON"),
+        ("/v1/topics/a/b/messages?where=1", "`where` is a JSON object"),
+        ('/v1/topics/a/b/messages?where={"type":{"like":1}}', "no operator"),
+        ("/v1/topics/a/b/messages?select=type", "always comes"),
         ("/v1/topics/a/b/messages?after=9007199254740992", "after: "),
     ],
 )
@@ -86,3 +91,9 @@ async def test_a_broker_that_does_not_own_the_topic_says_who_does(
     answer = await client.get(f"/v1/topics/{TOPIC}/messages")
     assert answer.status_code == 421
     assert answer.json()["url"] == "ws://there:1"
+
+
+async def test_what_is_asked_for_reaches_the_broker(client: httpx.AsyncClient, broker: HttpBroker) -> None:
+    where = '{"type":"result"}'
+    await client.get(f"/v1/topics/{TOPIC}/messages", params={"where": where, "select": ["data.a", "headers"]})
+    assert broker.filters_asked == [Filter({"type": "result"}, ["headers", "data.a"])]

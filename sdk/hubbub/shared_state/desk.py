@@ -1,0 +1,77 @@
+"""What the shared states of one agent have in common: the way to the broker, ids, randomness."""
+
+import random
+from collections.abc import Callable
+from itertools import count
+from typing import Protocol
+
+from hubbub.asks import Asks
+from hubbub.chain import caused
+from hubbub.naming import Naming, checked
+from hubbub.subscription import StartOption, Subscription
+from hubbub_protocol import names
+from hubbub_protocol.frames import Gap, With
+
+from .client import StateClient, to_with
+from .entry import Publication
+
+
+class Subscriber(Protocol):
+    """What a watch needs of its agent."""
+
+    def subscribe(
+        self,
+        topic: str,
+        /,
+        start: StartOption = "new",
+        *,
+        buffer: int | None = None,
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> Subscription:
+        """Subscribe to a topic."""
+        ...
+
+
+class StateDesk:
+    """One agent's."""
+
+    def __init__(
+        self,
+        agent: str,
+        session: str,
+        asks: Asks,
+        subscriber: Subscriber,
+        naming: Naming,
+        lamport: Callable[[], int],
+        source: random.Random,
+    ) -> None:
+        self.agent = agent
+        self.session = session
+        self.subscriber = subscriber
+        self.source = source
+        self.lamport = lamport
+        """The largest Lamport timestamp that the agent has seen."""
+        self._asks = asks
+        self._naming = naming
+        self._count = count(1)
+
+    def client(self, name: str) -> StateClient:
+        """The way to the state of a conversation or group.
+
+        Raises:
+            InvalidName: it is none.
+        """
+        return StateClient(self._asks, name, checked(names.state_of, name))
+
+    def new_id(self) -> str:
+        """An id that no other change or message of this agent has."""
+        return f"{self.session}.state.{next(self._count)}"
+
+    def compose(self, publication: Publication) -> With:
+        """A message of a change.
+
+        Raises:
+            InvalidName, Unencodable: it can't be sent as it is.
+        """
+        headers = caused(publication.headers)
+        return to_with(publication, headers, self._naming.topic(publication.topic), self.new_id())

@@ -1,0 +1,43 @@
+"""Workflows: states, the transitions between them, and whoever works in each; every change on the log.
+
+    from hubbub.workflows import State, workflow
+
+    class Report:
+        research = State(handler="research", on={"done": "writing"}, timeout=600, retries=2)
+        writing = State(handler="writing", on={"done": "published", "rejected": "research"})
+        published = State(end=True)
+
+    report = workflow(Report)
+
+Read the package in this order: `errors`, `declaration`, `validation`, `model` and `spelling` (what is declared);
+`instance` and `step` (what becomes of a run of it: pure); `diagram`.
+"""
+
+from .declaration import CANCELLED, COMPENSATING, FAILED, State
+from .diagram import mermaid
+from .errors import AlreadyStarted, IllegalTransition, InvalidWorkflow, NoSuchInstance, TaskFailed
+from .instance import Assignment, Change, Instance, Order, Status, Task
+from .model import Transition, Workflow
+from .spelling import workflow
+
+__all__ = [
+    "CANCELLED",
+    "COMPENSATING",
+    "FAILED",
+    "AlreadyStarted",
+    "Assignment",
+    "Change",
+    "IllegalTransition",
+    "Instance",
+    "InvalidWorkflow",
+    "NoSuchInstance",
+    "Order",
+    "State",
+    "Status",
+    "Task",
+    "TaskFailed",
+    "Transition",
+    "Workflow",
+    "mermaid",
+    "workflow",
+]

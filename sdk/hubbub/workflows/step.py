@@ -1,0 +1,486 @@
+"""What becomes of an instance by an event. Pure: no clock, no network, no randomness.
+
+    begin(model, id, data, …)          -> Step
+    step(model, instance, event, now)  -> Step, or Refusal
+
+A `Step` is taken whole or not at all: the next instance, the lines of its history, and the tasks that go out. A
+`Refusal` changes nothing, and says why. It is `stale` when there is nothing wrong with it but that it comes too late
+(the answer to a task that somebody else has done): what is delivered twice is refused so the second time.
+"""
+
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from .declaration import (
+    BUILT_IN,
+    CANCEL,
+    CANCELLED,
+    COMPENSATING,
+    DONE,
+    FAILED,
+    FAILURE,
+    MESSAGE,
+    PAUSE,
+    RESUME,
+    RETRY,
+    START,
+    STUCK,
+    TASK,
+    TIMEOUT,
+    State,
+)
+from .instance import (
+    Assignment,
+    Broke,
+    Change,
+    Elapsed,
+    Event,
+    Finished,
+    Heard,
+    Instance,
+    Order,
+    Ordered,
+    Task,
+)
+from .model import Workflow
+
+FAN_OUT_MAX = 256
+"""Tasks of one state: all of them stand in the instance's record."""
+
+WHY_CHARS_MAX = 500
+
+
+class Step(NamedTuple):
+    """What is done, all of it together."""
+
+    instance: Instance
+    changes: tuple[Change, ...]
+    tasks: tuple[Assignment, ...]
+
+
+class Refusal(NamedTuple):
+    """Nothing is done."""
+
+    why: str
+    stale: bool = False
+
+
+def begin(model: Workflow, id: str, data: dict[str, Any], *, now: float, by: str) -> Step:
+    """The first step of a new instance."""
+    instance = Instance(
+        id=id,
+        workflow=model.name,
+        model=model.digest,
+        n=0,
+        state=model.initial,
+        visit=0,
+        started=now,
+        since=now,
+        data=data,
+    )
+    course = _Course(model, instance, now, by)
+    course.enter(None, model.initial, START)
+    return course.step()
+
+
+def step(model: Workflow, instance: Instance, event: Event, now: float) -> Step | Refusal:
+    """What an event does to an instance."""
+    course = _Course(model, instance, now, event.by)
+    return course.take(event) or course.step()
+
+
+class _Course:
+    """One decision while it is made: the instance so far, and what goes with it."""
+
+    def __init__(self, model: Workflow, instance: Instance, now: float, by: str) -> None:
+        self._model = model
+        self._now = now
+        self._by = by
+        self._entered = 0
+        self._instance = instance
+        self._changes: list[Change] = []
+        self._tasks: list[Assignment] = []
+
+    def step(self) -> Step:
+        return Step(self._instance, tuple(self._changes), tuple(self._tasks))
+
+    def take(self, event: Event) -> Refusal | None:
+        match event:
+            case Finished():
+                return self._finished(event)
+            case Broke():
+                return self._broke(event)
+            case Heard():
+                return self._heard(event)
+            case Elapsed():
+                return self._elapsed()
+            case Ordered():
+                return self._ordered(event)
+
+    # Events -----------------------------------------------------------------------------------------------------
+
+    def _finished(self, event: Finished) -> Refusal | None:
+        found = self._task(event.task)
+        if isinstance(found, Refusal):
+            return found
+        index, task, _ = found  # of an earlier attempt too: what is done is done
+        self._put(index, replace(task, status="done", due=None, outcome=event.outcome, value=event.value, error=""))
+        if len(self._instance.tasks) > 1:
+            self._stay(TASK + DONE, self._label(index, event.outcome if event.outcome != DONE else ""))
+        self._join()
+        return None
+
+    def _broke(self, event: Broke) -> Refusal | None:
+        found = self._task(event.task)
+        if isinstance(found, Refusal):
+            return found
+        index, task, attempt = found
+        if attempt != task.attempt or task.status != "out":
+            return Refusal(f"attempt {attempt} of task {index} was given up already", stale=True)
+        self._failed(index, task, event.error or "it failed", fatal=event.fatal)
+        self._join()
+        return None
+
+    def _heard(self, event: Heard) -> Refusal | None:
+        target = self._model.target(self._instance.state, MESSAGE + event.type)
+        if self._instance.ended or target is None:
+            return Refusal(f"a message of type {event.type!r} means nothing here; {self._causes()}")
+        if event.value is not None:
+            self._keep(event.type, event.value)
+        self.enter(self._instance.state, target, MESSAGE + event.type)
+        return None
+
+    def _elapsed(self) -> Refusal | None:
+        before = self._instance
+        due = before.due
+        if due is None or due > self._now:
+            return Refusal("its time has not come", stale=True)
+        if before.deadline is not None and before.deadline <= self._now:
+            target = self._model.target(before.state, TIMEOUT) or FAILED
+            self._leave(target, TIMEOUT, f"longer than {self._spec.timeout:g} s in {before.state}")
+            return None
+        for index, task in enumerate(before.tasks):
+            if task.due is None or task.due > self._now:
+                continue
+            if task.status == "waiting":
+                self._send(index, task)
+            elif task.status == "out":
+                self._failed(index, task, f"no answer within {self._spec.attempt_timeout:g} s", fatal=False)
+        self._join()
+        return None
+
+    def _ordered(self, event: Ordered) -> Refusal | None:
+        match event.order:
+            case Order.PAUSE:
+                return self._pause(event.why)
+            case Order.RESUME:
+                return self._resume(event.why)
+            case Order.CANCEL:
+                return self._cancel(event.why)
+            case Order.RETRY:
+                return self._retry(event.why)
+
+    # Orders -----------------------------------------------------------------------------------------------------
+
+    def _pause(self, why: str) -> Refusal | None:
+        if self._instance.ended or self._instance.paused is not None:
+            return Refusal("only what is running can be paused")
+        self._stay(PAUSE, why)
+        self._instance = replace(self._instance, paused=self._now)
+        return None
+
+    def _resume(self, why: str) -> Refusal | None:
+        paused = self._instance.paused
+        if self._instance.ended or paused is None:
+            return Refusal("it is not paused")
+        pause = self._now - paused
+        before = self._instance
+        deadline = None if before.deadline is None else before.deadline + pause
+        tasks = tuple(
+            replace(task, due=task.due + pause) if task.due is not None and task.status == "out" else task
+            for task in before.tasks
+        )
+        self._instance = replace(before, paused=None, deadline=deadline, tasks=tasks)
+        self._stay(RESUME, why)
+        for index, task in enumerate(tasks):
+            if task.status == "waiting" and task.due is not None and task.due <= self._now:
+                self._send(index, task)
+        return None
+
+    def _cancel(self, why: str) -> Refusal | None:
+        before = self._instance
+        if before.ended:
+            return Refusal("it has ended")
+        if before.state == COMPENSATING:
+            return Refusal("what it did is being undone already")
+        self._instance = replace(before, paused=None)
+        self._leave(CANCELLED, CANCEL, why)
+        return None
+
+    def _retry(self, why: str) -> Refusal | None:
+        before = self._instance
+        if not before.ended or before.state != FAILED:
+            return Refusal("only what has failed can be tried again")
+        self._instance = replace(before, ended=False, why="")
+        if before.goal is not None:  # undoing failed, and goes on
+            self._compensate(before.state, RETRY, why)
+            return None
+        again = self._model.initial if before.undone or before.left is None else before.left
+        self._instance = replace(self._instance, undone=False, left=None)
+        self.enter(before.state, again, RETRY, why)
+        return None
+
+    # States -----------------------------------------------------------------------------------------------------
+
+    def enter(self, source: str | None, target: str, cause: str, why: str = "") -> None:
+        """Come into a state, and begin what is to be done there."""
+        self._entered += 1
+        if self._entered > len(self._model.states) + 1:
+            self._leave(FAILED, STUCK, f"it went round through {target} without anything to do")
+            return
+        if target in BUILT_IN:
+            self._leave(target, cause, why)
+            return
+        state = self._model.states[target]
+        self._change(source, target, cause, why)
+        deadline = None if state.timeout is None else self._now + state.timeout
+        self._instance = replace(
+            self._instance,
+            state=target,
+            visit=self._instance.n,
+            since=self._now,
+            tasks=(),
+            deadline=deadline,
+            ended=state.end,
+        )
+        if not state.handlers:
+            return
+        if state.each is None:
+            self._give_out([Task(handler=handler) for handler in state.handlers])
+            return
+        items = _items(self._instance.data, state.each)
+        if isinstance(items, str):
+            self._fail(items)
+            return
+        self._give_out([Task(handler=state.handlers[0]) for _ in items])
+        self._join()  # there may be nothing to wait for
+
+    def _leave(self, target: str, cause: str, why: str) -> None:
+        """Go where a cause leads; to a bad end by way of compensation, if something is there to be undone."""
+        before = self._instance
+        if target not in BUILT_IN:
+            self.enter(before.state, target, cause, why)
+            return
+        self._instance = replace(before, left=before.state, why=why[:WHY_CHARS_MAX])
+        if before.undo:
+            self._instance = replace(self._instance, goal=target)
+            self._compensate(before.state, cause, why)
+        else:
+            self._end(target, cause, why, before.state)
+
+    def _end(self, target: str, cause: str, why: str, source: str | None) -> None:
+        self._change(source, target, cause, why)
+        self._instance = replace(
+            self._instance,
+            state=target,
+            visit=self._instance.n,
+            since=self._now,
+            tasks=(),
+            deadline=None,
+            paused=None,
+            ended=True,
+            why=why[:WHY_CHARS_MAX],
+        )
+
+    def _compensate(self, source: str, cause: str, why: str) -> None:
+        """Undo the newest of what was done."""
+        self._change(source, COMPENSATING, cause, why)
+        before = self._instance
+        self._instance = replace(
+            before, state=COMPENSATING, visit=before.n, since=self._now, tasks=(), deadline=None, ended=False
+        )
+        handler = self._model.states[before.undo[-1]].compensate
+        assert handler is not None, "only such states are put there"
+        self._give_out([Task(handler=handler)])
+
+    def _fail(self, why: str) -> None:
+        """The work of this state can't be done."""
+        before = self._instance
+        if before.state == COMPENSATING:
+            reason = f"what was done in {before.undo[-1]} could not be undone: {why}"
+            self._end(FAILED, FAILURE, reason, COMPENSATING)
+            return
+        self._leave(self._model.target(before.state, FAILURE) or FAILED, FAILURE, why)
+
+    # Tasks ------------------------------------------------------------------------------------------------------
+
+    def _give_out(self, tasks: list[Task]) -> None:
+        self._instance = replace(self._instance, tasks=tuple(tasks))
+        for index, task in enumerate(tasks):
+            self._send(index, task)
+
+    def _send(self, index: int, task: Task) -> None:
+        if self._instance.paused is not None:
+            self._put(index, replace(task, status="waiting", due=self._now))
+            return
+        limit = self._spec.attempt_timeout
+        task = replace(task, status="out", due=None if limit is None else self._now + limit)
+        self._put(index, task)
+        instance, undoing = self._instance, self._instance.state == COMPENSATING
+        each = None if undoing else self._spec.each
+        item = None
+        if each is not None:
+            items = _items(instance.data, each)
+            assert isinstance(items, list), "it was a list when the state was entered"
+            item = items[index]
+        self._tasks.append(
+            Assignment(
+                workflow=instance.workflow,
+                instance=instance.id,
+                state=instance.undo[-1] if undoing else instance.state,
+                task=f"{instance.visit}.{index}.{task.attempt}",
+                handler=task.handler,
+                attempt=task.attempt,
+                data=instance.data,
+                index=index,
+                item=item,
+                undo=undoing,
+            )
+        )
+
+    def _failed(self, index: int, task: Task, error: str, *, fatal: bool) -> None:
+        """An attempt failed: try again, or give the task up."""
+        error = error[:WHY_CHARS_MAX]
+        spec = self._spec
+        if fatal or task.attempt > spec.retries:
+            self._put(index, replace(task, status="failed", due=None, error=error))
+            if len(self._instance.tasks) > 1:
+                self._stay(TASK + FAILURE, self._label(index, error))
+            return
+        delay = spec.backoff[min(task.attempt, len(spec.backoff)) - 1]
+        again = replace(task, status="waiting", attempt=task.attempt + 1, due=self._now + delay, error=error)
+        self._put(index, again)
+        self._stay(TASK + RETRY, self._label(index, f"attempt {again.attempt} in {delay:g} s: {error}"))
+
+    def _join(self) -> None:
+        """Go on, if enough tasks are done; give up, if that can't be any more."""
+        tasks = self._instance.tasks
+        if self._instance.ended or (not tasks and self._spec.each is None):
+            return
+        needed = len(tasks) if self._spec.join is None or self._undoing else min(self._spec.join, len(tasks))
+        done = [task for task in tasks if task.status == "done"]
+        failed = [task for task in tasks if task.status == "failed"]
+        if len(done) >= needed:
+            self._succeed(done)
+        elif len(tasks) - len(failed) < needed:
+            self._fail(failed[-1].error)
+
+    def _succeed(self, done: list[Task]) -> None:
+        before = self._instance
+        if self._undoing:
+            self._instance = replace(before, undo=before.undo[:-1], undone=True)
+            if self._instance.undo:
+                self._compensate(COMPENSATING, DONE, f"{before.undo[-1]} is undone")
+            else:
+                assert before.goal is not None, "compensation leads somewhere"
+                self._instance = replace(self._instance, goal=None)
+                self._end(before.goal, DONE, before.why, COMPENSATING)
+            return
+        outcome = next((task.outcome for task in done if task.outcome != DONE), DONE)
+        target = self._model.target(before.state, outcome)
+        if target is None or outcome in (FAILURE, TIMEOUT, CANCEL):
+            self._fail(f"its handler named the outcome {outcome!r}, which is not declared; {self._causes()}")
+            return
+        spec = self._spec
+        if spec.each is not None:
+            value: Any = [task.value for task in before.tasks]
+        elif isinstance(spec.handler, str):
+            value = done[0].value
+        else:
+            value = {task.handler: task.value for task in done}
+        self._keep(spec.result or before.state, value)
+        if spec.compensate is not None and done:
+            self._instance = replace(self._instance, undo=(*before.undo, before.state))
+        if target in BUILT_IN:
+            self._leave(target, outcome, f"{before.state} ended with {outcome}")
+        else:
+            self.enter(before.state, target, outcome)
+
+    def _task(self, name: str) -> tuple[int, Task, int] | Refusal:
+        """The task that an answer is for: its index, itself, and the attempt that is answered."""
+        instance = self._instance
+        parts = name.split(".")
+        if len(parts) != 3 or not all(part.isdecimal() and len(part) < 10 for part in parts):
+            return Refusal(f"{name[:80]!r} names no task")
+        visit, index, attempt = map(int, parts)
+        if instance.ended or visit != instance.visit:
+            return Refusal(f"task {name} is of a state that it has left", stale=True)
+        if index >= len(instance.tasks) or not 1 <= attempt <= instance.tasks[index].attempt:
+            return Refusal(f"there is no task {name}")
+        task = instance.tasks[index]
+        if task.status in ("done", "failed"):
+            return Refusal(f"task {name} is settled already", stale=True)
+        return index, task, attempt
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _undoing(self) -> bool:
+        return self._instance.state == COMPENSATING
+
+    @property
+    def _spec(self) -> State:
+        """The declaration of the state; while something is undone, of the state that did it."""
+        instance = self._instance
+        return self._model.states[instance.undo[-1] if instance.state == COMPENSATING else instance.state]
+
+    def _causes(self) -> str:
+        causes = ", ".join(self._model.causes(self._instance.state)) or "nothing"
+        return f"what can happen in {self._instance.state}: {causes}"
+
+    def _label(self, index: int, text: str) -> str:
+        tasks = self._instance.tasks
+        which = f"{tasks[index].handler} {index + 1} of {len(tasks)}" if len(tasks) > 1 else tasks[index].handler
+        return f"{which}: {text}" if text else which
+
+    def _put(self, index: int, task: Task) -> None:
+        tasks = self._instance.tasks
+        self._instance = replace(self._instance, tasks=(*tasks[:index], task, *tasks[index + 1 :]))
+
+    def _keep(self, name: str, value: Any) -> None:
+        self._instance = replace(self._instance, data={**self._instance.data, name: value})
+
+    def _stay(self, cause: str, why: str) -> None:
+        self._change(self._instance.state, self._instance.state, cause, why)
+
+    def _change(self, source: str | None, target: str, cause: str, why: str = "") -> None:
+        n = self._instance.n + 1
+        self._instance = replace(self._instance, n=n)
+        self._changes.append(
+            Change(
+                id=self._instance.id,
+                workflow=self._instance.workflow,
+                n=n,
+                source=source,
+                target=target,
+                cause=cause,
+                at=self._now,
+                by=self._by,
+                why=why[:WHY_CHARS_MAX],
+            )
+        )
+
+
+def _items(data: dict[str, Any], path: str) -> list[Any] | str:
+    """The list at a place in the data, or why there is none."""
+    found: Any = data
+    for name in path.split("."):
+        if not isinstance(found, dict) or name not in found:
+            return f"there is no {path!r} in its data to make tasks of"
+        found = found[name]
+    if not isinstance(found, list):
+        return f"{path!r} in its data is no list to make tasks of"
+    if len(found) > FAN_OUT_MAX:
+        return f"{path!r} in its data has {len(found)} items: {FAN_OUT_MAX} at most become tasks"
+    return found
