@@ -91,6 +91,11 @@ class Settings(Table):
         600.0, "An agent that has no socket, and was not seen for so long, is gone.", unit="s", least=1, most=30 * DAY
     )
 
+    commands_kept: int = setting(
+        1000, "Commands that the control plane has at hand; the log has all of them.", least=1, most=100_000
+    )
+    command_agents: int = setting(10_000, "Agents that one command may be for.", least=1, most=1_000_000)
+
     # Who may do what
     bus_token: SecretStr = setting(
         SecretStr(""), "Shared token: whoever shows it is whom it says.", unit="text without spaces", secret=True

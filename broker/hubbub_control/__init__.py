@@ -10,12 +10,14 @@ part        what one subject of the control plane is made of: work, routes, metr
 plane       all parts, with the one agent that they share, through every failure
 status      the part that tells how the control plane itself is
 registry    the part that knows which agents there are, and how they are
+commands    the part that orders something of them
 """
 
 from .caller import Caller
+from .commands import Commands
 from .part import Part
 from .plane import ControlPlane
 from .refusal import Refusal
 from .registry import Limits, Registry
 
-__all__ = ["Caller", "ControlPlane", "Limits", "Part", "Refusal", "Registry"]
+__all__ = ["Caller", "Commands", "ControlPlane", "Limits", "Part", "Refusal", "Registry"]

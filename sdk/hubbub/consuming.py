@@ -272,9 +272,13 @@ class Inbox:
             self._waiting.remove(delivery)
         return False
 
-    def give_back(self) -> list[Delivery]:
+    def hold(self) -> list[Delivery]:
         waiting = list(self._waiting)
         self._waiting.clear()
+        return waiting
+
+    def give_back(self) -> list[Delivery]:
+        waiting = self.hold()
         self._ended = True
         self._changed.set()
         return waiting
@@ -310,7 +314,10 @@ class Consumptions:
         self._stats = stats
         self._cancels = cancels
         self._activity = activity
+        self.paused = False
+        """Whether nothing is taken for now."""
         self._room: dict[Consumer, int] = {}
+        self._workers: dict[Consumer, Workers] = {}
         self._on_error = on_error
 
     def iterate(
@@ -342,6 +349,7 @@ class Consumptions:
             on_error=self._on_error,
         )
         consumer = workers.consumer = self._join(spec, workers, wanted.concurrency, None, wanted.kind)
+        self._workers[consumer] = workers
         self.at_work[spec.topic, spec.name] = Consumption(consumer, None)
 
     async def drain(self, seconds: float) -> None:
@@ -351,10 +359,28 @@ class Consumptions:
         workers = {consumption.consumer for consumption in self.at_work.values()}
         await asyncio.gather(*(consumer.drain(seconds, finish=consumer in workers) for consumer in self.table))
 
+    def pause(self) -> None:
+        """Take nothing more for now."""
+        self.paused = True
+        for consumer in self.table:
+            consumer.pause()
+
+    def resume(self) -> None:
+        """Go on."""
+        self.paused = False
+        for consumer in self.table:
+            consumer.resume()
+
+    def limit_concurrency(self, most: int) -> None:
+        """Let each handler work on so many messages at a time, and on no more than it was made for."""
+        for workers in self._workers.values():
+            workers.limit(most)
+
     @property
     def room(self) -> int:
         """Messages that can be at work here at a time."""
-        return sum(self._room.values())
+        made = sum(self._room.values())
+        return made - sum(workers.withheld for workers in self._workers.values())
 
     @property
     def held(self) -> int:
@@ -372,9 +398,12 @@ class Consumptions:
         self.table.check(spec.name, spec.topic)
         consumer = kind(spec, taker, self._publisher, self._stats, on_gap=on_gap, gone=self._gone)
         self._room[consumer] = room
+        if self.paused:
+            consumer.pause()
         self.table.add(consumer)
         return consumer
 
     def _gone(self, consumer: Consumer) -> None:
         self._room.pop(consumer, None)
+        self._workers.pop(consumer, None)
         self.table.remove(consumer)

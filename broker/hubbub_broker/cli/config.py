@@ -129,6 +129,8 @@ _SECTIONS = {
         "agent_slow",
         "agent_gone",
         "agent_unseen",
+        "commands_kept",
+        "command_agents",
     ),
     "Who may do what": (
         "bus_token",

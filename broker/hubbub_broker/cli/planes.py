@@ -20,7 +20,7 @@ from hubbub_broker.http import create_side_app
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import Exposition, Metrics
 from hubbub_broker.server import listen
-from hubbub_control import ControlPlane, Limits, Registry
+from hubbub_control import Commands, ControlPlane, Limits, Registry
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err
 
@@ -66,7 +66,8 @@ def control_plane(settings: Settings) -> ControlPlane:
         gone=settings.agent_gone,
         unseen=settings.agent_unseen,
     )
-    return ControlPlane([Registry(limits)])
+    registry = Registry(limits)
+    return ControlPlane([registry, Commands(registry, settings.commands_kept, settings.command_agents)])
 
 
 class ControlDoor:

@@ -52,6 +52,8 @@ class Registry:
         self.reports = 0
         self.probes = 0
         self._known = False
+        self.on_process: Callable[[str], None] = lambda _: None
+        """Called with an agent's name when a process of it reports that did not before."""
         self._asking = False
         self._news: set[str] = set()
         """Agents of whom the broker has told something while the register is asked for."""
@@ -152,7 +154,12 @@ class Registry:
             tasks=tuple(task for task in map(read_task, data.get("tasks", ())[:TASKS_MAX]) if task is not None),
         )
         self.reports += 1
-        self.picture.reported(message.sender, str(data["session"])[:128], report, probe="probe" in data)
+        session = str(data["session"])[:128]
+        view = self.picture.get(message.sender)
+        is_new = view is None or session not in view.reports
+        self.picture.reported(message.sender, session, report, probe="probe" in data)
+        if is_new:
+            self.on_process(message.sender)
 
     async def _probe(self, agent: Client) -> None:
         """Ask those who are silent, and at the beginning everyone, how they are."""

@@ -52,6 +52,7 @@ class Reports:
         self._context = contextvars.Context()  # or what is at work would count as the cause of a report
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._every = EVERY_SECONDS
         self._last = float("-inf")
         self._count = count(1)
         self._stopped = False
@@ -59,16 +60,22 @@ class Reports:
     def up(self) -> None:
         """There is a line: say something soon."""
         self._last = float("-inf")
-        self._speak_at(self._loop.time() + EVERY_SECONDS * self._jitter())
+        self._speak_at(self._loop.time() + self._every * self._jitter())
 
     def changed(self) -> None:
         """Something is other than in the last report."""
         if self._line.link is not None:
-            self._speak_at(max(self._loop.time(), self._last + EVERY_SECONDS))
+            self._speak_at(max(self._loop.time(), self._last + self._every))
 
     def answer(self, probe: Any) -> None:
         """The control plane wants to hear at once that this agent hears."""
         self._speak(probe)
+
+    def every(self, seconds: float) -> None:
+        """From now on let so many seconds pass between two reports, at least."""
+        self._every = seconds
+        self._last = float("-inf")
+        self.changed()
 
     def stop(self) -> None:
         """Say nothing more."""
@@ -76,11 +83,6 @@ class Reports:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def last_word(self, content: dict[str, Any]) -> None:
-        """Say this, and nothing after it."""
-        self._send(content)
-        self.stop()
 
     def _speak_at(self, when: float) -> None:
         if self._stopped or (self._timer is not None and self._due <= when):
@@ -105,7 +107,8 @@ class Reports:
         self._send(content)
         self._last = now
         busy = content["running"] or content["waiting"]
-        self._speak_at(now + (BUSY_SECONDS if busy else IDLE_SECONDS * (0.8 + 0.2 * self._jitter())))
+        pause = BUSY_SECONDS if busy else IDLE_SECONDS * (0.8 + 0.2 * self._jitter())
+        self._speak_at(now + max(pause, self._every))
 
     def _send(self, content: dict[str, Any]) -> None:
         link = self._line.link
