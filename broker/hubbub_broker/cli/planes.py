@@ -21,6 +21,7 @@ from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import Exposition, Metrics
 from hubbub_broker.server import listen
 from hubbub_control import Commands, ControlPlane, Limits, Registry
+from hubbub_control.rules import Rules
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err
 
@@ -67,7 +68,8 @@ def control_plane(settings: Settings) -> ControlPlane:
         unseen=settings.agent_unseen,
     )
     registry = Registry(limits)
-    return ControlPlane([registry, Commands(registry, settings.commands_kept, settings.command_agents)])
+    commands = Commands(registry, settings.commands_kept, settings.command_agents)
+    return ControlPlane([registry, commands, Rules()])
 
 
 class ControlDoor:

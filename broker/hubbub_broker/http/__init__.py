@@ -7,7 +7,9 @@ guard       what a browser's page may not do
 body        a request's body, bounded in size and time
 models      the JSON of requests and answers, as the reference shows it
 publish history stream budget catalogue bus status consumers dead_letters top    the routes, by what they are about
+blobs blob_store    those for large bodies, and how these lie in their topics
 operator_api operator_models    the seam and the JSON of those for operators
+rules rules_api rules_models    policies and schemas: their routes, the seam, and the JSON
 bus_api     what the routes of the simple bus need of a broker
 reference   /docs, rendered here: no script and nothing from elsewhere
 connection  a connection's limits before anybody is known
@@ -46,6 +48,16 @@ from .operator_api import (
     Spread,
     Top,
 )
+from .rules import routes as rules_routes
+from .rules_api import (
+    PoliciesInfo,
+    PolicyInfo,
+    RulesApi,
+    SchemaInfo,
+    SettingInfo,
+    SkippedInfo,
+    VerdictInfo,
+)
 
 __all__ = [
     "AgentRow",
@@ -68,19 +80,27 @@ __all__ = [
     "MailSent",
     "MemberInfo",
     "OperatorApi",
+    "PoliciesInfo",
+    "PolicyInfo",
     "PublishRequest",
     "Refused",
     "RegisteredAgent",
     "Route",
+    "RulesApi",
+    "SchemaInfo",
     "SessionInfo",
+    "SettingInfo",
     "ShardInfo",
+    "SkippedInfo",
     "Spread",
     "StatusApi",
     "StoredLine",
     "StreamEvent",
     "Top",
     "TopicEntry",
+    "VerdictInfo",
     "create_app",
     "create_side_app",
     "render_line",
+    "rules_routes",
 ]

@@ -11,7 +11,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol import __version__
 
-from . import budget, catalogue, consumers, dead_letters, history, publish, reference, refusal, status, stream, top
+from . import (
+    blobs,
+    budget,
+    catalogue,
+    consumers,
+    dead_letters,
+    history,
+    publish,
+    reference,
+    refusal,
+    status,
+    stream,
+    top,
+)
 from . import bus as mail
 from .api import BrokerApi, StatusApi
 from .bus_api import BusApi
@@ -68,7 +81,7 @@ def create_app(
 ) -> FastAPI:
     """The HTTP API of `broker`, with its reference at /docs and /openapi.json, and with the routes of `more`."""
     app = _bare()
-    for part in (publish, history, budget, catalogue, status):
+    for part in (publish, history, blobs, budget, catalogue, status):
         app.include_router(part.routes(broker))
     if bus is not None:
         for part in (mail, stream):
