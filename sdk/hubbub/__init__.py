@@ -23,6 +23,7 @@ from .agent import Agent
 from .backoff import Backoff
 from .blob import Blob
 from .consuming import Consumption
+from .control import CommandRefused, Order
 from .delivery import Delivery
 from .errors import (
     AlreadyDone,
@@ -94,6 +95,7 @@ __all__ = [
     "CircuitBreaker",
     "CircuitOpen",
     "Closed",
+    "CommandRefused",
     "Conflict",
     "ConnectionLimit",
     "Consumption",
@@ -117,6 +119,7 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "OnFull",
+    "Order",
     "Outcome",
     "Presence",
     "PresenceEvent",

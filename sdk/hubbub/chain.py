@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from hubbub_protocol.causal import HOPS
+from hubbub_protocol.names import is_reserved
 
 from .message import MessageView
 
@@ -25,3 +26,12 @@ def caused(headers: dict[str, Any] | None) -> dict[str, Any] | None:
     if cause is None or (headers is not None and HOPS in headers):
         return headers
     return {HOPS: cause.hops + 1, **(headers or {})}
+
+
+def grows_from(cause: MessageView, topic: str, headers: dict[str, Any] | None) -> bool:
+    """Whether a message to `topic`, published while a handler is at work on `cause`, is work that goes on: not the
+    answer to a question, nothing of the broker's own, and not the beginning of something new.
+    """
+    if topic == cause.reply_to or is_reserved(topic):
+        return False
+    return headers is None or headers.get(HOPS) != 0

@@ -254,6 +254,11 @@ def resets(topic: str) -> Ask:
     return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
 
 
+def posts_command(do: str, to: dict[str, str] | None) -> Ask:
+    body = {"do": do, "to": to, "args": {"topic": "g/c", "id": "m1"}}
+    return lambda doors: doors.ask("POST", "/v1/control/commands", json=body)
+
+
 def says_hello(agent: str) -> Ask:
     async def yes(_: WireClient) -> bool:
         return True
@@ -433,6 +438,13 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("see an instance", manages("GET", "/v1/control/workflows/g/c/i"), "bus member operator"),
     ("draw an instance", manages("GET", "/v1/control/workflows/g/c/i/diagram"), "bus member operator"),
     ("order an instance", manages("POST", "/v1/control/workflows/g/c/i/pause"), "bus member writer operator"),
+    ("list agents with their load", gets("/v1/control/agents"), KNOWN),
+    ("look at another's load", gets("/v1/control/agents/joe"), "bus member writer monitor operator"),
+    ("command", posts_command("ping", {"agent": "joe"}), "operator"),
+    ("cancel", posts_command("cancel", None), "operator"),
+    ("list commands", gets("/v1/control/commands"), "operator"),
+    ("see a command", manages("GET", "/v1/control/commands/c1"), "operator"),
+    ("pick one of a group", manages("GET", "/v1/control/route?group=g"), KNOWN),
     ("health", gets("/v1/health"), " ".join(KINDS)),
     ("readiness", gets("/v1/ready"), " ".join(KINDS)),
     ("reference", gets("/docs"), " ".join(KINDS)),
@@ -457,6 +469,11 @@ async def test_who_may_what(both_planes: Server, kind: str) -> None:
     async with Doors(server, BUS_TOKEN).http as http:
         for name in ("joe", "tom"):
             assert (await http.post("/v1/agents", json={"agent": name, "group": "g"})).status_code == 200
+        async with asyncio.timeout(20):
+            operator = {"Authorization": f"Bearer {KINDS['operator']}"}
+            for path in ("/v1/control/agents/joe", "/v1/control/commands"):
+                while (await http.get(path, headers=operator)).status_code != 200:  # noqa: ASYNC110 - over HTTP
+                    await asyncio.sleep(0.02)
     doors = Doors(server, KINDS[kind])
     wrong = []
     for name, ask, kinds in TABLE:
@@ -514,6 +531,11 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/control/workflows/{group}/{name}/{id}",
         "/v1/control/workflows/{group}/{name}/{id}/diagram",
         "/v1/control/workflows/{group}/{name}/{id}/{order}",
+        "/v1/control/agents",
+        "/v1/control/agents/{agent}",
+        "/v1/control/route",
+        "/v1/control/commands",
+        "/v1/control/commands/{id}",
     }
     more = [rules_routes(RulesDoor(server.broker)), *Inside(server.settings).routers()]
     app = create_app(

@@ -124,6 +124,13 @@ _SECTIONS = {
         "role",
         "broker_url",
         "broker_token",
+        "agent_silent",
+        "agent_deaf",
+        "agent_slow",
+        "agent_gone",
+        "agent_unseen",
+        "commands_kept",
+        "command_agents",
     ),
     "Who may do what": (
         "bus_token",
