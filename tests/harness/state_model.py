@@ -69,7 +69,7 @@ class StateModel:
         self.streams: list[Stream] = []
         self.not_before: dict[tuple[str, str, int], float] = {}
         """By topic, key and version: when a key may go by itself at the earliest."""
-        self._pending: dict[tuple[int, Any], tuple[str, int, Line]] = {}
+        self._pending: dict[tuple[int, Any], tuple[str, int, float, Line]] = {}
         self._watching: dict[tuple[int, str], Stream] = {}
         self._rid = 0
 
@@ -112,7 +112,7 @@ class StateModel:
             return
         self._rid += 1
         topic = line["topic"] if line["op"] == "sub" else state_topic(line["topic"])
-        self._pending[id(peer), self._rid] = topic, self.known[topic], line
+        self._pending[id(peer), self._rid] = topic, self.known[topic], peer.site.now, line
         peer.send({**line, "rid": self._rid})
 
     def _may_go(self, topic: str, key: str, version: int, at: float) -> None:
@@ -132,7 +132,7 @@ class StateModel:
         pending = self._pending.pop((id(peer), line.get("rid")), None)
         if pending is None:
             return
-        topic, floor, request = pending
+        topic, floor, asked_at, request = pending
         if line["op"] == "err":
             self._refused(peer, topic, floor, request, line)
         elif request["op"] == "change":
@@ -145,7 +145,7 @@ class StateModel:
             for key, version in request["keys"].items():
                 ttl = {key: ttl for key, (at, ttl) in leases_of(history(site, topic)).items() if at == version}.get(key)
                 if ttl is not None:
-                    self._may_go(topic, key, version, site.now + ttl)
+                    self._may_go(topic, key, version, asked_at + ttl)
         else:
             stream = Stream(topic, line["next"])
             self.streams.append(stream)
@@ -167,8 +167,7 @@ class StateModel:
 
     def _made(self, peer: Peer, topic: str, request: Line, line: Line) -> None:
         asked = self.asked[peer.agent, request["id"]]
-        if asked.made is not None:
-            assert (line["seq"], line.get("dup")) == (asked.made, True)
+        assert asked.made in (None, line["seq"]), f"{request} was made as {asked.made}, and again: {line}"
         asked.made = line["seq"]
         self._learn(topic, line["seq"])
 

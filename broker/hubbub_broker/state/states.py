@@ -168,6 +168,7 @@ class States:
             Refusal, BadName: why not.
         """
         check_renewal(renew)
+        self._require_room(sink)  # while storage has failed, what its last write left is in doubt: removals too
         topic = self._topic(state_of(renew.topic))
         for key, version in renew.keys.items():
             current = self._leases.version((topic.name, key))
