@@ -24,6 +24,7 @@ from .backoff import Backoff
 from .blob import Blob
 from .causes import Context
 from .consuming import Consumption
+from .control import CommandRefused, Order
 from .delivery import Delivery
 from .errors import (
     AlreadyDone,
@@ -95,6 +96,7 @@ __all__ = [
     "CircuitBreaker",
     "CircuitOpen",
     "Closed",
+    "CommandRefused",
     "Conflict",
     "ConnectionLimit",
     "Consumption",
@@ -119,6 +121,7 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "OnFull",
+    "Order",
     "Outcome",
     "Presence",
     "PresenceEvent",

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from hubbub_protocol.causal import CAUSE, HOPS
+from hubbub_protocol.names import is_reserved
 
 from .message import MessageView
 
@@ -30,3 +31,12 @@ def caused(headers: dict[str, Any] | None, topic: str) -> dict[str, Any] | None:
     if cause.topic != topic and not cause.ephemeral:
         found[CAUSE] = {"topic": cause.topic, "id": cause.id}
     return {**found, **(headers or {})}
+
+
+def grows_from(cause: MessageView, topic: str, headers: dict[str, Any] | None) -> bool:
+    """Whether a message to `topic`, published while a handler is at work on `cause`, is work that goes on: not the
+    answer to a question, nothing of the broker's own, and not the beginning of something new.
+    """
+    if topic == cause.reply_to or is_reserved(topic):
+        return False
+    return headers is None or headers.get(HOPS) != 0

@@ -47,12 +47,17 @@ CONTROL_AGENT = "_control"
 REPORTS = f"{CONTROL_GROUP}/reports"
 """Where agents say how they are: ephemeral, and read by the control plane."""
 
+AGENTS = f"{CONTROL_GROUP}/agents"
+"""Where the broker says who came, who left, and whose registration has changed: ephemeral."""
+
 ANSWERS = f"{CONTROL_GROUP}/answers"
 """Where agents say what became of a command."""
 
 COMMANDS = f"{CONTROL_GROUP}/commands"
 """Where the control plane notes who commanded what."""
 
+POLICIES, SCHEMAS = f"{CONTROL_GROUP}/policies", f"{CONTROL_GROUP}/schemas"
+"""Below these the control plane notes who changed which policy, and which schema."""
 
 BLOBS = "_blobs"
 """The conversations of each group that hold large bodies: see `blobs`."""
@@ -208,7 +213,7 @@ def is_heard_by_control(topic: str) -> bool:
 
 def is_said_by_control(topic: str) -> bool:
     """Whether it is a topic of the broker's own on which the control plane speaks, and no agent may."""
-    return topic == COMMANDS or topic.startswith(f"{CONTROL_GROUP}/@")
+    return topic == COMMANDS or topic.startswith((f"{CONTROL_GROUP}/@", f"{POLICIES}/", f"{SCHEMAS}/"))
 
 
 def is_dead_letters(topic: str) -> bool:

@@ -22,10 +22,12 @@ from harness.wire import WireClient, wire_client
 from hubbub_broker.bus_door import BusDoor
 from hubbub_broker.cli.planes import Inside
 from hubbub_broker.door import Door
-from hubbub_broker.http import create_app
+from hubbub_broker.http import create_app, rules_routes
 from hubbub_broker.http.caller import OPEN_PATHS
 from hubbub_broker.operator_door import OperatorDoor
+from hubbub_broker.rules_door import RulesDoor
 from hubbub_broker.server import Server
+from hubbub_broker.state_door import StateDoor
 
 STRANGER = key("k1", secret=b"a secret that this broker has no")
 
@@ -251,8 +253,22 @@ def manages(method: str, path: str, body: Any = None) -> Ask:
     return ask
 
 
+def controls(method: str, path: str, body: Any = None) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        answer = await doors.http.request(method, path, json=body)
+        assert answer.status_code in (200, 401, 403, 404, 503), answer.text
+        return answer.status_code in (200, 404, 503)  # it may ask, though the plane may not be connected yet
+
+    return ask
+
+
 def resets(topic: str) -> Ask:
     return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
+
+
+def posts_command(do: str, to: dict[str, str] | None) -> Ask:
+    body = {"do": do, "to": to, "args": {"topic": "g/c", "id": "m1"}}
+    return lambda doors: doors.ask("POST", "/v1/control/commands", json=body)
 
 
 def says_hello(agent: str) -> Ask:
@@ -261,6 +277,9 @@ def says_hello(agent: str) -> Ask:
 
     return lambda doors: doors.on_socket(yes, agent)
 
+
+RULE = {"pattern": "none/**", "max_count": 5}
+"""A policy that is about nothing here."""
 
 TABLE: list[tuple[str, Ask, str]] = [
     # what is asked for, how, and by which kinds it may be
@@ -360,6 +379,18 @@ TABLE: list[tuple[str, Ask, str]] = [
         changes("g/c", publish=[{"topic": "g/c/d", "id": "1", "data": 1}]),
         "bus member operator",
     ),
+    ("get a state", gets("/v1/state/g/c"), "bus member reader operator"),
+    ("get a key", manages("GET", "/v1/state/g/c?key=k"), "bus member reader operator"),
+    ("get a group's state", gets("/v1/state/g"), "bus member operator"),
+    ("put a key", manages("PUT", "/v1/state/g/c?key=k", 1), "bus member writer operator"),
+    ("put a key elsewhere", manages("PUT", "/v1/state/h/c?key=k", 1), "bus outsider operator"),
+    ("delete a key", manages("DELETE", "/v1/state/g/c?key=k"), "bus member writer operator"),
+    ("post a change", manages("POST", "/v1/state/g/c", {"set": {"k": 1}}), "bus member writer operator"),
+    (
+        "post a change with a message",
+        manages("POST", "/v1/state/g/c", {"publish": [{"topic": "g/c/d", "id": "2", "data": 1}]}),
+        "bus member operator",
+    ),
     ("renew a lease", asks("renew", topic="g/c", keys={"k": 1}), "bus member writer operator"),
     ("mail", mails("ann", "joe"), "bus member writer operator"),
     ("mail as another", mails("joe", "ann"), "bus"),
@@ -398,7 +429,39 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("route", gets("/v1/route?group=g"), KNOWN),
     ("shards", gets("/v1/shards"), "bus scraper operator"),
     ("metrics", gets("/metrics"), "bus scraper operator"),
+    ("see policies", gets("/v1/policies"), "operator"),
+    ("see what holds", gets("/v1/policies/test?topic=g/c"), "operator"),
+    (
+        "try a policy",
+        manages("POST", "/v1/policies/test", {"name": "p", "policy": RULE, "topics": ["g/c"]}),
+        "operator",
+    ),
+    ("see schemas", gets("/v1/schemas"), "operator"),
+    ("try a schema", manages("POST", "/v1/schemas/test", {"group": "g", "type": "t", "data": 1}), "operator"),
+    ("read policies", controls("GET", "/v1/control/policies"), "operator"),
+    ("read a policy", controls("GET", "/v1/control/policies/p"), "operator"),
+    ("set a policy", controls("PUT", "/v1/control/policies/p", RULE), "operator"),
+    ("drop a policy", controls("DELETE", "/v1/control/policies/p"), "operator"),
+    ("read a policy's history", controls("GET", "/v1/control/policies/p/history"), "operator"),
+    ("read schemas", controls("GET", "/v1/control/schemas"), "operator"),
+    ("read a schema", controls("GET", "/v1/control/schemas/none/t"), "operator"),
+    ("set a schema", controls("PUT", "/v1/control/schemas/none/t", {}), "operator"),
+    ("drop a schema", controls("DELETE", "/v1/control/schemas/none/t"), "operator"),
+    ("read a schema's history", controls("GET", "/v1/control/schemas/none/t/history"), "operator"),
+    ("change a policy by hand", changes("_hubbub"), "operator"),
+    ("make a policy's history up", publishes("_hubbub/policies/p"), "operator"),
     ("the control plane", gets("/v1/control/status"), "bus scraper operator"),
+    ("list a workflow", gets("/v1/control/workflows/g/c"), "bus member reader operator"),
+    ("see an instance", manages("GET", "/v1/control/workflows/g/c/i"), "bus member operator"),
+    ("draw an instance", manages("GET", "/v1/control/workflows/g/c/i/diagram"), "bus member operator"),
+    ("order an instance", manages("POST", "/v1/control/workflows/g/c/i/pause"), "bus member writer operator"),
+    ("list agents with their load", gets("/v1/control/agents"), KNOWN),
+    ("look at another's load", gets("/v1/control/agents/joe"), "bus member writer monitor operator"),
+    ("command", posts_command("ping", {"agent": "joe"}), "operator"),
+    ("cancel", posts_command("cancel", None), "operator"),
+    ("list commands", gets("/v1/control/commands"), "operator"),
+    ("see a command", manages("GET", "/v1/control/commands/c1"), "operator"),
+    ("pick one of a group", manages("GET", "/v1/control/route?group=g"), KNOWN),
     ("health", gets("/v1/health"), " ".join(KINDS)),
     ("readiness", gets("/v1/ready"), " ".join(KINDS)),
     ("reference", gets("/docs"), " ".join(KINDS)),
@@ -423,6 +486,11 @@ async def test_who_may_what(both_planes: Server, kind: str) -> None:
     async with Doors(server, BUS_TOKEN).http as http:
         for name in ("joe", "tom"):
             assert (await http.post("/v1/agents", json={"agent": name, "group": "g"})).status_code == 200
+        async with asyncio.timeout(20):
+            operator = {"Authorization": f"Bearer {KINDS['operator']}"}
+            for path in ("/v1/control/agents/joe", "/v1/control/commands"):
+                while (await http.get(path, headers=operator)).status_code != 200:  # noqa: ASYNC110 - over HTTP
+                    await asyncio.sleep(0.02)
     doors = Doors(server, KINDS[kind])
     wrong = []
     for name, ask, kinds in TABLE:
@@ -461,14 +529,36 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/dead/{group}/redrive",
         "/v1/dead/{group}/drop",
         "/v1/receipts/{id}",
+        "/v1/state/{topic}",
         "/v1/top",
         "/v1/shards",
         "/v1/route",
         "/metrics",
+        "/v1/policies",
+        "/v1/policies/test",
+        "/v1/schemas",
+        "/v1/schemas/test",
+        "/v1/control/policies",
+        "/v1/control/policies/{name}",
+        "/v1/control/policies/{name}/history",
+        "/v1/control/schemas",
+        "/v1/control/schemas/{group}/{type}",
+        "/v1/control/schemas/{group}/{type}/history",
         "/v1/control/status",
+        "/v1/control/workflows/{group}/{name}",
+        "/v1/control/workflows/{group}/{name}/{id}",
+        "/v1/control/workflows/{group}/{name}/{id}/diagram",
+        "/v1/control/workflows/{group}/{name}/{id}/{order}",
+        "/v1/control/agents",
+        "/v1/control/agents/{agent}",
+        "/v1/control/route",
+        "/v1/control/commands",
+        "/v1/control/commands/{id}",
     }
-    more = Inside(server.settings).routers()
-    app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more)
+    more = [rules_routes(RulesDoor(server.broker)), *Inside(server.settings).routers()]
+    app = create_app(
+        Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more, states=StateDoor(server.broker)
+    )
     assert set(app.openapi()["paths"]) - OPEN_PATHS == asked
 
 

@@ -401,16 +401,17 @@ class TestLimits:
             ]
             for fields in wrong:
                 assert (await joe.ask("state", **fields))["code"] == "bad_request", fields
-            assert (await joe.ask("renew", topic=CONV, keys={}))["code"] == "bad_request"
+            for keys in ({}, {"k": 0}, {"k": -1}, {"a*": 1}):
+                assert (await joe.ask("renew", topic=CONV, keys=keys))["code"] == "bad_request", keys
 
     async def test_before_hello_nothing_is_told(self, connect: Any) -> None:
         async with connect() as client:
-            requests: dict[str, dict[str, Any]] = {
+            asked: dict[str, dict[str, Any]] = {
                 "state": {"topic": CONV},
                 "change": {"topic": CONV, "id": "1", "set": {"k": 1}},
                 "renew": {"topic": CONV, "keys": {"k": 1}},
             }
-            for op, fields in requests.items():
+            for op, fields in asked.items():
                 assert (await client.ask(op, **fields))["code"] == "unauthorized"
 
 

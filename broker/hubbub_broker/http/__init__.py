@@ -10,6 +10,7 @@ publish history stream budget catalogue bus status consumers dead_letters top   
 blobs blob_store    those for large bodies, and how these lie in their topics
 operator_api operator_models    the seam and the JSON of those for operators
 rules rules_api rules_models    policies and schemas: their routes, the seam, and the JSON
+state_api state_models    the seam and the JSON of those for shared states
 bus_api     what the routes of the simple bus need of a broker
 reference   /docs, rendered here: no script and nothing from elsewhere
 connection  a connection's limits before anybody is known
@@ -48,6 +49,7 @@ from .operator_api import (
     Spread,
     Top,
 )
+from .rules import routes as rules_routes
 from .rules_api import (
     PoliciesInfo,
     PolicyInfo,
@@ -57,6 +59,7 @@ from .rules_api import (
     SkippedInfo,
     VerdictInfo,
 )
+from .state_api import StateApi
 
 __all__ = [
     "AgentRow",
@@ -92,6 +95,7 @@ __all__ = [
     "ShardInfo",
     "SkippedInfo",
     "Spread",
+    "StateApi",
     "StatusApi",
     "StoredLine",
     "StreamEvent",
@@ -101,4 +105,5 @@ __all__ = [
     "create_app",
     "create_side_app",
     "render_line",
+    "rules_routes",
 ]

@@ -21,6 +21,7 @@ from . import (
     publish,
     reference,
     refusal,
+    state,
     status,
     stream,
     top,
@@ -31,6 +32,7 @@ from .bus_api import BusApi
 from .caller import Authenticated
 from .guard import KnownOrigins
 from .operator_api import OperatorApi
+from .state_api import StateApi
 
 _DESCRIPTION = """The HTTP side of the broker: publishing and reading without a socket, what there is, and how it is.
 
@@ -46,8 +48,16 @@ where the token does not allow what is asked for, 403.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CROSS_ORIGIN: dict[str, Any] = {
     "allow_methods": ("GET", "POST", "PUT", "DELETE"),
-    "allow_headers": ("Authorization", "Content-Type", "X-Bus-Token", "X-Hubbub-Agent"),
-    "expose_headers": ("Retry-After",),
+    "allow_headers": (
+        "Authorization",
+        "Content-Type",
+        "If-Match",
+        "If-None-Match",
+        "Idempotency-Key",
+        "X-Bus-Token",
+        "X-Hubbub-Agent",
+    ),
+    "expose_headers": ("ETag", "Retry-After"),
     "max_age": 600,
 }
 """What pages of `allowed_origins` may do. There are no cookies, so none are allowed."""
@@ -78,6 +88,8 @@ def create_app(
     bus: BusApi | None = None,
     operators: OperatorApi | None = None,
     more: Sequence[APIRouter] = (),
+    *,
+    states: StateApi | None = None,
 ) -> FastAPI:
     """The HTTP API of `broker`, with its reference at /docs and /openapi.json, and with the routes of `more`."""
     app = _bare()
@@ -89,6 +101,8 @@ def create_app(
     if operators is not None:
         for part in (consumers, dead_letters, top):
             app.include_router(part.routes(operators))
+    if states is not None:
+        app.include_router(state.routes(states))
     return _completed(app, broker, more)
 
 
