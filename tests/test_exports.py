@@ -17,6 +17,7 @@ SURFACE = """
     Agent Backoff Consumption Delivery Gap InboxReader Mail MemorySeen Message OnFull Outcome Presence PresenceEvent
     Receipt SeenStore SqliteSeen State Stats Will
     Subscription Token Topic Tracked __version__
+    Blob BlobCorrupt BlobGone BlobRef
     AlreadyDone BadRequest BudgetExceeded BufferFull Closed Conflict ConnectionLimit Disconnected Expired Forbidden
     HubbubError InvalidName LeaseLost LoopDetected MessageDecodeError NoResponder NoVectorClock NotAllowed NotFound
     Refused Reject Rejected Replaced RequestTimeout Retry SeenError SpoolError
@@ -28,10 +29,10 @@ SURFACE = """
 
 METHODS = {
     "Agent": """
-        breaker close consume consumption flush group_state inbox on on_mail on_outcome on_state open presence publish
-        publish_tracked request send state submit subscribe topic wait_for
+        attach blob breaker close consume consumption find_blob flush group_state inbox on on_mail on_outcome on_state
+        open presence publish publish_tracked request send state submit subscribe topic wait_for
     """,
-    "Topic": "join lease leave name presence present publish publish_tracked state submit subscribe",
+    "Topic": "attach join lease leave name presence present publish publish_tracked state submit subscribe",
     "SharedState": "delete entries get lease modify name put topic transact transaction update watch",
     "Transaction": "delete expect get publish put",
     "Lease": "held",
@@ -45,7 +46,8 @@ METHODS = {
     "Outcome": "by consumer id is_final reason seq state topic ts",
     "SqliteSeen": "add close run seen transaction",
     "Message": """
-        attempt concurrent_with data ephemeral happened_before headers hops id lc orphan parent raw reply reply_to
+        attachments attempt blob concurrent_with data ephemeral fetch fetch_to happened_before headers
+        hops id lc orphan parent raw reply reply_to
         sender seq topic ts type vector_clock
     """,
     "Receipt": "dup id lc seq topic",

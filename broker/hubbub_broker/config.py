@@ -362,6 +362,12 @@ class Settings(Table):
     max_wait: float = setting(
         60.0, "How long a request may wait for mail (`wait`).", unit="s", least=0.1, most=3600, off="not at all"
     )
+    max_blob: int = setting(
+        GIB, "Largest body that is stored as a blob over HTTP.", unit="bytes", least=1, most=1024 * TIB
+    )
+    max_blob_uploads: int = setting(
+        8, "Blobs that are stored over HTTP at a time; each takes its size on disk meanwhile.", least=1, most=10_000
+    )
     max_streams: int = setting(1000, "Event streams over HTTP at a time.", least=1, most=1_000_000)
 
     # The log

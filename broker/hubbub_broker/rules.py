@@ -141,6 +141,22 @@ class Rules:
                 message = f"there would be {count} {plural}; the limit ({setting}) is {most}: take some out"
                 raise Refusal(ErrorCode.TOO_LARGE, message)
 
+    def read_policy(self, name: str, document: Any) -> Override:
+        """A policy as it would be if it were set.
+
+        Raises:
+            BadPolicy: why it can't be.
+        """
+        return read_policy(name, document, 0, self._policy_limits)
+
+    def read_schema(self, group: str, type: str, document: Any) -> Schema:
+        """A schema as it would be if it were set.
+
+        Raises:
+            BadSchema: why it can't be.
+        """
+        return read_schema(group, type, document, 0, self._schema_limits)
+
     # ----------------------------------------------------------------------------------------------------------------
 
     def _put(self, key: str, version: int, value: bytes) -> None:

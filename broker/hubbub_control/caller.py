@@ -14,6 +14,8 @@ SEE_AGENT = "see_agent"
 """Learn that an agent is there. Target: its inbox."""
 REGISTER = "register"
 """Say what an agent is. Target: its name."""
+ADMIN = "admin"
+"""Set policies and schemas, and see them."""
 METRICS = "metrics"
 """See how the plane is."""
 

@@ -16,15 +16,19 @@ settled: `lease`, `acks`, `delivery`, `consumer`, `seen`, `workers`, `consuming`
 """
 
 from hubbub_protocol import __version__
+from hubbub_protocol.blobs import BlobRef
 from hubbub_protocol.frames import Gap
 
 from .agent import Agent
 from .backoff import Backoff
+from .blob import Blob
 from .consuming import Consumption
 from .delivery import Delivery
 from .errors import (
     AlreadyDone,
     BadRequest,
+    BlobCorrupt,
+    BlobGone,
     BudgetExceeded,
     BufferFull,
     Closed,
@@ -79,6 +83,10 @@ __all__ = [
     "AlreadyDone",
     "Backoff",
     "BadRequest",
+    "Blob",
+    "BlobCorrupt",
+    "BlobGone",
+    "BlobRef",
     "BudgetExceeded",
     "BufferFull",
     "Bulkhead",

@@ -2,17 +2,23 @@
 
 import asyncio
 import logging
+import mimetypes
 import os
 import random
 from asyncio import Future
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack
 
 from hubbub_protocol import names
+from hubbub_protocol.blobs import BlobRef, blob_topic
 from hubbub_protocol.frames import Gap
 from hubbub_protocol.limits import INFLIGHT_MAX
 
 from .backoff import Backoff
+from .blob import Blob
+from .blob_content import Attachable, content_of
+from .blob_store import BlobStore
 from .consuming import ConsumerOptions, Consumption, HandlerOptions, WorkerRegistration, spec_of
 from .cursor import Cursor, PatternCursor, TopicCursor
 from .handlers import ErrorHook, Handler, Registration
@@ -20,6 +26,7 @@ from .life import Life
 from .local import local_message
 from .mailbox import Mailbox
 from .message import Message, PublishOptions, Receipt
+from .naming import checked
 from .options import DRAIN_SECONDS, Options, Token
 from .outbox import Entry
 from .outcomes import Listener as OutcomeListener
@@ -252,6 +259,45 @@ class Agent(Life):
             durable=durable,
             mandatory=mandatory,
         )
+
+    # Large bodies -----------------------------------------------------------------------------------------------
+
+    async def attach(self, group: str, content: Attachable, /, *, name: str = "", media_type: str = "") -> BlobRef:
+        """Store a large body in a group, and return the reference for `attachments=` of a publish.
+
+        `content` is bytes, a path (whose name is the default), or an asynchronous iterator of bytes. It may be larger
+        than memory. Its name is the hash of its content: the same content is stored once. It returns when all of it is
+        on the broker's disk; what an interrupted call has left there, the next one goes on with.
+
+        Raises:
+            ValueError: a file changed while it was read.
+            TypeError: `content` is none of these.
+            OSError: it can't be read.
+            Rejected, Refused, BufferFull, Closed: as `publish`.
+        """
+        self._require_open()
+        if isinstance(content, os.PathLike):
+            name = name or Path(content).name
+        media_type = media_type or mimetypes.guess_type(name)[0] or ""
+        async with content_of(content) as found:
+            checked(lambda group: blob_topic(group, found.sha256), group)
+            ref = BlobRef(sha256=found.sha256, size=found.size, group=group, name=name, media_type=media_type)
+            return await BlobStore(self).put(ref, found)
+
+    def blob(self, ref: BlobRef) -> Blob:
+        """What a reference names, to be fetched: see `Blob`. `Message.fetch` does it for what a message refers to."""
+        return BlobStore(self).open(ref)
+
+    async def find_blob(self, group: str, sha256: str) -> BlobRef:
+        """A reference to a large body of which only the hash is known.
+
+        Raises:
+            InvalidName: these name none.
+            BlobGone: there is no whole copy of it.
+        """
+        self._require_open()
+        checked(lambda group: blob_topic(group, sha256), group)
+        return await BlobStore(self).find(group, sha256)
 
     # Subscribing ------------------------------------------------------------------------------------------------
 

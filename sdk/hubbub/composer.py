@@ -2,12 +2,14 @@
 
 import time
 from asyncio import AbstractEventLoop
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
 from msgspec import Raw
 
 from hubbub_protocol import causal, codec
+from hubbub_protocol.blobs import ATTACHMENTS, ATTACHMENTS_MAX, BlobRef
 from hubbub_protocol.frames import NO_DATA, Pub
 
 from .chain import caused
@@ -69,6 +71,7 @@ class Composer:
         ephemeral: bool = False,
         track: bool = False,
         mandatory: bool = False,
+        attachments: Sequence[BlobRef] | None = None,
     ) -> Entry:
         """An entry for the outbox. `bytes` data become a binary payload, anything else JSON.
 
@@ -79,6 +82,10 @@ class Composer:
         if ttl is not None and not ttl > 0:
             raise ValueError(f"ttl is {ttl}: seconds, more than 0")
         headers = caused(headers)
+        if attachments:
+            if len(attachments) > ATTACHMENTS_MAX:
+                raise ValueError(f"{len(attachments)} attachments; a message may have {ATTACHMENTS_MAX}")
+            headers = {**(headers or {}), ATTACHMENTS: list(attachments)}
         if self._clock is not None:
             self._clock = causal.tick(self._clock, self._agent)
             headers = {**(headers or {}), causal.HEADER: self._clock}

@@ -27,6 +27,8 @@
     ├── Unencodable                 data that JSON can't hold (also a TypeError)
     ├── MessageDecodeError          a received message whose data can't be read (also a ValueError)
     ├── NoVectorClock               two messages can't be compared: one carries no vector clock (also a ValueError)
+    ├── BlobGone                    a large body that is not there, or not whole any more
+    ├── BlobCorrupt                 a large body whose content is not what its name says
     ├── SeenError                   the store of messages that were done can't be opened, read or written
     └── SpoolError                  the spool file can't be opened, read or written
 
@@ -97,7 +99,11 @@ class Forbidden(Rejected):
 
 
 class TooLarge(Rejected):
-    """The message is larger than the broker, or the agent's own buffer, takes."""
+    """The message is larger than the broker, or the agent's own buffer, takes. What is large goes beside it: see
+    `Topic.attach`.
+    """
+
+    HINT = "put what is large beside the message: `attach` it, and publish with `attachments`"
 
 
 class Conflict(Rejected):
@@ -201,6 +207,14 @@ class MessageDecodeError(HubbubError, ValueError):
 
 class NoVectorClock(HubbubError, ValueError):
     """A comparison of messages needs vector clocks, and one carries none."""
+
+
+class BlobGone(HubbubError):
+    """What was referred to is not there, or not whole: retention took it, or it was never stored."""
+
+
+class BlobCorrupt(HubbubError):
+    """What is stored is not what it is named after, its hash says. Nobody gets it for the real thing."""
 
 
 class SeenError(HubbubError):

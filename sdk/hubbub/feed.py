@@ -74,7 +74,7 @@ class Feed:
         self.topic = topic
         self.filter = filter
         """What of the topic its mailboxes want; None: everything."""
-        self.matches: Callable[[str], bool] = names.matcher(topic) if names.is_pattern(topic) else topic.__eq__
+        self.matches: Callable[[str], bool] = names.reader_of(topic) if names.is_pattern(topic) else topic.__eq__
         self.cursor = cursor
         self.boxes: list[Mailbox] = []
         self.state = FeedState.OFF
@@ -209,7 +209,7 @@ class FeedTable:
 
     def overlapping(self, topic: str) -> bool:
         """Whether a feed here could get messages of `topic` (which may be a pattern)."""
-        return any(names.overlap(topic, other) for other in self._feeds)
+        return any(names.readers_overlap(topic, other) for other in self._feeds)
 
     # Life of a feed ---------------------------------------------------------------------------------------------
 

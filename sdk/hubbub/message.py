@@ -1,16 +1,21 @@
 """What travels: a received message, and the receipt of a published one."""
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypedDict, Unpack
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hubbub_protocol import causal, codec
+from hubbub_protocol import blobs, causal, codec
+from hubbub_protocol.blobs import BlobRef
 from hubbub_protocol.errors import BadFrame
 from hubbub_protocol.filters import Filter, View
 from hubbub_protocol.frames import Msg
 
-from .errors import MessageDecodeError, NoVectorClock
+from .blob import FETCH_BYTES_MAX, Blob
+from .errors import BlobGone, MessageDecodeError, NoVectorClock
 
 IN_REPLY_TO = "in_reply_to"
 """The header that names the message which this one answers, where `parent` can't: it is of another topic, or it was
@@ -55,6 +60,8 @@ class PublishOptions(TypedDict, total=False):
     while the broker is away."""
     track: bool
     """Ask the broker to tell what becomes of it: see `Agent.publish_tracked` and `Agent.on_outcome`."""
+    attachments: Sequence[BlobRef] | None
+    """Large bodies that it refers to, as `Topic.attach` gave them."""
     mandatory: bool
     """Refuse it (`NotFound`) if nobody would hear it now."""
 
@@ -64,6 +71,10 @@ class Publisher(Protocol):
 
     async def publish(self, topic: str, data: Any, /, **options: Unpack[PublishOptions]) -> Receipt:
         """Publish and wait for the receipt."""
+        ...
+
+    def blob(self, ref: BlobRef) -> Blob:
+        """A large body."""
         ...
 
 
@@ -187,6 +198,19 @@ class MessageView:
         return self._headers
 
     @property
+    def raw_headers(self) -> bytes:
+        """The headers as they travelled: JSON text, empty if there are none."""
+        return bytes(self._frame.headers)
+
+    @property
+    def attachments(self) -> list[BlobRef]:
+        """The large bodies that it refers to: see `Message.blob`."""
+        try:
+            return blobs.refs_of(self.headers.get(blobs.ATTACHMENTS))
+        except MessageDecodeError:
+            return []
+
+    @property
     def in_reply_to(self) -> str | None:
         """The id of the message that it answers: its `parent`, or what the header says."""
         if self._frame.parent is not None:
@@ -263,6 +287,26 @@ class Message(MessageView):
     def contents(self) -> tuple[Msg, bytes | None, bool]:
         """What another view of the same message is made of."""
         return self._frame, self._data if isinstance(self._data, bytes) else None, self.local
+
+    def blob(self, which: int | str = 0) -> Blob:
+        """A large body that it refers to: the so-many-th, or the one of that name.
+
+        Raises:
+            BlobGone: it refers to none, or to none such.
+        """
+        refs = self.attachments
+        for place, ref in enumerate(refs):
+            if which in (place, ref.name):
+                return self._publisher.blob(ref)
+        raise BlobGone(f"{self!r} refers to {len(refs)} large bodies, and to none that is {which!r}")
+
+    async def fetch(self, which: int | str = 0, *, max_bytes: int = FETCH_BYTES_MAX) -> bytes:
+        """Fetch a large body that it refers to: see `Blob.fetch`."""
+        return await self.blob(which).fetch(max_bytes)
+
+    async def fetch_to(self, path: str | os.PathLike[str], which: int | str = 0) -> Path:
+        """Fetch a large body that it refers to into a file: see `Blob.fetch_to`."""
+        return await self.blob(which).fetch_to(path)
 
     async def reply(
         self,

@@ -5,10 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, Unpack, cast
 
+from hubbub_protocol.blobs import BlobRef
 from hubbub_protocol.frames import Gap
 from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, check_group, inbox_of
 
 from .asks import Asks
+from .blob import Blob
 from .composer import Composer
 from .consuming import ConsumerOptions, Consumption, Consumptions, HandlerOptions, WorkerRegistration, spec_of
 from .errors import InvalidName
@@ -216,6 +218,10 @@ class Participant(ABC):
     @abstractmethod
     async def publish(self, topic: str, data: Any, /, **options: Unpack[PublishOptions]) -> Receipt:
         """Publish, and wait for the receipt."""
+
+    @abstractmethod
+    def blob(self, ref: BlobRef) -> Blob:
+        """What a reference names, to be fetched."""
 
     @abstractmethod
     def subscribe(

@@ -86,4 +86,5 @@ def is_retryable(code: str) -> bool:
 def rejection_of(error: Err) -> Rejected:
     """The exception for a request that was refused for good."""
     kind = _REJECTIONS.get(error.code, Rejected)
-    return kind(f"{error.message} ({error.code})", error.code)
+    hint = f"; {TooLarge.HINT}" if kind is TooLarge else ""
+    return kind(f"{error.message} ({error.code}){hint}", error.code)

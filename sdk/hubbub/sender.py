@@ -94,9 +94,8 @@ class Sender:
             self._drop(entry)
             return
         if entry.size > self.outbox.limits.bytes:
-            raise TooLarge(
-                f"a message of {entry.size} bytes can't be buffered: buffer_bytes is {self.outbox.limits.bytes}"
-            )
+            limit = self.outbox.limits.bytes
+            raise TooLarge(f"{entry.size} bytes can't be buffered: buffer_bytes is {limit}; {TooLarge.HINT}")
         if (self._room_waiters or not self.outbox.has_room(entry.size)) and not await self._make_room(entry):
             return
         self.put(entry)
@@ -330,7 +329,9 @@ class Sender:
 
     def _too_large(self, entry: Entry, size: int, limit: int) -> None:
         self.outbox.refuse(entry.id)
-        self._reject(entry, TooLarge(f"a message of {size} bytes: the broker takes frames of {limit} at most"))
+        self._reject(
+            entry, TooLarge(f"a message of {size} bytes: the broker takes frames of {limit} at most; {TooLarge.HINT}")
+        )
 
     def _reject(self, entry: Entry, error: HubbubError) -> None:
         self._stats.rejected += 1

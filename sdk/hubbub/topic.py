@@ -4,8 +4,11 @@ from asyncio import Future
 from collections.abc import Callable
 from typing import Any, Protocol, Unpack
 
+from hubbub_protocol.blobs import BlobRef
 from hubbub_protocol.frames import Gap
+from hubbub_protocol.names import group_of
 
+from .blob_content import Attachable
 from .errors import HubbubError
 from .message import Publisher, PublishOptions, Receipt
 from .outcomes import Tracked
@@ -48,6 +51,10 @@ class Conversant(Publisher, Protocol):
 
     def shared_state(self, topic: str) -> SharedState:
         """The state that the agents of a conversation share."""
+        ...
+
+    async def attach(self, group: str, content: Attachable, /, *, name: str = "", media_type: str = "") -> BlobRef:
+        """Store a large body."""
         ...
 
 
@@ -102,6 +109,14 @@ class Topic:
     def lease(self, name: str, *, ttl: float = 30.0, timeout: float | None = None) -> Lease:
         """A lease of this conversation, for a block: one holder at a time. See `Lease`."""
         return self.state.lease(name, ttl=ttl, timeout=timeout)
+
+    async def attach(self, content: Attachable, *, name: str = "", media_type: str = "") -> BlobRef:
+        """Store a large body for messages of this conversation to refer to: see `Agent.attach`.
+
+        report = await conversation.attach(Path("report.pdf"))
+        await conversation.publish({"text": "done"}, attachments=[report])
+        """
+        return await self._agent.attach(group_of(self.name), content, name=name, media_type=media_type)
 
     def presence(self) -> Presence:
         """Be present here and see who else is, for as long as its block lasts: see `Presence`."""

@@ -53,6 +53,13 @@ ANSWERS = f"{CONTROL_GROUP}/answers"
 COMMANDS = f"{CONTROL_GROUP}/commands"
 """Where the control plane notes who commanded what."""
 
+POLICIES, SCHEMAS = f"{CONTROL_GROUP}/policies", f"{CONTROL_GROUP}/schemas"
+"""Below these the control plane notes who changed which policy, and which schema."""
+
+BLOBS = "_blobs"
+"""The conversations of each group that hold large bodies: see `blobs`."""
+
+_is_blob_topic = re.compile(rf"{_SEGMENT}/{BLOBS}/[0-9a-f]{{64}}").fullmatch
 
 _ALPHABET = "A-Z a-z 0-9 . _ - ~ @ : = +"
 
@@ -203,7 +210,7 @@ def is_heard_by_control(topic: str) -> bool:
 
 def is_said_by_control(topic: str) -> bool:
     """Whether it is a topic of the broker's own on which the control plane speaks, and no agent may."""
-    return topic == COMMANDS or topic.startswith(f"{CONTROL_GROUP}/@")
+    return topic == COMMANDS or topic.startswith((f"{CONTROL_GROUP}/@", f"{POLICIES}/", f"{SCHEMAS}/"))
 
 
 def is_dead_letters(topic: str) -> bool:
@@ -241,9 +248,24 @@ def owner_of_state(topic: str) -> str | None:
     return f"{group}/{conversation}" if conversation else None
 
 
+def is_blob(topic: str) -> bool:
+    """Whether the topic (or pattern) is named as one that holds a large body."""
+    return topic.partition("/")[2].partition("/")[0] == BLOBS
+
+
+def is_blob_topic(topic: str) -> bool:
+    """Whether the topic is one that holds a large body: its name ends with the hash of that."""
+    return len(topic) <= TOPIC_BYTES_MAX and _is_blob_topic(topic) is not None
+
+
 def is_hidden(topic: str) -> bool:
     """Whether a consumer's pattern passes the topic over: an inbox, or a conversation whose name begins with `_`."""
     return topic.partition("/")[2].startswith(("_", "@"))
+
+
+def readers_overlap(one: str, other: str) -> bool:
+    """Whether subscriptions to both (each may be a topic or a pattern) could deliver some message twice."""
+    return is_blob(one) == is_blob(other) and overlap(one, other)
 
 
 def overlap(one: str, other: str) -> bool:
@@ -311,6 +333,18 @@ def matcher(pattern: str) -> Callable[[str], bool]:
         return all(segments[place] == part for place, part in fixed)
 
     return matches
+
+
+def reader_of(pattern: str) -> Callable[[str], bool]:
+    """A predicate over topics: those that a subscription by that pattern delivers.
+
+    Its wildcards don't stand for large bodies: whoever reads `research/**` wants conversations, and not the pieces of
+    what they refer to.
+    """
+    matches = matcher(pattern)
+    if is_blob(pattern):
+        return matches
+    return lambda topic: matches(topic) and not is_blob(topic)
 
 
 def _why_not_topic(name: str) -> str:

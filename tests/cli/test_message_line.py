@@ -15,6 +15,9 @@ class Nobody:
     async def publish(self, topic: str, data: Any, /, **options: Any) -> Any:
         raise AssertionError("nothing is published here")
 
+    def blob(self, ref: Any) -> Any:
+        raise AssertionError("nothing is fetched here")
+
 
 def message(data: bytes = b'{"text": "hi"}', payload: bytes | None = None, **fields: Any) -> Message:
     values: dict[str, Any] = {"seq": 7, "lc": 9, "ts": 1_700_000_000.25, **fields}

@@ -260,7 +260,7 @@ class Office:
         answers: list[Line] = []
         ear.answers = answers
         try:
-            ear.peer.session.receive_text(json.dumps(line).encode())
+            ear.peer.intake.text(json.dumps(line).encode())
         finally:
             ear.answers = None
         return answers

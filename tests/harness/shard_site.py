@@ -22,7 +22,7 @@ from hubbub_broker.consumers import ConsumerFigures, Consumers, Latency
 from hubbub_broker.guard import Guard
 from hubbub_broker.log import LogSettings, ShardLog
 from hubbub_broker.metrics import Metrics
-from hubbub_broker.session import Session, Sessions
+from hubbub_broker.session import Intake, Session, Sessions
 from hubbub_broker.shard import CatchUp, Shard
 from hubbub_broker.state import StateFigures, States
 from hubbub_protocol.codec import join_binary, split_binary
@@ -61,6 +61,7 @@ class Peer:
         self.close_code: int | None = None
         self.hear: Callable[[Line, bytes], None] = lambda line, raw: self.lines.append(line)
         self.session = Session(site.sessions, self, agent)
+        self.intake = Intake(self.session, site.metrics, site.loop)
         site.sessions.joined(self.session)
         self.request("hello", agent=agent, **({} if life is None else {"session": life}))
 
@@ -104,10 +105,10 @@ class Peer:
         for binary in [line for line in lines if "payload" in line]:
             head = {name: value for name, value in binary.items() if name != "payload"}
             frame = join_binary(json.dumps(head).encode(), binary["payload"])
-            self.site.loop.do(lambda frame=frame: self.session.receive_binary(frame))  # type: ignore[misc]
+            self.site.loop.do(lambda frame=frame: self.intake.binary(frame))  # type: ignore[misc]
         text = b"\n".join(json.dumps(line).encode() for line in lines if "payload" not in line)
         if text:
-            self.site.loop.do(lambda: self.session.receive_text(text))
+            self.site.loop.do(lambda: self.intake.text(text))
 
     def request(self, op: str, **fields: Any) -> None:
         """Send one line. `from_` is spelt `from`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -21,9 +22,10 @@ from harness.wire import WireClient, wire_client
 from hubbub_broker.bus_door import BusDoor
 from hubbub_broker.cli.planes import Inside
 from hubbub_broker.door import Door
-from hubbub_broker.http import create_app
+from hubbub_broker.http import create_app, rules_routes, state_routes
 from hubbub_broker.http.caller import OPEN_PATHS
 from hubbub_broker.operator_door import OperatorDoor
+from hubbub_broker.rules_door import RulesDoor
 from hubbub_broker.server import Server
 from hubbub_broker.state_door import StateDoor
 
@@ -205,6 +207,27 @@ def gets(path: str) -> Ask:
     return lambda doors: doors.ask("GET", path)
 
 
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+def has_blob(path: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        answer = await doors.http.get(path)
+        assert answer.status_code in (200, 401, 403, 404), answer.text
+        return answer.status_code in (200, 404)  # it may ask, though there may be none
+
+    return ask
+
+
+def puts_blob(path: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        answer = await doors.http.put(path, content=b"")
+        assert answer.status_code in (200, 201, 401, 403), answer.text
+        return answer.status_code in (200, 201)
+
+    return ask
+
+
 def history(topic: str) -> Ask:
     return gets(f"/v1/topics/{topic}/messages")
 
@@ -214,6 +237,15 @@ def manages(method: str, path: str, body: Any = None) -> Ask:
         answer = await doors.http.request(method, path, json=body)
         assert answer.status_code in (200, 401, 403, 404), answer.text
         return answer.status_code in (200, 404)  # it may ask, though there may be none
+
+    return ask
+
+
+def controls(method: str, path: str, body: Any = None) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        answer = await doors.http.request(method, path, json=body)
+        assert answer.status_code in (200, 401, 403, 404, 503), answer.text
+        return answer.status_code in (200, 404, 503)  # it may ask, though the plane may not be connected yet
 
     return ask
 
@@ -228,6 +260,9 @@ def says_hello(agent: str) -> Ask:
 
     return lambda doors: doors.on_socket(yes, agent)
 
+
+RULE = {"pattern": "none/**", "max_count": 5}
+"""A policy that is about nothing here."""
 
 TABLE: list[tuple[str, Ask, str]] = [
     # what is asked for, how, and by which kinds it may be
@@ -274,6 +309,19 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("read another's inbox", history("g/@joe"), "bus monitor operator"),
     ("read dead letters", history("g/_dead"), "bus operator"),
     ("read the broker's events", history("_hubbub/events"), "bus operator"),
+    ("fetch a blob", has_blob(f"/v1/blobs/g/{EMPTY}"), "bus member reader monitor operator"),
+    ("fetch a blob elsewhere", has_blob(f"/v1/blobs/h/{EMPTY}"), "bus outsider operator"),
+    ("read a blob", history(f"g/_blobs/{EMPTY}"), "bus member reader monitor operator"),
+    ("read a blob as a subscriber", subscribes(f"g/_blobs/{EMPTY}"), "bus member reader monitor operator"),
+    ("read a blob elsewhere", subscribes(f"h/_blobs/{EMPTY}"), "bus outsider operator"),
+    ("read every blob", subscribes("g/_blobs/*"), "bus operator"),
+    ("read what is no blob", subscribes("g/_blobs/x"), "bus operator"),
+    ("store a blob", puts_blob(f"/v1/blobs/g/{EMPTY}"), "bus member writer operator"),
+    ("store any blob", puts_blob("/v1/blobs/g"), "bus member writer operator"),
+    ("store a blob as another", puts_blob("/v1/blobs/g?agent=joe"), "bus"),
+    ("store a blob elsewhere", puts_blob("/v1/blobs/x"), "bus operator"),
+    ("publish a blob", publishes(f"g/_blobs/{EMPTY}"), "bus member writer operator"),
+    ("publish a blob elsewhere", publishes(f"x/_blobs/{EMPTY}"), "bus operator"),
     ("be present", joins("g/c"), "bus member reader operator"),
     ("be present elsewhere", joins("h/c"), "bus outsider operator"),
     ("leave a will elsewhere", wills("h/c"), "bus outsider operator"),
@@ -359,6 +407,27 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("route", gets("/v1/route?group=g"), KNOWN),
     ("shards", gets("/v1/shards"), "bus scraper operator"),
     ("metrics", gets("/metrics"), "bus scraper operator"),
+    ("see policies", gets("/v1/policies"), "operator"),
+    ("see what holds", gets("/v1/policies/test?topic=g/c"), "operator"),
+    (
+        "try a policy",
+        manages("POST", "/v1/policies/test", {"name": "p", "policy": RULE, "topics": ["g/c"]}),
+        "operator",
+    ),
+    ("see schemas", gets("/v1/schemas"), "operator"),
+    ("try a schema", manages("POST", "/v1/schemas/test", {"group": "g", "type": "t", "data": 1}), "operator"),
+    ("read policies", controls("GET", "/v1/control/policies"), "operator"),
+    ("read a policy", controls("GET", "/v1/control/policies/p"), "operator"),
+    ("set a policy", controls("PUT", "/v1/control/policies/p", RULE), "operator"),
+    ("drop a policy", controls("DELETE", "/v1/control/policies/p"), "operator"),
+    ("read a policy's history", controls("GET", "/v1/control/policies/p/history"), "operator"),
+    ("read schemas", controls("GET", "/v1/control/schemas"), "operator"),
+    ("read a schema", controls("GET", "/v1/control/schemas/none/t"), "operator"),
+    ("set a schema", controls("PUT", "/v1/control/schemas/none/t", {}), "operator"),
+    ("drop a schema", controls("DELETE", "/v1/control/schemas/none/t"), "operator"),
+    ("read a schema's history", controls("GET", "/v1/control/schemas/none/t/history"), "operator"),
+    ("change a policy by hand", changes("_hubbub"), "operator"),
+    ("make a policy's history up", publishes("_hubbub/policies/p"), "operator"),
     ("the control plane", gets("/v1/control/status"), "bus scraper operator"),
     ("health", gets("/v1/health"), " ".join(KINDS)),
     ("readiness", gets("/v1/ready"), " ".join(KINDS)),
@@ -399,6 +468,8 @@ async def test_every_route_has_its_row(server: Server) -> None:
     asked = {
         "/v1/publish",
         "/v1/topics/{topic}/messages",
+        "/v1/blobs/{group}",
+        "/v1/blobs/{group}/{sha256}",
         "/v1/topics",
         "/v1/topics/{topic}/presence",
         "/v1/topics/{topic}/budget",
@@ -424,12 +495,24 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/shards",
         "/v1/route",
         "/metrics",
+        "/v1/policies",
+        "/v1/policies/test",
+        "/v1/schemas",
+        "/v1/schemas/test",
+        "/v1/control/policies",
+        "/v1/control/policies/{name}",
+        "/v1/control/policies/{name}/history",
+        "/v1/control/schemas",
+        "/v1/control/schemas/{group}/{type}",
+        "/v1/control/schemas/{group}/{type}/history",
         "/v1/control/status",
     }
-    more = Inside(server.settings).routers()
-    app = create_app(
-        Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more, states=StateDoor(server.broker)
-    )
+    more = [
+        rules_routes(RulesDoor(server.broker)),
+        state_routes(StateDoor(server.broker)),
+        *Inside(server.settings).routers(),
+    ]
+    app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more)
     assert set(app.openapi()["paths"]) - OPEN_PATHS == asked
 
 

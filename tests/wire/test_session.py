@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 from harness.broker import url_of
 from harness.wire import wire_client
 from hubbub_broker.server import Server
+from hubbub_broker.session import intake
 
 
 class TestHello:
@@ -204,3 +205,19 @@ async def test_what_was_too_long_is_not_sent_back(connect: Any) -> None:
         assert "topic" not in await joe.expect("err", code="bad_request", id="x")
         await joe.send("pub", topic=1, id="x" * 5000, data=1)
         assert "id" not in await joe.expect("err", code="bad_request")
+
+
+async def test_a_client_that_sends_much_at_once_waits_behind_others(
+    server: Server, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its turn is over after a few lines; all of it is taken, in its order."""
+    monkeypatch.setattr(intake, "TURN_SECONDS", -1.0)
+    lines = [json.dumps({"op": "pub", "topic": f"g/t{number}", "id": "i", "data": 1}) for number in range(4000)]
+    async with connect("greedy") as greedy, connect("joe") as joe:
+        await greedy.socket.send("\n".join(lines))
+        answers = [await greedy.expect("ok")]
+        await joe.send("ping")
+        await joe.expect("pong")
+        assert len(server.broker.shard_of("g").topics) < 4000
+        answers += [await greedy.expect("ok") for _ in lines[1:]]
+        assert [line["topic"] for line in answers] == [f"g/t{number}" for number in range(4000)]

@@ -5,6 +5,8 @@ that names them does:
 
     GROUP/@NAME...     an inbox: its owner reads it, whoever belongs to the group may send to it
     GROUP/_dead        dead letters: anybody's messages, from any conversation
+    GROUP/_blobs/HASH  a large body: whoever may read something in the group may fetch it by its name, which is the hash
+                       of its content, and learnt from a message that refers to it; many at once only by such a grant
     _GROUP/...         the broker's own groups
 
 A conversation's state belongs to it: `GROUP/_state/CONVERSATION` is for whom the conversation is.
@@ -13,15 +15,17 @@ So `subscribe: ["research/**"]` is every conversation of research, except the in
 A subscription by a pattern that matches such topics passes them over (`passes`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from hubbub_protocol.errors import BadName
 from hubbub_protocol.names import (
+    BLOBS,
     DEAD_LETTERS,
     MAIL_TO_ALL,
     check_pattern,
     covers,
+    is_blob_topic,
     is_dead_letters,
     is_heard_by_control,
     is_pattern,
@@ -30,6 +34,7 @@ from hubbub_protocol.names import (
     is_state,
     is_topic,
     matcher,
+    overlap,
     owner_of_state,
 )
 
@@ -84,9 +89,11 @@ def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
         return _write_own(identity, topic)
     if identity.trusted or identity.admin:
         return None
-    if _owner(topic) is not None and topic.partition("/")[0] in identity.groups and _is_name(topic):
+    group = topic.partition("/")[0]
+    if _owner(topic) is not None and group in identity.groups and _is_name(topic):
         return None
-    if _is_name(topic) and any(_covers(grant, topic) for grant in identity.publish):
+    granted = _is_name(topic) and any(_covers(grant, topic) for grant in identity.publish)
+    if granted or (is_blob_topic(topic) and _works_in(identity, identity.publish, group)):
         return None
     return f"your token does not let you publish to {_shown(topic)}"
 
@@ -141,7 +148,8 @@ def _read_conversation(identity: Identity, topic: str) -> str | None:
     group, _, rest = topic.partition("/")
     conversation = rest.partition("/")[0]
     owner = _owner(topic)
-    if owner is not None and owner == identity.name:
+    fetches = is_blob_topic(topic) and _works_in(identity, identity.subscribe, group)
+    if fetches or (owner is not None and owner == identity.name):
         return None
     for grant in identity.subscribe:
         if _covers(grant, topic) and _names_what_is_not_for_everyone(grant, group, conversation):
@@ -213,9 +221,16 @@ def _names_what_is_not_for_everyone(grant: str, group: str, conversation: str) -
     granted_group, _, rest = grant.partition("/")
     if group.startswith("_") and granted_group != group:
         return False
-    if conversation == DEAD_LETTERS or conversation.startswith("@"):
+    if conversation in (DEAD_LETTERS, BLOBS) or conversation.startswith("@"):
         return rest.partition("/")[0] == conversation
     return True
+
+
+def _works_in(identity: Identity, grants: Iterable[str], group: str) -> bool:
+    """Whether an identity belongs to a group, or was granted something there."""
+    if group.startswith("_"):
+        return False
+    return group in identity.groups or any(overlap(grant, f"{group}/**") for grant in grants)
 
 
 def _covers(grant: str, target: str) -> bool:

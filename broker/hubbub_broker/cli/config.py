@@ -187,6 +187,7 @@ _SECTIONS = {
     ),
     "Shared state": ("state_value", "state_keys", "state_bytes", "state_change_keys", "state_leases"),
     "The simple bus": ("default_group", "max_agents", "max_wait", "max_streams"),
+    "Large bodies": ("max_blob", "max_blob_uploads"),
     "The log": (
         "pending_soft",
         "pending_hard",

@@ -21,6 +21,7 @@ from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import Exposition, Metrics
 from hubbub_broker.server import listen
 from hubbub_control import ControlPlane
+from hubbub_control.rules import Rules
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err
 
@@ -60,7 +61,7 @@ class Inside:
 def control_plane(settings: Settings) -> ControlPlane:
     """A control plane as the settings say."""
     del settings
-    return ControlPlane()
+    return ControlPlane([Rules()])
 
 
 class ControlDoor:

@@ -5,11 +5,13 @@ from hubbub_broker.refusal import Refusal
 from .admission import check_publish
 from .connection import WebSocketConnection
 from .heartbeat import Heartbeat
+from .intake import Intake
 from .session import Session
 from .sessions import Sessions
 
 __all__ = [
     "Heartbeat",
+    "Intake",
     "Refusal",
     "Session",
     "Sessions",

@@ -24,6 +24,7 @@ from hubbub_protocol.errors import BadName, CloseCode
 from hubbub_protocol.names import check_agent
 
 from .frame_reader import FrameReader
+from .intake import Intake
 from .session import REASON_CHARS_MAX, Session
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class WebSocketConnection(asyncio.Protocol):
     __slots__ = (
         "_admission",
         "_handshake",
+        "_intake",
         "_leaving",
         "_loop",
         "_reader",
@@ -57,6 +59,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._handshake: ServerProtocol | None = ServerProtocol(max_size=sessions.settings.max_frame)
         self._reader: FrameReader | None = None
         self._session: Session | None = None
+        self._intake: Intake | None = None
         self._admission: _Admission | None = None
         """What the client said in its handshake, until it is judged."""
         self._timer: asyncio.TimerHandle | None = None
@@ -77,8 +80,12 @@ class WebSocketConnection(asyncio.Protocol):
         if self._reader is not None:
             if self._session is not None:
                 self._session.heard = True
+            if self._intake is not None:
+                self._intake.begin()
             self._reader.feed(data)
             if self._reader.closing:
+                if self._intake is not None:
+                    self._intake.finish()
                 self._leave()
         elif self._handshake is not None:
             self._shake_hands(data)
@@ -103,6 +110,9 @@ class WebSocketConnection(asyncio.Protocol):
             self._timer.cancel()
         if self.on_lost is not None:
             self.on_lost()
+        if self._intake is not None:
+            self._intake.finish()
+            self._intake = None
         session, self._session = self._session, None
         if session is not None:
             session.lost()
@@ -198,8 +208,9 @@ class WebSocketConnection(asyncio.Protocol):
         if response.status_code != 101:
             return
         self._session = Session(self._sessions, self, _address(self.transport))
+        self._intake = Intake(self._session, self._sessions.metrics, self._loop)
         self._reader = FrameReader(
-            self._sessions.settings.max_frame, self._session.receive_text, self._session.receive_binary, self._send
+            self._sessions.settings.max_frame, self._intake.text, self._intake.binary, self._send
         )
         query = urlsplit(request.path).query
         names = parse_qs(query).get("agent", [])

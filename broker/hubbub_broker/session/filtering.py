@@ -10,7 +10,7 @@ from hubbub_broker.refusal import Refusal
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.filters import Filter, FilterLimits, filter_of
 from hubbub_protocol.frames import Sub
-from hubbub_protocol.names import overlap
+from hubbub_protocol.names import readers_overlap
 
 if TYPE_CHECKING:
     from .session import Session
@@ -38,7 +38,7 @@ def check_apart(session: Session, name: str, filter: Filter | None) -> None:
     if not session.filtering:
         return
     for other, its in _filters(session):
-        if its != filter and overlap(name, other):
+        if its != filter and readers_overlap(name, other):
             raise Refusal(
                 ErrorCode.CONFLICT,
                 f"this connection reads {other} with another filter, and {name} overlaps it: use another connection",

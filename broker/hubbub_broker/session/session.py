@@ -210,22 +210,10 @@ class Session:
 
     # From the connection --------------------------------------------------------------------------------------------
 
-    def receive_text(self, payload: bytes) -> None:
-        """A text frame: one line or more."""
-        metrics = self._sessions.metrics
-        metrics.frames_in += 1
-        metrics.bytes_in += len(payload)
-        if b"\n" in payload:
-            for line in payload.split(b"\n"):
-                if line and not self.closed:
-                    self._receive_line(line)
-        else:
-            self._receive_line(payload)
-
     def receive_binary(self, payload: bytes) -> None:
         """A binary frame: one message whose payload is bytes."""
-        self._sessions.metrics.frames_in += 1
-        self._sessions.metrics.bytes_in += len(payload)
+        if self.closed:
+            return
         try:
             header, body = split_binary(payload)
             frame = decode_client(header)
@@ -299,7 +287,10 @@ class Session:
 
     # Lines ----------------------------------------------------------------------------------------------------------
 
-    def _receive_line(self, line: bytes) -> None:
+    def receive_line(self, line: bytes) -> None:
+        """One line of a text frame."""
+        if self.closed:
+            return
         try:
             frame = decode_client(line)
         except BadFrame as error:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from hubbub_protocol.filters import Filter
-from hubbub_protocol.names import matcher
+from hubbub_protocol.names import reader_of
 
 from .cursor import Cursor
 from .sink import Sink
@@ -44,7 +44,7 @@ class PatternSubscription:
         self.start = start
         self.filter = filter
         """What it wants of the topics that match."""
-        self.matches: Callable[[str], bool] = matcher(pattern)
+        self.matches: Callable[[str], bool] = reader_of(pattern)
         self.unfinished: set[Cursor] = set()
         """Cursors still replaying what was there at the start; while there are any, or while `listing`, the
         subscription as a whole has not reached the head."""

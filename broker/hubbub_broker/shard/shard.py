@@ -95,7 +95,7 @@ class Shard:
             group = group_of(name)
             durable_seconds = self.metrics.durable_of(group)
             found = self.topics[name] = Topic(
-                name, self.log, self._policy_of(name), self._schemas.of(group), durable_seconds
+                name, self.log, self.policy_of(name, self._policies), self._schemas.of(group), durable_seconds
             )
             found.used = self.batch.now
             found.generation = self._generation
@@ -103,8 +103,9 @@ class Shard:
             self._renew(found)
         return found
 
-    def _policy_of(self, name: str) -> TopicPolicy:
-        policy = self._policies.of(name)
+    def policy_of(self, name: str, policies: Policies) -> TopicPolicy:
+        """What holds for a topic by these policies, and by what topics of its kind need whatever those say."""
+        policy = policies.of(name)
         if is_dead_letters(name):  # kept whatever holds for other topics, and larger than what it is about
             return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES, **UNGUARDED)
         if is_state(name):  # likewise; what one change may hold, the limits of states say
@@ -126,7 +127,7 @@ class Shard:
 
     def _renew(self, topic: Topic) -> None:
         topic.generation = self._generation
-        topic.follow(self._policy_of(topic.name), self._schemas.of(group_of(topic.name)))
+        topic.follow(self.policy_of(topic.name, self._policies), self._schemas.of(group_of(topic.name)))
 
     def misfit(self, pub: Pub) -> str | None:
         """Why the schema of its type would not let a message pass that is yet to be published; None if it would.

@@ -417,7 +417,7 @@ class MemoryBroker:
             self._consumers.join(session, sub, filter)
             return
         for other in session.subs.values():
-            if other.filter != filter and names.overlap(other.name, sub.topic):
+            if other.filter != filter and names.readers_overlap(other.name, sub.topic):
                 message = f"{other.name} is read with another filter here"
                 session.send(Err(rid=sub.rid, code=ErrorCode.CONFLICT, message=message))
                 return

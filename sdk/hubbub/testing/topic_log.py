@@ -83,6 +83,6 @@ class Subscriber:
         self.session = session
         self.name = name
         self.start = start
-        self.matches: Callable[[str], bool] = names.matcher(name) if names.is_pattern(name) else name.__eq__
+        self.matches: Callable[[str], bool] = names.reader_of(name) if names.is_pattern(name) else name.__eq__
         self.next: dict[str, int] = {}
         self.live = False

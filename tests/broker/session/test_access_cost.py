@@ -13,7 +13,7 @@ import pytest
 from harness.tokens import token, write_key
 from hubbub_broker.broker import Broker
 from hubbub_broker.config import Settings
-from hubbub_broker.session import Session
+from hubbub_broker.session import Intake, Session
 from hubbub_protocol.codec import encode
 from hubbub_protocol.frames import Hello
 
@@ -44,10 +44,11 @@ async def settled(session: Session) -> None:
 async def calls(broker: Broker, shown: str | None, ephemeral: bool) -> Counter[str]:
     """Every Python and C function that is called for 50 publishes, when 50 have gone before."""
     session = Session(broker.sessions, Nowhere(), "")
+    intake = Intake(session, broker.metrics, asyncio.get_running_loop())
     broker.sessions.joined(session)
-    session.receive_text(encode(Hello(agent="ann", token=shown)))
+    intake.text(encode(Hello(agent="ann", token=shown)))
     assert session.agent == "ann"
-    session.receive_text(frame(0, ephemeral))
+    intake.text(frame(0, ephemeral))
     await settled(session)
     seen: Counter[str] = Counter()
 
@@ -59,7 +60,7 @@ async def calls(broker: Broker, shown: str | None, ephemeral: bool) -> Counter[s
 
     sys.setprofile(count)
     try:
-        session.receive_text(frame(50, ephemeral))
+        intake.text(frame(50, ephemeral))
     finally:
         sys.setprofile(None)
     await settled(session)
