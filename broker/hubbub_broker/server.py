@@ -29,7 +29,7 @@ from prometheus_client.registry import Collector
 
 from hubbub_broker.addresses import Addresses
 from hubbub_broker.config import Settings
-from hubbub_broker.http import HttpConnection, create_app, rules_routes
+from hubbub_broker.http import HttpConnection, create_app, rules_routes, state_routes
 from hubbub_broker.logs import get_logger
 from hubbub_broker.session import WebSocketConnection
 from hubbub_broker.tls import Certificate

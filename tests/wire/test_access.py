@@ -22,7 +22,7 @@ from harness.wire import WireClient, wire_client
 from hubbub_broker.bus_door import BusDoor
 from hubbub_broker.cli.planes import Inside
 from hubbub_broker.door import Door
-from hubbub_broker.http import create_app, rules_routes
+from hubbub_broker.http import create_app, rules_routes, state_routes
 from hubbub_broker.http.caller import OPEN_PATHS
 from hubbub_broker.operator_door import OperatorDoor
 from hubbub_broker.rules_door import RulesDoor

@@ -106,4 +106,5 @@ __all__ = [
     "create_side_app",
     "render_line",
     "rules_routes",
+    "state_routes",
 ]
