@@ -568,10 +568,12 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/control/commands",
         "/v1/control/commands/{id}",
     }
-    more = [rules_routes(RulesDoor(server.broker)), *Inside(server.settings).routers()]
-    app = create_app(
-        Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more, states=StateDoor(server.broker)
-    )
+    more = [
+        state_routes(StateDoor(server.broker)),
+        rules_routes(RulesDoor(server.broker)),
+        *Inside(server.settings).routers(),
+    ]
+    app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more)
     assert set(app.openapi()["paths"]) - OPEN_PATHS == asked
 
 

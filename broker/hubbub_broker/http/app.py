@@ -21,7 +21,6 @@ from . import (
     publish,
     reference,
     refusal,
-    state,
     status,
     stream,
     top,
