@@ -32,7 +32,7 @@ from starlette.types import ASGIApp
 from hubbub_broker.addresses import Addresses
 from hubbub_broker.bus import RegisterCopy
 from hubbub_broker.config import Settings
-from hubbub_broker.http import HttpConnection, create_app, rules_routes
+from hubbub_broker.http import HttpConnection, create_app, rules_routes, state_routes
 from hubbub_broker.logs import get_logger
 from hubbub_broker.peers import Peers
 from hubbub_broker.session import WebSocketConnection
@@ -43,6 +43,7 @@ from .bus_door import BusDoor
 from .door import Door
 from .operator_door import OperatorDoor
 from .rules_door import RulesDoor
+from .state_door import StateDoor
 from .ticker import Ticker
 
 if TYPE_CHECKING:
@@ -200,7 +201,8 @@ class Server:
         broker = self.broker
         companion = self._companion
         collectors = [] if companion is None else [companion.collector()]
-        more = [rules_routes(RulesDoor(broker)), *(() if companion is None else companion.routers())]
+        states, rules = StateDoor(broker), RulesDoor(broker)
+        more = [state_routes(states), rules_routes(rules), *(() if companion is None else companion.routers())]
         if site is None:
             return create_app(Door(broker, *collectors), BusDoor(broker), OperatorDoor(broker), more)
         from .workers.fellows import Fellows  # noqa: PLC0415 - an HTTP client, which one process has no use for

@@ -2,8 +2,8 @@
 
     agents     the register of agents                 inbox      what is unread, read, marked
     mail       to one agent, or to ALL                presence   who is in a topic; last wills
-    register   the register of agents where there are several workers; remote_mail likewise
-    bus        all of it, put together
+    arrivals   who came and left, told                register   agents where there are several workers
+    bus        all of it, put together                remote_mail   mail, likewise
 
 An inbox is a durable topic, and its read mark a consumer: nothing here stores a message of its own.
 """

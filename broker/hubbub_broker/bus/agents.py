@@ -87,11 +87,11 @@ class Agents:
         self._clock = clock
         self._records: dict[str, AgentRecord] = {}
         self._by_capability: dict[str, dict[str, None]] = {}
+        self.on_change: Callable[[str, AgentRecord | None], None] = lambda _name, _record: None
+        """Called when a registration is another, and with None when it is gone."""
         self._dirty: dict[str, None] = {}
         self._writing: list[str] = []
         self._stored_seen: dict[str, float] = {}
-        self.on_change: Callable[[AgentRecord], None] = _nobody_copies
-        """Called when a record is new, or says something new: for whoever keeps a copy."""
         self.on_removed: Callable[[str], Awaitable[None]] | None = None
         """Awaited before it is answered that an agent is unregistered: every copy has to let go of it."""
         for _, body in shard.log.states(StateKind.AGENT):
@@ -171,6 +171,7 @@ class Agents:
         if record is None:
             return False
         self._forget_capabilities(record)
+        self.on_change(name, None)
         self._stored_seen.pop(name, None)
         await self._store(name)
         if self.on_removed is not None:
@@ -186,7 +187,7 @@ class Agents:
             )
         record = AgentRecord(name=name, group=check_group(group or self._default_group), registered=now, seen=now)
         self._put(record)
-        self.on_change(record)
+        self.on_change(name, record)
         return record
 
     def _describe(self, record: AgentRecord, card: Card) -> bool:
@@ -198,7 +199,7 @@ class Agents:
         self._forget_capabilities(record)
         record.capabilities, record.description = capabilities, description
         self._put(record)
-        self.on_change(record)
+        self.on_change(record.name, record)
         return True
 
     def _put(self, record: AgentRecord) -> None:
@@ -245,10 +246,6 @@ class Agents:
         if not durable:
             self._dirty.update(dict.fromkeys(self._writing))
         self._writing.clear()
-
-
-def _nobody_copies(_record: AgentRecord) -> None:
-    """One process has the only register."""
 
 
 async def durable(shard: Shard, loop: AbstractEventLoop) -> None:

@@ -14,6 +14,7 @@ from hubbub_broker.topology import HOME
 from hubbub_protocol.names import inbox_of
 
 from .agents import Agents
+from .arrivals import Arrivals
 from .inbox import Inbox
 from .mail import Limits, Mail
 from .presence import Presence, Wills
@@ -45,14 +46,22 @@ class Bus:
         way = shard_of if way_to is None else way_to
         self.agents: Agents | RegisterCopy
         self.mail: Mail | RemoteMail
+        self.told: Arrivals | None = None
+        """Tells who came and left; None at a worker that is not the home one."""
+        self.arrivals: Arrivals | None = None
+        """The same, where one process sees all of it by itself: of several workers the home one puts it together."""
         if peers is None or peers.topology.is_home:
             home = shard_of(HOME)
             agents = self.agents = Agents(
                 home, default_group=settings.default_group, most=settings.max_agents, loop=loop, clock=time
             )
             self.mail = Mail(agents, home, way, limits, window=settings.dedup_window, loop=loop, clock=time)
+            self.told = Arrivals(shard_of)
+            agents.on_change = self.told.changed
             if peers is not None:
                 Register(agents, peers)
+            else:
+                self.arrivals = self.told
         else:
             copy = self.agents = RegisterCopy(peers, greeted)
             self.mail = RemoteMail(copy, peers)

@@ -35,6 +35,7 @@ class Register:
     def __init__(self, agents: Agents, peers: Peers) -> None:
         self._agents = agents
         self._peers = peers
+        self._heard_too = agents.on_change
         agents.on_change = self._changed
         agents.on_removed = self._removed
         peers.on_joined.append(self._joined)
@@ -47,8 +48,10 @@ class Register:
             self._peers.tell(worker, "agents", records[begin : begin + PAGE])
         self._peers.tell(worker, "agents", None)  # that is all of it
 
-    def _changed(self, record: AgentRecord) -> None:
-        self._peers.tell_all("agents", [_fields(record)])
+    def _changed(self, name: str, record: AgentRecord | None) -> None:
+        self._heard_too(name, record)
+        if record is not None:
+            self._peers.tell_all("agents", [_fields(record)])
 
     async def _removed(self, name: str) -> None:
         """Have every worker let go of its copy. One that is away has none, and gets a new one when it is back."""

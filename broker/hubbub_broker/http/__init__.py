@@ -10,6 +10,7 @@ publish history stream budget catalogue bus status consumers dead_letters top   
 blobs blob_store    those for large bodies, and how these lie in their topics
 operator_api operator_models    the seam and the JSON of those for operators
 rules rules_api rules_models    policies and schemas: their routes, the seam, and the JSON
+state state_api state_models    shared states: their routes, the seam, and the JSON
 bus_api     what the routes of the simple bus need of a broker
 reference   /docs, rendered here: no script and nothing from elsewhere
 connection  a connection's limits before anybody is known
@@ -59,6 +60,8 @@ from .rules_api import (
     SkippedInfo,
     VerdictInfo,
 )
+from .state import routes as state_routes
+from .state_api import StateApi
 
 __all__ = [
     "ELSEWHERE_HEADER",
@@ -95,6 +98,7 @@ __all__ = [
     "ShardInfo",
     "SkippedInfo",
     "Spread",
+    "StateApi",
     "StatusApi",
     "StoredLine",
     "StreamEvent",
@@ -106,4 +110,5 @@ __all__ = [
     "render_line",
     "response_to",
     "rules_routes",
+    "state_routes",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -61,6 +62,8 @@ class Services:
         self._peers = peers
         self._online: dict[int, set[str]] = {number: set() for number in peers.topology.others}
         """Who is connected at each of the others."""
+        self._said: set[str] = set()
+        """At home: of whom it was told that they are there."""
         peers.handlers |= {
             "publish": self._publish,
             "publish_for": self._publish_for,
@@ -90,12 +93,30 @@ class Services:
                 return True
         return False
 
+    def _say(self, agents: Iterable[str]) -> None:
+        """At home: tell whoever keeps a picture which of these came, and which left, seen over all workers."""
+        told = self._broker.bus.told
+        if told is None:
+            return
+        for agent in agents:
+            if not self.is_online(agent):
+                if agent in self._said:
+                    self._said.discard(agent)
+                    told.left(agent)
+            elif agent not in self._said:
+                record = self._broker.bus.agents.get(agent)
+                if record is not None:
+                    self._said.add(agent)
+                    told.came(record)
+
     def came(self, agent: str) -> None:
         """An agent has said hello here."""
+        self._say([agent])
         self._peers.tell_all("online", self._peers.topology.own, [agent])
 
     def left(self, agent: str) -> None:
         """Its last connection here is gone."""
+        self._say([agent])
         self._peers.tell_all("offline", self._peers.topology.own, agent)
 
     def _joined(self, worker: int) -> None:
@@ -104,17 +125,20 @@ class Services:
             self._peers.tell(worker, "online", self._peers.topology.own, names[begin : begin + PAGE])
 
     def _lost(self, worker: int) -> None:
-        self._online[worker].clear()
+        gone, self._online[worker] = self._online[worker], set()
+        self._say(gone)
 
     def _come(self, arguments: list[Any], _reply: Reply) -> None:
         worker, names = arguments
         self._online[worker].update(names)
+        self._say(names)
         for agent in names:
             self._broker.tell_receipts(agent)
 
     def _go(self, arguments: list[Any], _reply: Reply) -> None:
         worker, agent = arguments
         self._online[worker].discard(agent)
+        self._say([agent])
 
     def _tell(self, arguments: list[Any], _reply: Reply) -> None:
         agent, line = arguments
