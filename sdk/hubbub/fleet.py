@@ -6,10 +6,11 @@ connection to that one, made when the first such line comes. What arrives on any
     a subscription to a pattern of all groups    is one at every worker; its `ok` and its `live` are passed on when all
                                                  have come
     main is lost                                 the whole is
-    another one is lost that was up              the whole is, and may come back at once: what was on the wire there is
-                                                 then asked, and sent, again as after any loss
-    another one can't be made                    what is for it is answered `overloaded` with `retry_after`, as a broker
-                                                 would; everything else goes on
+    another one is lost that was up              what was sent there and has no answer is answered `overloaded` with
+                                                 `retry_after`, and `on_parted` is told of its subscriptions, which are
+                                                 asked for again. Nothing else notices. Only where consumers or presence
+                                                 were there the whole is lost, and may come back at once
+    another one can't be made                    what is for it is answered as above
 
 What is sent to one worker keeps its order. Between workers there is none, but what the agent waits for.
 """
@@ -70,6 +71,13 @@ class _Line(msgspec.Struct):
     topic: str = ""
     rid: Rid | None = None
     id: str | None = None
+    consumer: str | None = None
+    presence: bool = False
+
+    @property
+    def binds(self) -> bool:
+        """Whether it makes this connection one that the agent's state depends on."""
+        return self.op == "join" or (self.op == "sub" and (self.consumer is not None or self.presence))
 
 
 _decode = msgspec.json.Decoder(_Line).decode
@@ -90,6 +98,15 @@ class _Round:
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+class Parted:
+    """Stands among received frames where a worker's connection was lost: its subscriptions are gone."""
+
+    def __init__(self, number: int, topics: set[str]) -> None:
+        self.number = number
+        self.topics = topics
+        """What was subscribed there, patterns of all groups among it."""
+
+
 class _Member:
     """The connection to one worker, from the first line that is for it."""
 
@@ -106,6 +123,48 @@ class _Member:
         self.out: deque[tuple[bytes, bool]] = deque()
         self.out_bytes = 0
         self.more = asyncio.Event()
+        self.unanswered: dict[tuple[str, Rid], _Line] = {}
+        """What was sent and has no answer, by `id` or `rid`."""
+        self.topics: set[str] = set()
+        """What is subscribed there."""
+        self.binds = False
+        """Whether consumers or presence are there."""
+
+    def note(self, line: _Line) -> None:
+        """A line goes there."""
+        if line.op == "sub" and line.consumer is None:
+            self.topics.add(line.topic)
+        elif line.op == "unsub" and line.consumer is None:
+            self.topics.discard(line.topic)
+        if line.rid is not None:
+            self.unanswered["rid", line.rid] = line
+        elif line.id is not None:
+            self.unanswered["id", line.id] = line
+        self.binds = self.binds or line.binds
+
+    def answered(self, frame: bytes) -> None:
+        """Lines came from there."""
+        if b'{"op":"ok"' not in frame and b'{"op":"err"' not in frame:
+            return
+        for text in frame.split(b"\n"):
+            if text.startswith((b'{"op":"ok"', b'{"op":"err"')):
+                line = _decode(text)
+                if line.rid is not None:
+                    self.unanswered.pop(("rid", line.rid), None)
+                elif line.id is not None:
+                    self.unanswered.pop(("id", line.id), None)
+
+    def reset(self) -> list[_Line]:
+        """The connection is gone: nothing is there any more. What had no answer."""
+        left = list(self.unanswered.values())
+        self.unanswered.clear()
+        self.topics = set()
+        self.binds = False
+        self.connection = None
+        self.task = None
+        self.out.clear()
+        self.out_bytes = 0
+        return left
 
     def put(self, frame: bytes, *, binary: bool) -> None:
         self.out.append((frame, binary))
@@ -154,7 +213,9 @@ class Fleet:
         }
         self._workers = len(welcome.workers)
         self._groups: dict[str, int] = {}
-        self._frames: deque[bytes] = deque()
+        self.on_parted: Callable[[set[str]], None] = _nobody
+        """Called with what was subscribed at a worker that was lost, in its place among what is received."""
+        self._frames: deque[bytes | Parted] = deque()
         self._came = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -170,15 +231,18 @@ class Fleet:
 
     async def receive(self) -> bytes:
         """The next frame, of whichever worker."""
-        while not self._frames:
-            if self._lost is not None:
-                raise self._lost
-            self._came.clear()
-            await self._came.wait()
-        frame = self._frames.popleft()
-        if len(self._frames) < QUEUE_FRAMES:
-            self._room.set()
-        return frame
+        while True:
+            while not self._frames:
+                if self._lost is not None:
+                    raise self._lost
+                self._came.clear()
+                await self._came.wait()
+            frame = self._frames.popleft()
+            if len(self._frames) < QUEUE_FRAMES:
+                self._room.set()
+            if isinstance(frame, bytes):
+                return frame
+            self.on_parted(frame.topics)
 
     async def send(self, frame: bytes, *, binary: bool = False) -> None:
         """Send each line to its worker; waits for main's socket alone."""
@@ -260,6 +324,7 @@ class Fleet:
         if line.op == "pub" and member.out_bytes > UNSENT_BYTES_MAX:
             self._refuse(line, "takes nothing now")
             return
+        member.note(line)
         member.put(frame, binary=binary)
 
     def _hold_no_longer(self, member: _Member) -> None:
@@ -267,9 +332,11 @@ class Fleet:
             self._refuse_all(member)
 
     def _refuse_all(self, member: _Member) -> None:
-        out, member.out, member.out_bytes = member.out, deque(), 0
-        for frame, binary in out:
-            self._refuse(_decode(codec.split_binary(frame)[0] if binary else frame), "is away")
+        member.out.clear()
+        member.out_bytes = 0
+        unanswered, member.unanswered = member.unanswered, {}
+        for line in unanswered.values():
+            self._refuse(line, "is away")
 
     def _refuse(self, line: _Line, why: str) -> None:
         """Answer as a broker would that can't take it now."""
@@ -331,14 +398,13 @@ class Fleet:
         member.connection = connection
         logger.debug("= connected to worker %d", member.number)
         writing = asyncio.create_task(self._write(member, connection), name=f"hubbub-worker-{member.number}-writer")
-        beat = self._loop.call_later(welcome.heartbeat, self._beat, member, 0) if welcome.heartbeat > 0 else None
+        if welcome.heartbeat > 0:
+            self._loop.call_later(welcome.heartbeat, self._beat, member, connection, 0)
         try:
             for frame in early:
                 await self._take(member.number, frame)
             await self._read(member.number, connection)
         finally:
-            if beat is not None:
-                beat.cancel()
             writing.cancel()
             connection.abort()
 
@@ -351,9 +417,8 @@ class Fleet:
                 member.more.clear()
                 await member.more.wait()
 
-    def _beat(self, member: _Member, silent: int) -> None:
-        connection = member.connection
-        if connection is None or self._ended:
+    def _beat(self, member: _Member, connection: Connection, silent: int) -> None:
+        if member.connection is not connection or self._ended:
             return
         silent = 0 if member.heard else silent + 1
         member.heard = False
@@ -363,7 +428,7 @@ class Fleet:
             return
         if silent:
             member.put(codec.encode(Ping()), binary=False)
-        self._loop.call_later(self._heartbeat, self._beat, member, silent)
+        self._loop.call_later(self._heartbeat, self._beat, member, connection, silent)
 
     async def _read(self, number: int, connection: Connection) -> None:
         member = self._members.get(number)
@@ -379,9 +444,24 @@ class Fleet:
             lost = error if isinstance(error, ConnectionLost) else ConnectionLost(ABNORMAL, "the reader failed")
             if number == self._own:
                 self._lose(lost)
+            elif member is not None and not member.binds and not self._ended:
+                self._part(member, lost)
             else:
                 why = f"worker {number} was lost: {lost.reason or f'closed with code {lost.code}'}"
                 self._lose(ConnectionLost(ABNORMAL, why, retry_after=0.0))
+
+    def _part(self, member: _Member, lost: ConnectionLost) -> None:
+        """A worker's connection is lost on which nothing else depends."""
+        logger.info("! worker %d was lost: %s", member.number, lost.reason or f"closed with code {lost.code}")
+        topics = member.topics
+        everywhere = {topic for topic in topics if is_pattern(topic.partition("/")[0])}
+        for line in member.reset():
+            self._refuse(line, "was lost")
+        for topic in everywhere:  # the others have it still: it is asked for anew, at all of them
+            self._undo(topic)
+        if topics:
+            self._frames.append(Parted(member.number, topics))
+            self._came.set()
 
     def _lose(self, lost: ConnectionLost) -> None:
         if self._lost is None:
@@ -393,6 +473,8 @@ class Fleet:
     async def _take(self, number: int, frame: bytes) -> None:
         if number != self._own and frame.startswith((_WELCOME, _GOAWAY)):
             return  # about that connection alone; when it ends, that is noticed
+        if number != self._own and not is_binary(frame):
+            self._members[number].answered(frame)
         answered = None
         if (self._rounds or self._lives) and not is_binary(frame):
             answered = self._look_through(number, frame)
@@ -458,20 +540,19 @@ class Fleet:
             return round
         del self._rounds[rid]
         if round.err is not None and round.subscribes:
-            self._undo(round)
+            self._undo(round.topic)
         answer = round.err or round.ok
         assert answer is not None
         self._push(codec.encode(answer))
         round.done.set()
         return None
 
-    def _undo(self, round: _Round) -> None:
-        """Some have it, some have not: nobody is to have it."""
-        self._lives.pop(round.topic, None)
-        line = codec.encode(
-            Unsub(topic=round.topic, rid=f"undo {next(self._own_rids)}")
-        )  # nobody asks what comes of it
+    def _undo(self, topic: str) -> None:
+        """Some have a pattern, some have not: nobody is to have it."""
+        self._lives.pop(topic, None)
+        line = codec.encode(Unsub(topic=topic, rid=f"undo {next(self._own_rids)}"))  # nobody asks what comes of it
         for member in self._members.values():
+            member.topics.discard(topic)
             if member.connection is not None:
                 member.put(line, binary=False)
         undoing = self._loop.create_task(self._tell_main(line), name="hubbub-worker-undo")
@@ -487,3 +568,7 @@ class Fleet:
         if not waiting:
             del self._lives[frame.topic]
             self._push(text)
+
+
+def _nobody(_topics: set[str]) -> None:
+    """Nobody has subscribed to anything."""

@@ -123,6 +123,8 @@ class Link:
         self.welcome = welcome
         self.frame_bytes_max = _limit(welcome.limits, "max_frame", FRAME_BYTES_MAX)
         self.inflight_max = _limit(welcome.limits, "max_inflight", INFLIGHT_MAX)
+        self.on_parted: Callable[[set[str]], None] = _nothing_parted
+        """Called with subscriptions that the broker has lost although the connection goes on: a worker's of several."""
         self.on_beat: Callable[[], None] = _nothing
         """Called once a heartbeat interval, for what else wants watching."""
         self._connection = connection
@@ -208,6 +210,8 @@ class Link:
             renewing = keep_fresh(self, self._endpoint.token, self._token)
             tasks.append(asyncio.create_task(renewing, name="hubbub-renewal"))
         self._schedule_beat()
+        if isinstance(self._connection, Fleet):
+            self._connection.on_parted = self.on_parted
         try:
             for frame in self._early:
                 self._take(frame, receive, receive_binary)
@@ -377,6 +381,10 @@ class Link:
 
 def _nothing() -> None:
     """The beat that nobody listens to."""
+
+
+def _nothing_parted(_topics: set[str]) -> None:
+    """Nobody subscribes here."""
 
 
 def _limit(limits: dict[str, Any], name: str, default: int) -> int:

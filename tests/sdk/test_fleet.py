@@ -200,9 +200,61 @@ async def test_what_is_for_a_worker_that_is_away_is_refused_and_nothing_else_wai
     await workers.fleet.close()
 
 
-async def test_whose_loss_is_whose() -> None:
+async def test_who_loses_what_when_a_worker_is_lost() -> None:
+    """What was under way there is refused, its subscriptions are told, in their place; nothing else notices."""
     workers = Workers()
-    await workers.send(pub(1, 0))
+    parted: list[set[str]] = []
+    workers.fleet.on_parted = parted.append
+    topic = f"{group_of(1)}/t"
+    await workers.send({"op": "sub", "topic": topic, "rid": 1}, pub(1, 0), pub(1, 1), pub(2, 0))
+    await workers.wires[1].was_sent(3)
+    workers.wires[1].say({"op": "ok", "rid": 1, "topic": topic}, {"op": "ok", "id": "1.0", "topic": topic, "seq": 1})
+    workers.wires[1].lose(4500)
+    async with asyncio.timeout(5):
+        frames = (await workers.fleet.receive()).split(b"\n")
+    assert [json.loads(line)["op"] for line in frames] == ["ok", "ok"]
+    assert parted == []
+    refused = await workers.next()
+    assert (refused["id"], refused["code"], refused["message"]) == ("1.1", "overloaded", "worker 1 was lost")
+    workers.wires[2].say({"op": "ok", "id": "2.0"})
+    assert (await workers.next())["id"] == "2.0"
+    assert parted == [{topic}]
+    workers.wires[1] = Wire()
+    await workers.send({"op": "sub", "topic": topic, "rid": 2})  # it is back
+    assert (await workers.wires[1].was_sent(1))[0]["rid"] == 2
+    await workers.fleet.close()
+
+
+async def test_a_pattern_of_all_groups_that_one_worker_lost_is_asked_for_anew() -> None:
+    workers = Workers()
+    parted: list[set[str]] = []
+    workers.fleet.on_parted = parted.append
+    await workers.send({"op": "sub", "topic": "**", "rid": 7})
+    for wire in workers.wires:
+        await wire.was_sent(1)
+        wire.say({"op": "ok", "rid": 7, "topic": "**"})
+        wire.say({"op": "live", "topic": "**", "seq": 0})
+    assert [(await workers.next())["op"] for _ in range(2)] == ["ok", "live"]
+    workers.wires[1].lose()
+    for wire in (workers.wires[0], workers.wires[2]):
+        assert (await wire.was_sent(2))[1]["op"] == "unsub"
+    workers.wires[0].say({"op": "pong"})
+    assert (await workers.next())["op"] == "pong"
+    assert parted == [{"**"}]
+    await workers.fleet.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"op": "sub", "topic": f"{group_of(1)}/t", "consumer": "c", "rid": 1},
+        {"op": "sub", "topic": f"{group_of(1)}/t", "presence": True, "rid": 1},
+        {"op": "join", "topic": f"{group_of(1)}/t", "rid": 1},
+    ],
+)
+async def test_where_consumers_or_presence_were_all_is_lost_and_may_come_back_at_once(line: dict[str, Any]) -> None:
+    workers = Workers()
+    await workers.send(line)
     await workers.wires[1].was_sent(1)
     workers.wires[0].say({"op": "pong"})
     workers.wires[1].lose(4500)
@@ -212,6 +264,9 @@ async def test_whose_loss_is_whose() -> None:
     assert caught.value.retry_after == 0.0
     assert caught.value.code == 1006  # it is that worker's, and no reason to stay away from all
     workers.fleet.abort()
+
+
+async def test_main_is_lost_as_it_says() -> None:
     workers = Workers()
     workers.wires[0].lose(4509)
     with pytest.raises(ConnectionLost) as caught:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -57,6 +57,7 @@ from .filtering import check_apart, parse_filter
 from .finding import answer_get, check_get
 from .mailing import is_mail, open_mail
 from .sharing import share
+from .socket import Connection
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -78,22 +79,6 @@ PUBLISHERS_KEPT = 4096
 
 Publish = Callable[[Publisher, Pub, bytes | None, Sink], None]
 """A shard's way in: what `Sequencer.publish` is."""
-
-
-class Connection(Protocol):
-    """What a session needs of its socket."""
-
-    def write(self, blob: bytes) -> None:
-        """Send encoded frames."""
-
-    def pause_reading(self) -> None:
-        """Take no more from the socket."""
-
-    def resume_reading(self) -> None:
-        """Go on."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Close with that code, after what was written."""
 
 
 class Session:
