@@ -47,6 +47,9 @@ CONTROL_AGENT = "_control"
 REPORTS = f"{CONTROL_GROUP}/reports"
 """Where agents say how they are: ephemeral, and read by the control plane."""
 
+AGENTS = f"{CONTROL_GROUP}/agents"
+"""Where the broker says who came, who left, and whose registration has changed: ephemeral."""
+
 ANSWERS = f"{CONTROL_GROUP}/answers"
 """Where agents say what became of a command."""
 
