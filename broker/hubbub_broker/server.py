@@ -167,11 +167,8 @@ class Server:
     def _app(self) -> FastAPI:
         companion = self._companion
         door = Door(self.broker, *([] if companion is None else [companion.collector()]))
-        more = [
-            rules_routes(RulesDoor(self.broker)),
-            state_routes(StateDoor(self.broker)),
-            *(() if companion is None else companion.routers()),
-        ]
+        states, rules = StateDoor(self.broker), RulesDoor(self.broker)
+        more = [state_routes(states), rules_routes(rules), *(() if companion is None else companion.routers())]
         return create_app(door, BusDoor(self.broker), OperatorDoor(self.broker), more)
 
     def _own_address(self) -> str:

@@ -569,8 +569,8 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/control/commands/{id}",
     }
     more = [
-        rules_routes(RulesDoor(server.broker)),
         state_routes(StateDoor(server.broker)),
+        rules_routes(RulesDoor(server.broker)),
         *Inside(server.settings).routers(),
     ]
     app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more)
