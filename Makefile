@@ -13,7 +13,7 @@ SOURCES := broker sdk tests bench examples
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run serve test lint soak kill-test bench bench-large bench-peers lock format wheel clean
+.PHONY: help setup run serve test lint soak kill-test bench bench-large bench-peers bench-growth profile lock format wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,12 @@ $(PEERS): $(READY) requirements-peers.lock
 
 bench-peers: $(PEERS) ## beside NATS, Mosquitto and Redis; DRIVER=PATH makes the load; about ten minutes
 	$(BIN)/python -m hubbub_bench peers $(if $(DRIVER),--driver $(DRIVER)) --write . $(ARGS)
+
+bench-growth: $(READY) ## cost by topics, connections and history, with pictures; minutes, and 15 GB of disk
+	$(BIN)/python -m hubbub_bench growth --write . $(ARGS)
+
+profile: $(PEERS) ## where the microseconds of a publish and of a delivery go
+	$(BIN)/python -m hubbub_bench profile --write . $(ARGS)
 
 BENCH = $(BIN)/hubbub bench --data-dir bench/results --json bench/results/latest.json
 

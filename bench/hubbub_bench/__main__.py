@@ -4,10 +4,14 @@ import signal
 
 import typer
 
+from .growth.command import growth
+from .profiling.command import profile
 from .rivals.command import peers
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(peers)
+app.command()(growth)
+app.command()(profile)
 
 
 @app.callback()

@@ -29,6 +29,16 @@ payload = 64
 rate = 200
 durable = true
 """,
+    "team": """kind = "team"
+agents = 12
+conversations = 4
+members = 3
+groups = 2
+rate = 200
+payload = [64, 900]
+consumer = "own"
+processes = 2
+""",
     "replay": """kind = "replay"
 messages = 2000
 payload = 64
@@ -50,24 +60,35 @@ TIMED = "seconds = 0.5\nwarmup = 0.1\n"
 
 def bench(*arguments: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "hubbub_broker", "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=140, check=False)
+
+
+def measured(tmp_path: Path, *names: str) -> dict[str, dict[str, Any]]:
+    """The scenarios of those names, measured: what the JSON says of each."""
+    files: list[object] = []
+    for order, name in enumerate(names):
+        path = tmp_path / f"{name}.toml"
+        head = f'title = "T"\nhow = "H"\norder = {order}\nruns = 1\n'
+        path.write_text(head + LOOPS[name] + (TIMED if name in ("closed", "open", "team") else ""))
+        files += ["--scenario", path]
+    where = ["--json", tmp_path / "figures.json", "--data-dir", tmp_path / "data", "--plot", tmp_path / "pictures"]
+    done = bench(*files, *where)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list((tmp_path / "data").iterdir()) == [], "the brokers' directories are removed"
+    content = json.loads((tmp_path / "figures.json").read_text())
+    assert all(one["good"] and not one["skipped"] for one in content["scenarios"])
+    return {one["name"]: one for one in content["scenarios"]}
+
+
+def figures_of(scenario: dict[str, Any]) -> dict[str, float]:
+    return {figure["name"]: figure["median"] for figure in scenario["figures"]}
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(150)  # it starts nine processes, one after the other
 def test_every_kind_of_scenario_is_measured_and_nothing_is_lost(tmp_path: Path) -> None:
-    files: list[object] = []
-    for order, (name, text) in enumerate(LOOPS.items()):
-        path = tmp_path / f"{name}.toml"
-        head = f'title = "T"\nhow = "H"\norder = {order}\nruns = 1\n'
-        path.write_text(head + text + (TIMED if name in ("closed", "open") else ""))
-        files += ["--scenario", path]
-    done = bench(*files, "--json", tmp_path / "figures.json", "--data-dir", tmp_path / "data")
-    assert done.returncode == 0, done.stdout + done.stderr
-    content = json.loads((tmp_path / "figures.json").read_text())
-    figures: dict[str, dict[str, Any]] = {
-        one["name"]: {figure["name"]: figure["median"] for figure in one["figures"]} for one in content["scenarios"]
-    }
-    assert figures.keys() == LOOPS.keys()
+    found = measured(tmp_path, "closed", "open", "replay", "opening", "idle")
+    figures = {name: figures_of(one) for name, one in found.items()}
     assert figures["closed"]["deliveries"] > 100
     assert 0 < figures["open"]["end to end p50"] <= figures["open"]["end to end p99"]
     assert figures["open"]["end to end count"] == pytest.approx(0.5 * 200 * 5, abs=100), (
@@ -77,8 +98,20 @@ def test_every_kind_of_scenario_is_measured_and_nothing_is_lost(tmp_path: Path) 
     assert figures["opening"]["after SIGKILL"] > 0
     assert figures["opening"]["memory after a clean stop"] > 10
     assert "memory per connection" in figures["idle"]
-    assert all(one["good"] and not one["skipped"] for one in content["scenarios"])
-    assert list((tmp_path / "data").iterdir()) == [], "the brokers' directories are removed"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+def test_a_team_is_measured_by_several_processes_and_pictured(tmp_path: Path) -> None:
+    scenario = measured(tmp_path, "team")["team"]
+    figures = figures_of(scenario)
+    (run,) = scenario["runs"]
+    assert figures["published"] == figures["acked"] > 0.55 * 200
+    assert figures["end to end count"] == pytest.approx(0.5 * 200 * 3, abs=12), "all that was due, none left out"
+    assert [one["delivered"] == 3 * one["published"] > 0 for one in run["conversations"]] == [True] * 4
+    assert run["log"]["records"] >= figures["published"]
+    assert run["log"]["syncs"] > 0
+    assert (tmp_path / "pictures" / "team-latency.svg").exists()
 
 
 @pytest.mark.slow

@@ -63,6 +63,20 @@ def test_a_load_that_was_fixed_beforehand_was_held_back_by_nothing() -> None:
     assert Run([Reading("end to end p50", 0.1, "ms")], usage=USAGE, paced=True).limit is None
 
 
+def test_a_paced_load_that_had_no_time_to_spare_is_told() -> None:
+    busy = replace(USAGE, driver_cores=0.99, broker_cores=0.3)
+    assert Run([Reading("end to end p50", 0.1, "ms")], usage=busy, paced=True).limit is Limit.DRIVER
+
+
+def test_of_several_load_processes_the_busiest_counts() -> None:
+    idle = replace(USAGE, driver_cores=1.2, broker_cores=0.5, other_cores=0.0, busiest_cores=0.6)
+    assert limit_of(idle) is Limit.NEITHER
+    assert limit_of(replace(idle, busiest_cores=0.95)) is Limit.DRIVER
+    before = Sample(at=0.0, driver=0.0, machine=0.0, broker=0.0, broker_rss=1, each=(0.0, 1.0))
+    after = Sample(at=2.0, driver=3.0, machine=4.0, broker=0.5, broker_rss=1, each=(1.0, 2.9))
+    assert Usage.between(before, after).busiest_cores == pytest.approx(0.95)
+
+
 def test_usage_is_what_was_used_between_two_samples() -> None:
     before = Sample(at=10.0, driver=1.0, machine=100.0, broker=5.0, broker_rss=1000)
     after = Sample(at=14.0, driver=3.0, machine=107.0, broker=9.0, broker_rss=3000)

@@ -19,7 +19,7 @@ from hubbub_bench.drivers.team.crew import rates
 from hubbub_bench.drivers.team.place import Place
 from hubbub_bench.drivers.team.roster import members_of, parts
 from hubbub_bench.drivers.team.squad import Squad
-from hubbub_bench.drivers.team.tally import Tally
+from hubbub_bench.drivers.team.tally import Sample, Tally
 from hubbub_bench.peers import Address
 from hubbub_bench.scenario import FOLDER, BadScenario, Team, load, parse
 from hubbub_broker.server import Server
@@ -236,8 +236,8 @@ def test_latencies_are_of_those_who_were_there_and_read() -> None:
 
 
 def test_rates_are_of_all_processes_together() -> None:
-    one = [(10.0, 0, 0, 0), (11.0, 10, 8, 20), (12.0, 20, 16, 60)]
-    two = [(10.0, 0, 0, 0), (11.0, 10, 8, 10), (12.0, 20, 16, 20)]
+    one = [Sample(10.0, 0, 0, 0), Sample(11.0, 10, 8, 20), Sample(12.0, 20, 16, 60)]
+    two = [Sample(10.0, 0, 0, 0), Sample(11.0, 10, 8, 10), Sample(12.0, 20, 16, 20)]
     assert rates([one, two], 10.0) == [(1.0, 30.0, 16.0), (2.0, 50.0, 16.0)]
 
 

@@ -22,11 +22,12 @@ from harness.wire import WireClient, wire_client
 from hubbub_broker.bus_door import BusDoor
 from hubbub_broker.cli.planes import Inside
 from hubbub_broker.door import Door
-from hubbub_broker.http import create_app, rules_routes
+from hubbub_broker.http import create_app, rules_routes, state_routes
 from hubbub_broker.http.caller import OPEN_PATHS
 from hubbub_broker.operator_door import OperatorDoor
 from hubbub_broker.rules_door import RulesDoor
 from hubbub_broker.server import Server
+from hubbub_broker.state_door import StateDoor
 
 STRANGER = key("k1", secret=b"a secret that this broker has no")
 
@@ -209,11 +210,23 @@ def gets(path: str) -> Ask:
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 
-def has_blob(path: str) -> Ask:
+def may_get(path: str) -> Ask:
     async def ask(doors: Doors) -> bool:
         answer = await doors.http.get(path)
         assert answer.status_code in (200, 401, 403, 404), answer.text
         return answer.status_code in (200, 404)  # it may ask, though there may be none
+
+    return ask
+
+
+def finds(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            answer = await client.ask("get", topic=topic, id="nobody's")
+            assert answer["code"] in ("not_found", "forbidden"), answer
+            return bool(answer["code"] == "not_found")
+
+        return await doors.on_socket(do)
 
     return ask
 
@@ -251,6 +264,16 @@ def controls(method: str, path: str, body: Any = None) -> Ask:
 
 def resets(topic: str) -> Ask:
     return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
+
+
+def posts_command(do: str, to: dict[str, str] | None) -> Ask:
+    body = {"do": do, "to": to, "args": {"topic": "g/c", "id": "m1"}}
+    return lambda doors: doors.ask("POST", "/v1/control/commands", json=body)
+
+
+def brings_card(agent: str) -> Ask:
+    card = {"name": agent, "description": "Does", "version": "1", "skills": []}
+    return lambda doors: doors.ask("PUT", f"/v1/control/agents/{agent}/card", json=card)
 
 
 def says_hello(agent: str) -> Ask:
@@ -303,13 +326,18 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("subscribe to dead letters", subscribes("g/_dead"), "bus operator"),
     ("subscribe to the broker's events", subscribes("_hubbub/events"), "bus operator"),
     ("read history", history("g/c"), "bus member reader operator"),
+    ("read one message", may_get("/v1/topics/g/c/messages/m1"), "bus member reader operator"),
+    ("read one message elsewhere", may_get("/v1/topics/h/c/messages/m1"), "bus outsider operator"),
+    ("look one message up", finds("g/c"), "bus member reader operator"),
+    ("look one message up elsewhere", finds("h/c"), "bus outsider operator"),
+    ("look a mail of another up", finds("g/@joe"), "bus monitor operator"),
     ("read history elsewhere", history("h/c"), "bus outsider operator"),
     ("read one's own inbox", history("g/@ann"), KNOWN),
     ("read another's inbox", history("g/@joe"), "bus monitor operator"),
     ("read dead letters", history("g/_dead"), "bus operator"),
     ("read the broker's events", history("_hubbub/events"), "bus operator"),
-    ("fetch a blob", has_blob(f"/v1/blobs/g/{EMPTY}"), "bus member reader monitor operator"),
-    ("fetch a blob elsewhere", has_blob(f"/v1/blobs/h/{EMPTY}"), "bus outsider operator"),
+    ("fetch a blob", may_get(f"/v1/blobs/g/{EMPTY}"), "bus member reader monitor operator"),
+    ("fetch a blob elsewhere", may_get(f"/v1/blobs/h/{EMPTY}"), "bus outsider operator"),
     ("read a blob", history(f"g/_blobs/{EMPTY}"), "bus member reader monitor operator"),
     ("read a blob as a subscriber", subscribes(f"g/_blobs/{EMPTY}"), "bus member reader monitor operator"),
     ("read a blob elsewhere", subscribes(f"h/_blobs/{EMPTY}"), "bus outsider operator"),
@@ -354,6 +382,18 @@ TABLE: list[tuple[str, Ask, str]] = [
     (
         "publish with a change",
         changes("g/c", publish=[{"topic": "g/c/d", "id": "1", "data": 1}]),
+        "bus member operator",
+    ),
+    ("get a state", gets("/v1/state/g/c"), "bus member reader operator"),
+    ("get a key", manages("GET", "/v1/state/g/c?key=k"), "bus member reader operator"),
+    ("get a group's state", gets("/v1/state/g"), "bus member operator"),
+    ("put a key", manages("PUT", "/v1/state/g/c?key=k", 1), "bus member writer operator"),
+    ("put a key elsewhere", manages("PUT", "/v1/state/h/c?key=k", 1), "bus outsider operator"),
+    ("delete a key", manages("DELETE", "/v1/state/g/c?key=k"), "bus member writer operator"),
+    ("post a change", manages("POST", "/v1/state/g/c", {"set": {"k": 1}}), "bus member writer operator"),
+    (
+        "post a change with a message",
+        manages("POST", "/v1/state/g/c", {"publish": [{"topic": "g/c/d", "id": "2", "data": 1}]}),
         "bus member operator",
     ),
     ("renew a lease", asks("renew", topic="g/c", keys={"k": 1}), "bus member writer operator"),
@@ -416,6 +456,23 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("change a policy by hand", changes("_hubbub"), "operator"),
     ("make a policy's history up", publishes("_hubbub/policies/p"), "operator"),
     ("the control plane", gets("/v1/control/status"), "bus scraper operator"),
+    ("list a workflow", gets("/v1/control/workflows/g/c"), "bus member reader operator"),
+    ("see an instance", manages("GET", "/v1/control/workflows/g/c/i"), "bus member operator"),
+    ("draw an instance", manages("GET", "/v1/control/workflows/g/c/i/diagram"), "bus member operator"),
+    ("order an instance", manages("POST", "/v1/control/workflows/g/c/i/pause"), "bus member writer operator"),
+    ("list agents with their load", gets("/v1/control/agents"), KNOWN),
+    ("look at another's load", gets("/v1/control/agents/joe"), "bus member writer monitor operator"),
+    ("see another's card", gets("/v1/control/agents/joe/card"), "bus member writer monitor operator"),
+    ("bring one's own card", brings_card("ann"), KNOWN),
+    ("bring another's card", brings_card("joe"), "bus operator"),
+    ("take another's card away", lambda doors: doors.ask("DELETE", "/v1/control/agents/tom/card"), "bus operator"),
+    ("the team's card", gets("/v1/control/card"), KNOWN),
+    ("the team's card for strangers", gets("/.well-known/agent-card.json"), " ".join(KINDS)),
+    ("command", posts_command("ping", {"agent": "joe"}), "operator"),
+    ("cancel", posts_command("cancel", None), "operator"),
+    ("list commands", gets("/v1/control/commands"), "operator"),
+    ("see a command", manages("GET", "/v1/control/commands/c1"), "operator"),
+    ("pick one of a group", manages("GET", "/v1/control/route?group=g"), KNOWN),
     ("health", gets("/v1/health"), " ".join(KINDS)),
     ("readiness", gets("/v1/ready"), " ".join(KINDS)),
     ("reference", gets("/docs"), " ".join(KINDS)),
@@ -438,8 +495,13 @@ async def both_planes(tmp_path: Path, options: dict[str, Any]) -> AsyncIterator[
 async def test_who_may_what(both_planes: Server, kind: str) -> None:
     server = both_planes
     async with Doors(server, BUS_TOKEN).http as http:
-        for name in ("joe", "tom"):
+        for name in ("joe", "tom", "ann"):
             assert (await http.post("/v1/agents", json={"agent": name, "group": "g"})).status_code == 200
+        async with asyncio.timeout(20):
+            operator = {"Authorization": f"Bearer {KINDS['operator']}"}
+            for path in ("/v1/control/agents/ann", "/v1/control/commands"):
+                while (await http.get(path, headers=operator)).status_code != 200:  # noqa: ASYNC110 - over HTTP
+                    await asyncio.sleep(0.02)
     doors = Doors(server, KINDS[kind])
     wrong = []
     for name, ask, kinds in TABLE:
@@ -455,6 +517,7 @@ async def test_every_route_has_its_row(server: Server) -> None:
     asked = {
         "/v1/publish",
         "/v1/topics/{topic}/messages",
+        "/v1/topics/{topic}/messages/{id}",
         "/v1/blobs/{group}",
         "/v1/blobs/{group}/{sha256}",
         "/v1/topics",
@@ -477,6 +540,7 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/dead/{group}/redrive",
         "/v1/dead/{group}/drop",
         "/v1/receipts/{id}",
+        "/v1/state/{topic}",
         "/v1/top",
         "/v1/shards",
         "/v1/route",
@@ -492,8 +556,23 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/control/schemas/{group}/{type}",
         "/v1/control/schemas/{group}/{type}/history",
         "/v1/control/status",
+        "/v1/control/workflows/{group}/{name}",
+        "/v1/control/workflows/{group}/{name}/{id}",
+        "/v1/control/workflows/{group}/{name}/{id}/diagram",
+        "/v1/control/workflows/{group}/{name}/{id}/{order}",
+        "/v1/control/agents",
+        "/v1/control/agents/{agent}",
+        "/v1/control/route",
+        "/v1/control/agents/{agent}/card",
+        "/v1/control/card",
+        "/v1/control/commands",
+        "/v1/control/commands/{id}",
     }
-    more = [rules_routes(RulesDoor(server.broker)), *Inside(server.settings).routers()]
+    more = [
+        state_routes(StateDoor(server.broker)),
+        rules_routes(RulesDoor(server.broker)),
+        *Inside(server.settings).routers(),
+    ]
     app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more)
     assert set(app.openapi()["paths"]) - OPEN_PATHS == asked
 

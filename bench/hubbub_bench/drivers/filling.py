@@ -14,15 +14,26 @@ _PATIENCE = 60.0
 """Seconds without an answer after which filling has failed: nothing is measured yet, and the machine may be busy."""
 
 
-async def fill(address: Address, label: str, *, messages: int, payload: int, topics: int = 1, groups: int = 1) -> str:
+async def fill(
+    address: Address,
+    label: str,
+    *,
+    messages: int,
+    payload: int,
+    topics: int = 1,
+    groups: int = 1,
+    again: bool = False,
+) -> str:
     """Publish durable messages, spread over the topics, and return the name of the first topic.
+
+    With `again`, to those that an earlier call with the same label filled `again`.
 
     Raises:
         DriverError: if not all of them were taken.
     """
     load = Load(sending=True)
     window = max(1, min(_WINDOW, _IN_FLIGHT // topics))
-    async with Fleet(address, load, label, groups) as fleet:
+    async with Fleet(address, load, label, groups, label if again else "") as fleet:
         for id, publisher in enumerate(await fleet.connect(topics, "publisher")):
             share = messages // topics + (id < messages % topics)
             publisher.flow = fleet.flows[id] = Flow(

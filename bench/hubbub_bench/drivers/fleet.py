@@ -27,12 +27,13 @@ _run_numbers = count(1)
 
 
 class Fleet:
-    """Agents on one broker, with names and topics that no other run has."""
+    """Agents on one broker, with names that no other run has, and topics too unless `topics` names them."""
 
-    def __init__(self, address: Address, load: Load, label: str, groups: int = 1) -> None:
+    def __init__(self, address: Address, load: Load, label: str, groups: int = 1, topics: str = "") -> None:
         self._address = address
         self._groups = groups
         self._run = f"{label}-{_PROCESS}-{next(_run_numbers)}"
+        self._topics = topics or self._run
         self._seeds = count(1)
         self.load = load
         self.agents: list[Agent] = []
@@ -51,7 +52,7 @@ class Fleet:
 
     def topic(self, number: int) -> str:
         """The name of the run's topic of that number."""
-        return f"{self._run}-{number % self._groups}/conversation-{number}"
+        return f"{self._topics}-{number % self._groups}/conversation-{number}"
 
     async def connect(self, number: int, role: str) -> list[Agent]:
         """So many new agents, greeted.

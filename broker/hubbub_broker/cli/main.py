@@ -10,6 +10,7 @@ from .agents import agents
 from .backup import backup
 from .bench import bench
 from .blob import blob_get, blob_put
+from .command import command, commands
 from .config import config
 from .consumers import (
     consumers_list,
@@ -35,11 +36,24 @@ from .tail import tail
 from .token import token_create, token_inspect, token_key
 from .top import top
 from .topics import topics
+from .workflow import (
+    workflow_cancel,
+    workflow_diagram,
+    workflow_list,
+    workflow_pause,
+    workflow_resume,
+    workflow_retry,
+    workflow_run,
+    workflow_show,
+    workflow_start,
+    workflow_watch,
+)
 
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "A broker": (serve, config, demo, bench),
     "Messages": (pub, tail, topics, receipts, blob_put, blob_get),
     "Mail": (send, inbox, agents),
+    "Commands": (command, commands),
     "Consumers": (
         top,
         consumers_list,
@@ -52,6 +66,18 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         dlq_show,
         dlq_redrive,
         dlq_drop,
+    ),
+    "Workflows": (
+        workflow_run,
+        workflow_start,
+        workflow_list,
+        workflow_show,
+        workflow_watch,
+        workflow_retry,
+        workflow_pause,
+        workflow_resume,
+        workflow_cancel,
+        workflow_diagram,
     ),
     "Policies": (
         policy_list,
@@ -77,6 +103,7 @@ GROUPS = {
     "consumers": "See where consumers stand; reset, pause or remove them.",
     "dlq": "See dead letters; redrive or drop them.",
     "log": "Look into a data directory that no broker has open.",
+    "workflow": "Run workflows, see where their instances stand, and order what becomes of them.",
     "policy": "See and change what holds for which topics.",
     "schema": "See and change the JSON Schemas of message types; check data against them.",
     "token": "Make keys and tokens, and look into them.",

@@ -46,8 +46,16 @@ where the token does not allow what is asked for, 403.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CROSS_ORIGIN: dict[str, Any] = {
     "allow_methods": ("GET", "POST", "PUT", "DELETE"),
-    "allow_headers": ("Authorization", "Content-Type", "X-Bus-Token", "X-Hubbub-Agent"),
-    "expose_headers": ("Retry-After",),
+    "allow_headers": (
+        "Authorization",
+        "Content-Type",
+        "If-Match",
+        "If-None-Match",
+        "Idempotency-Key",
+        "X-Bus-Token",
+        "X-Hubbub-Agent",
+    ),
+    "expose_headers": ("ETag", "Retry-After"),
     "max_age": 600,
 }
 """What pages of `allowed_origins` may do. There are no cookies, so none are allowed."""

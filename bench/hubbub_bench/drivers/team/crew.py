@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -24,6 +24,7 @@ from hubbub_bench.usage import Meter, Usage
 
 from .process import FAILED, READY, Message, Outcome, Progress, Times, main
 from .roster import parts
+from .tally import Sample
 
 GATHER_SECONDS = 300.0
 """How long all agents may take to connect."""
@@ -178,10 +179,8 @@ def summary(team: Team, times: Times, usage: Usage, outcomes: list[Outcome]) -> 
         counts.update(one.counts)
         hung_up.update(one.hung_up)
     timeline = rates([one.timeline for one in outcomes], times.start / 1e9)
-    begin, end = team.warmup, team.warmup + team.seconds
-    inside = [(delivered, acked) for at, delivered, acked in timeline if begin < at <= end]
-    delivered = sum(one[0] for one in inside) / max(1, len(inside))
-    acked = sum(one[1] for one in inside) / max(1, len(inside))
+    delivered = sum(_rate(one.window, "delivered") for one in outcomes)
+    acked = sum(_rate(one.window, "acked") for one in outcomes)
     readings = [
         Reading("deliveries", delivered, "deliveries/s"),
         Reading("publishes", acked, "publishes/s"),
@@ -210,12 +209,17 @@ def summary(team: Team, times: Times, usage: Usage, outcomes: list[Outcome]) -> 
     )
 
 
-def rates(timelines: list[list[tuple[float, int, int, int]]], start: float) -> list[tuple[float, float, float]]:
+def _rate(window: tuple[Sample, Sample], what: str) -> float:
+    before, after = window
+    return float(getattr(after, what) - getattr(before, what)) / (after.at - before.at)
+
+
+def rates(timelines: Sequence[Sequence[Sample]], start: float) -> list[tuple[float, float, float]]:
     """Processes' samples as seconds since `start`, with deliveries and answers a second in the step before."""
     steps = []
     for samples in zip(*timelines, strict=False):
-        at = sum(one[0] for one in samples) / len(samples) - start
-        steps.append((at, sum(one[3] for one in samples), sum(one[2] for one in samples)))
+        at = sum(one.at for one in samples) / len(samples) - start
+        steps.append((at, sum(one.delivered for one in samples), sum(one.acked for one in samples)))
     return [
         (at, (delivered - delivered_before) / (at - before), (acked - acked_before) / (at - before))
         for (before, delivered_before, acked_before), (at, delivered, acked) in pairwise(steps)

@@ -19,6 +19,7 @@ from hubbub_bench.scenario import Team
 
 from .roster import Part
 from .squad import Squad
+from .tally import Sample
 
 PROGRESS_SECONDS = 0.5
 
@@ -49,7 +50,8 @@ class Outcome:
     conversations: list[Conversation]
     counts: dict[str, int]
     hung_up: dict[int, int]
-    timeline: list[tuple[float, int, int, int]]
+    timeline: list[Sample]
+    window: tuple[Sample, Sample]
     latencies: Latencies
     ack_latencies: Latencies
     lateness: Latencies
@@ -102,6 +104,7 @@ async def _tell(squad: Squad, pipe: Connection) -> None:
 
 def _outcome(squad: Squad) -> Outcome:
     tally = squad.tally
+    assert tally.window is not None
     conversations = squad.conversations()
     counts: dict[str, Any] = {
         "published": tally.published,
@@ -117,6 +120,7 @@ def _outcome(squad: Squad) -> Outcome:
         counts=counts,
         hung_up=dict(tally.hung_up),
         timeline=tally.timeline,
+        window=tally.window,
         latencies=Latencies(tally.latencies),
         ack_latencies=Latencies(tally.ack_latencies),
         lateness=Latencies(tally.lateness),

@@ -84,7 +84,10 @@ class Squad:
             one.fill()
         unrest = Unrest(tally, self.members, churn=part.churn, away=team.away, pause=team.pause)
         try:
+            await self._until(record_from)
+            begin = tally.sample()
             await self._until(record_to)
+            tally.window = (begin, tally.sample())
         finally:
             if pace is not None:
                 pace.stop()

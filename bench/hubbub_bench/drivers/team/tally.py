@@ -6,10 +6,21 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from time import monotonic_ns
+from typing import NamedTuple
 
 from hubbub_bench.drivers.connection import DriverError
 
 NEVER = 2**63 - 1
+
+
+class Sample(NamedTuple):
+    """How far everything was at a moment."""
+
+    at: float
+    """Seconds on the monotonic clock."""
+    published: int
+    acked: int
+    delivered: int
 
 
 @dataclass
@@ -40,8 +51,10 @@ class Tally:
     ack_latencies: array[int] = field(default_factory=lambda: array("q"))
     lateness: array[int] = field(default_factory=lambda: array("q"))
     """Nanoseconds between when messages were due and when this process sent them."""
-    timeline: list[tuple[float, int, int, int]] = field(default_factory=list)
-    """Seconds on the monotonic clock, published, acked, delivered; several a second."""
+    timeline: list[Sample] = field(default_factory=list)
+    """Several a second."""
+    window: tuple[Sample, Sample] | None = None
+    """At the beginning and at the end of what is measured."""
     abandoned: set[int] = field(default_factory=set)
     """Keys of messages that were under way when their publisher left. They come, and are not timed."""
     failure: DriverError | None = None
@@ -56,6 +69,7 @@ class Tally:
         if self.failure is not None:
             raise self.failure
 
-    def sample(self) -> None:
+    def sample(self) -> Sample:
         """Note how far everything is."""
-        self.timeline.append((monotonic_ns() / 1e9, self.published, self.acked, self.delivered))
+        self.timeline.append(Sample(monotonic_ns() / 1e9, self.published, self.acked, self.delivered))
+        return self.timeline[-1]
