@@ -38,6 +38,7 @@ FLOORS = {
     "hubbub_broker.bus_door": 7,
     "hubbub_broker.operator_door": 7,
     "hubbub_broker.rules_door": 7,
+    "hubbub_broker.state_door": 7,
     "hubbub_broker.watch": 7,
     "hubbub_broker.watch_metrics": 7,
     "hubbub_broker.server": 7,
@@ -53,6 +54,7 @@ COMPOSITION = {
     "hubbub_broker.operator_door",
     "hubbub_broker.rules_door",
     "hubbub_broker.server",
+    "hubbub_broker.state_door",
     "hubbub_broker.watch",
     "hubbub_broker.watch_metrics",
 }

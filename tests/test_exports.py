@@ -17,6 +17,7 @@ SURFACE = """
     Agent Backoff Consumption Delivery Gap InboxReader Mail MemorySeen Message OnFull Outcome Presence PresenceEvent
     Receipt SeenStore SqliteSeen State Stats Will
     Subscription Token Topic Tracked __version__
+    Blob BlobCorrupt BlobGone BlobRef CommandRefused Context Order
     AlreadyDone BadRequest BudgetExceeded BufferFull Closed Conflict ConnectionLimit Disconnected Expired Forbidden
     HubbubError InvalidName LeaseLost LoopDetected MessageDecodeError NoResponder NoVectorClock NotAllowed NotFound
     Refused Reject Rejected Replaced RequestTimeout Retry SeenError SpoolError
@@ -28,11 +29,15 @@ SURFACE = """
 
 METHODS = {
     "Agent": """
-        breaker close consume consumption flush group_state inbox on on_mail on_outcome on_state open presence publish
-        publish_tracked request send state submit subscribe topic wait_for
+        attach blob breaker cancel close consume consumption find_blob flush group_state inbox
+        on on_command on_mail on_outcome on_state open pause paused presence publish publish_tracked request resume
+        send state submit subscribe topic wait_for
     """,
-    "Topic": "join lease leave name presence present publish publish_tracked state submit subscribe",
-    "SharedState": "delete entries get lease modify name put topic transact transaction update watch",
+    "Topic": """
+        attach context join lease leave message name presence present publish publish_tracked state submit subscribe
+        thread
+    """,
+    "SharedState": "delete entries get lease modify name page put topic transact transaction update watch",
     "Transaction": "delete expect get publish put",
     "Lease": "held",
     "Publication": "data headers id parent reply_to topic track ttl type",
@@ -45,7 +50,8 @@ METHODS = {
     "Outcome": "by consumer id is_final reason seq state topic ts",
     "SqliteSeen": "add close run seen transaction",
     "Message": """
-        attempt concurrent_with data ephemeral happened_before headers hops id lc orphan parent raw reply reply_to
+        ancestors attachments attempt blob concurrent_with data ephemeral fetch fetch_to happened_before headers
+        hops id lc orphan parent raw reply reply_to
         sender seq topic ts type vector_clock
     """,
     "Receipt": "dup id lc seq topic",
@@ -55,7 +61,7 @@ METHODS = {
 PARAMETERS = {
     "Agent": """
         name group url token meta capabilities description will on_full buffer_messages
-        buffer_bytes window receive_messages receive_bytes dedup_max
+        buffer_bytes window receive_messages receive_bytes control dedup_max
         dedup_ttl vector_clocks connect_timeout
     """,
     "Agent.send": "to subject body create options",

@@ -321,6 +321,9 @@ class Broker:
             held=sum(shard.sequencer.held for shard in self.shards),
             lagging=self.catch_up.behind,
             largest_lag=self.catch_up.largest_lag,
+            policies=len(self.policies.overrides),
+            schemas=len(self.schemas),
+            rules_skipped=len(self.rules.skipped),
         )
 
     def shard_gauges(self) -> Iterable[ShardGauges]:

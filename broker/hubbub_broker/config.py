@@ -75,6 +75,27 @@ class Settings(Table):
         secret=True,
     )
 
+    agent_silent: float = setting(
+        45.0, "An agent that reports how it is, and has not for so long, is asked.", unit="s", least=0.1, most=3600
+    )
+    agent_deaf: float = setting(
+        10.0, "An agent that has not answered for so long when it was asked is deaf.", unit="s", least=0.1, most=3600
+    )
+    agent_slow: float = setting(
+        1.0, "An agent that answers, or runs its own timers, later than this is slow.", unit="s", least=0.01, most=3600
+    )
+    agent_gone: float = setting(
+        15.0, "An agent that has been disconnected for so long is gone.", unit="s", least=0.01, most=DAY
+    )
+    agent_unseen: float = setting(
+        600.0, "An agent that has no socket, and was not seen for so long, is gone.", unit="s", least=1, most=30 * DAY
+    )
+
+    commands_kept: int = setting(
+        1000, "Commands that the control plane has at hand; the log has all of them.", least=1, most=100_000
+    )
+    command_agents: int = setting(10_000, "Agents that one command may be for.", least=1, most=1_000_000)
+
     # Who may do what
     bus_token: SecretStr = setting(
         SecretStr(""), "Shared token: whoever shows it is whom it says.", unit="text without spaces", secret=True
@@ -147,6 +168,12 @@ class Settings(Table):
     )
     max_filter_depth: int = setting(
         FILTER_DEPTH_MAX, "Levels of all, any and not in a filter, and steps of a path in it.", least=1, most=64
+    )
+    max_ancestors: int = setting(
+        100, "Messages that led to one, which may be asked for together with it.", least=1, most=100_000
+    )
+    max_lookups: int = setting(
+        16, "Messages of one connection that are being looked up by id or seq at a time.", least=1, most=100_000
     )
     max_inflight: int = setting(
         INFLIGHT_MAX, "Publishes of one connection that have no answer yet.", least=1, most=10_000_000
@@ -361,6 +388,12 @@ class Settings(Table):
     max_agents: int = setting(100_000, "Agents that may be registered.", least=1, most=100_000_000)
     max_wait: float = setting(
         60.0, "How long a request may wait for mail (`wait`).", unit="s", least=0.1, most=3600, off="not at all"
+    )
+    max_blob: int = setting(
+        GIB, "Largest body that is stored as a blob over HTTP.", unit="bytes", least=1, most=1024 * TIB
+    )
+    max_blob_uploads: int = setting(
+        8, "Blobs that are stored over HTTP at a time; each takes its size on disk meanwhile.", least=1, most=10_000
     )
     max_streams: int = setting(1000, "Event streams over HTTP at a time.", least=1, most=1_000_000)
 

@@ -25,7 +25,7 @@ from hubbub_broker.log import LogError, ShardLog, TopicLog
 from hubbub_broker.metrics import Exposition
 from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.session import Refusal
-from hubbub_broker.shard import Answer, Publisher, part_of
+from hubbub_broker.shard import Answer, Lookup, Publisher, part_of
 from hubbub_broker.state import StateCollector
 from hubbub_protocol.errors import BadName, ErrorCode
 from hubbub_protocol.filters import Filter
@@ -119,6 +119,15 @@ class Door:
             if filter is not None:
                 await asyncio.sleep(0)
         return HistoryPage(shard.log.epoch, found.delivered, first, messages, min(next - 1, found.delivered))
+
+    async def find(self, topic: str, id: str, ancestors: int) -> tuple[Sequence[StoredLine], str | None]:
+        """A message and its ancestors."""
+        lookup = Lookup(self._broker.shard_of(group_of(topic)))
+        try:
+            found = await lookup.lineage(topic, id, None, ancestors, self.settings.max_frame // 2)
+        except LogError as error:
+            raise Refused.because(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0) from None
+        return [StoredLine(one.line, one.header_size) for one in found.messages], found.missing
 
     async def topics(self, prefix: str, after: str, limit: int) -> Sequence[TopicEntry]:
         """Topics by name, from all shards."""

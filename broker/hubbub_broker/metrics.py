@@ -247,6 +247,12 @@ class BrokerGauges:
     """Cursors that are not caught up."""
     largest_lag: int
     """Messages that the reader furthest behind has still to get."""
+    policies: int = 0
+    """Policies in force that were set at run time."""
+    schemas: int = 0
+    """Schemas in force."""
+    rules_skipped: int = 0
+    """Policies and schemas that are kept, and not understood."""
 
 
 class PowerHistogram(Protocol):
@@ -473,6 +479,13 @@ def _gauge_families(gauges: BrokerGauges) -> Iterator[Metric]:
     yield _gauge("hubbub_lagging_subscriptions", "Subscriptions that are not caught up.", gauges.lagging)
     yield _gauge(
         "hubbub_largest_lag_messages", "Messages that the reader furthest behind has still to get.", gauges.largest_lag
+    )
+    yield _gauge("hubbub_policies", "Policies in force that were set at run time.", gauges.policies)
+    yield _gauge("hubbub_schemas", "Schemas of message types in force.", gauges.schemas)
+    yield _gauge(
+        "hubbub_rules_skipped",
+        "Policies and schemas that are kept, and not in force: another version wrote them.",
+        gauges.rules_skipped,
     )
 
 

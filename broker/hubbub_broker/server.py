@@ -29,7 +29,7 @@ from prometheus_client.registry import Collector
 
 from hubbub_broker.addresses import Addresses
 from hubbub_broker.config import Settings
-from hubbub_broker.http import HttpConnection, create_app
+from hubbub_broker.http import HttpConnection, create_app, rules_routes, state_routes
 from hubbub_broker.logs import get_logger
 from hubbub_broker.session import WebSocketConnection
 from hubbub_broker.tls import Certificate
@@ -38,6 +38,8 @@ from .broker import Broker
 from .bus_door import BusDoor
 from .door import Door
 from .operator_door import OperatorDoor
+from .rules_door import RulesDoor
+from .state_door import StateDoor
 from .ticker import Ticker
 
 log = get_logger(__name__)
@@ -165,7 +167,8 @@ class Server:
     def _app(self) -> FastAPI:
         companion = self._companion
         door = Door(self.broker, *([] if companion is None else [companion.collector()]))
-        more = () if companion is None else companion.routers()
+        states, rules = StateDoor(self.broker), RulesDoor(self.broker)
+        more = [state_routes(states), rules_routes(rules), *(() if companion is None else companion.routers())]
         return create_app(door, BusDoor(self.broker), OperatorDoor(self.broker), more)
 
     def _own_address(self) -> str:

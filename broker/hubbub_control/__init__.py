@@ -5,14 +5,21 @@ message of anybody's passes through it. So its death stops no delivery, and what
 
 refusal     how its routes refuse, in the same form as the broker's
 caller      who calls a route, as whoever mounts the routes found out
+client      the agent, which asks over HTTP, too
 part        what one subject of the control plane is made of: work, routes, metrics
 plane       all parts, with the one agent that they share, through every failure
+workflows   the part that shows workflows, and passes on what is ordered of them
 status      the part that tells how the control plane itself is
+registry    the part that knows which agents there are, and how they are
+commands    the part that orders something of them
 """
 
 from .caller import Caller
+from .commands import Commands
 from .part import Part
 from .plane import ControlPlane
 from .refusal import Refusal
+from .registry import Limits, Registry
+from .workflows import Workflows
 
-__all__ = ["Caller", "ControlPlane", "Part", "Refusal"]
+__all__ = ["Caller", "Commands", "ControlPlane", "Limits", "Part", "Refusal", "Registry", "Workflows"]

@@ -14,6 +14,14 @@ SEE_AGENT = "see_agent"
 """Learn that an agent is there. Target: its inbox."""
 REGISTER = "register"
 """Say what an agent is. Target: its name."""
+HISTORY = "history"
+"""Read what is stored. Target: the topic."""
+READ_STATE = "read_state"
+"""Read a state. Target: the topic that tells of its changes."""
+CHANGE_STATE = "change_state"
+"""Change a state. Target: the same."""
+ADMIN = "admin"
+"""Set policies and schemas, and see them."""
 METRICS = "metrics"
 """See how the plane is."""
 
@@ -45,6 +53,11 @@ def require(caller: Caller, operation: str, target: str = "") -> None:
     why = caller.why_not(operation, target)
     if why is not None:
         raise Refusal(ErrorCode.FORBIDDEN, why)
+
+
+def may_see(caller: Caller, inbox: str) -> bool:
+    """Whether the caller may learn of the agent whose inbox that is: for lists. Nothing is counted."""
+    return caller.may(SEE_AGENT, inbox)
 
 
 def _caller(request: Request) -> Caller:

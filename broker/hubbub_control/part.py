@@ -6,7 +6,7 @@ from typing import Protocol
 from fastapi import APIRouter
 from prometheus_client import Metric
 
-from hubbub import Agent
+from .client import Client
 
 
 class Part(Protocol):
@@ -22,7 +22,7 @@ class Part(Protocol):
         """Its routes, under /v1/control. They use `ControlRoute`, so that refusals look alike."""
         ...
 
-    async def run(self, agent: Agent) -> None:
+    async def run(self, agent: Client) -> None:
         """Work until cancelled. `agent` is open, and perhaps not connected yet.
 
         What it raises is logged, and begins the whole plane anew after a while.

@@ -10,11 +10,12 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from hubbub import Agent, Backoff, HubbubError
+from hubbub import Backoff, HubbubError
 from hubbub.options import Token
 from hubbub.transport import Transport
 from hubbub_protocol.names import CONTROL_AGENT
 
+from .client import Client
 from .part import Part
 from .status import Status
 
@@ -25,9 +26,6 @@ RESTART = Backoff(base=1.0, cap=30.0)
 
 SETTLED_SECONDS = 60.0
 """A run that lasted so long counts as good: the next waits are short again."""
-
-CLOSE_SECONDS = 2.0
-"""How long the plane tries to deliver what it said last."""
 
 
 class ControlPlane(Collector):
@@ -41,7 +39,7 @@ class ControlPlane(Collector):
         """`agent` is the name under which it connects: its token's, where that names somebody."""
         self.status = Status(self)
         self.parts: tuple[Part, ...] = (self.status, *parts)
-        self.agent: Agent | None = None
+        self.agent: Client | None = None
         """The agent of this run, while there is one."""
         self.restarts = 0
         self.failure: str | None = None
@@ -94,9 +92,7 @@ class ControlPlane(Collector):
 
     async def _run(self, url: str, token: Token, transport: Transport | None) -> None:
         """One life of the agent and of every part."""
-        agent = Agent(
-            self._name, url=url, token=token, transport=transport, local=False, control=False, drain=CLOSE_SECONDS
-        )
+        agent = Client(self._name, url, token, transport)
         self.agent = agent
         try:
             async with agent, asyncio.TaskGroup() as tasks:

@@ -12,7 +12,8 @@ Read the package in this order: `errors`, `state`, `policy`, `backoff`, `transpo
 received: `message`, `cursor`, `mailbox`, `feed`, `channel`, `switchboard`, `subscription`; what is shared out and
 settled: `lease`, `acks`, `delivery`, `consumer`, `seen`, `workers`, `consuming`; what is sent: `outbox`, `sender`,
 `composer`, `outcomes`; what is shared: `asks`, `shared_state`; the simple bus: `mail`, `mail_consumer`, `presence`,
-`will`, `participant`; and `options`, `life` and `agent`, which put them together.
+`will`, `participant`; under the control plane: `activity`, `control`; and `options`, `life` and `agent`, which put
+them together.
 """
 
 from hubbub_protocol import __version__
@@ -22,7 +23,9 @@ from hubbub_protocol.frames import Gap
 from .agent import Agent
 from .backoff import Backoff
 from .blob import Blob
+from .causes import Context
 from .consuming import Consumption
+from .control import CommandRefused, Order
 from .delivery import Delivery
 from .errors import (
     AlreadyDone,
@@ -94,9 +97,11 @@ __all__ = [
     "CircuitBreaker",
     "CircuitOpen",
     "Closed",
+    "CommandRefused",
     "Conflict",
     "ConnectionLimit",
     "Consumption",
+    "Context",
     "Delivery",
     "Disconnected",
     "Expired",
@@ -117,6 +122,7 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "OnFull",
+    "Order",
     "Outcome",
     "Presence",
     "PresenceEvent",

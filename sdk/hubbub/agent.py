@@ -19,8 +19,12 @@ from .backoff import Backoff
 from .blob import Blob
 from .blob_content import Attachable, content_of
 from .blob_store import BlobStore
+from .cancels import Cancelled
+from .chain import grows_from, handling
 from .consuming import ConsumerOptions, Consumption, HandlerOptions, WorkerRegistration, spec_of
+from .control import BUILT_IN, CommandHandler
 from .cursor import Cursor, PatternCursor, TopicCursor
+from .errors import Closed
 from .handlers import ErrorHook, Handler, Registration
 from .life import Life
 from .local import local_message
@@ -42,6 +46,7 @@ from .will import Will
 
 logger = logging.getLogger("hubbub")
 
+C = TypeVar("C", bound=CommandHandler)
 H = TypeVar("H", bound=Handler)
 
 
@@ -77,7 +82,7 @@ class Agent(Life):
         spool: str | os.PathLike[str] | None = None,
         spool_sync: Synchronous = "full",
         local: bool = True,
-        control: bool = True,
+        control: bool | None = None,
         dedup_max: int = 4_096,
         dedup_ttl: float = 300.0,
         vector_clocks: bool = False,
@@ -109,6 +114,7 @@ class Agent(Life):
             local: while the broker is unreachable, hand what is published to the agents of this process (that use the
                 same url) at once, and hear theirs: see `hubbub.local`.
             control: report to the control plane how this agent is, and obey what it commands: see `hubbub.control`.
+                Default: yes, unless the environment's HUBBUB_CONTROL is `off`.
             dedup_max, dedup_ttl: how many received ids a subscription remembers, and for how many seconds at least,
                 to drop what comes twice in spite of its seq (after the broker lost its history, say).
             vector_clocks: send a vector clock with every message, and learn from those that are read.
@@ -137,7 +143,7 @@ class Agent(Life):
             spool=spool,
             spool_sync=spool_sync,
             local=local,
-            control=control,
+            control=os.environ.get("HUBBUB_CONTROL", "").lower() != "off" if control is None else control,
             dedup_max=dedup_max,
             dedup_ttl=dedup_ttl,
             vector_clocks=vector_clocks,
@@ -288,6 +294,17 @@ class Agent(Life):
         """What a reference names, to be fetched: see `Blob`. `Message.fetch` does it for what a message refers to."""
         return BlobStore(self).open(ref)
 
+    async def find_blob(self, group: str, sha256: str) -> BlobRef:
+        """A reference to a large body of which only the hash is known.
+
+        Raises:
+            InvalidName: these name none.
+            BlobGone: there is no whole copy of it.
+        """
+        self._require_open()
+        checked(lambda group: blob_topic(group, sha256), group)
+        return await BlobStore(self).find(group, sha256)
+
     # Subscribing ------------------------------------------------------------------------------------------------
 
     def subscribe(
@@ -403,6 +420,42 @@ class Agent(Life):
 
         return register
 
+    def on_command(self, name: str) -> Callable[[C], C]:
+        """Decorate a function that does what the control plane commands by that name: see docs/control.md.
+
+            @agent.on_command("reload")
+            async def reload(order):
+                return {"loaded": await load(order.args["from"])}
+
+        What it returns (any JSON value) is the answer; `CommandRefused` says that it can't be done, and why. Plain
+        functions run in a thread.
+
+        Raises:
+            ValueError: that command has a handler already, perhaps the SDK's own.
+            Closed: the agent is open already.
+        """
+
+        def register(handler: C) -> C:
+            if self._open:
+                raise Closed("commands are given handlers before the agent is opened")
+            if name in BUILT_IN or name in self._command_handlers:
+                raise ValueError(f"command {name!r} has a handler already")
+            self._command_handlers[name] = handler
+            return handler
+
+        return register
+
+    async def cancel(self, topic: str, id: str, *, reason: str = "") -> None:
+        """Call off a message that this agent published, and everything that grew from it, through every agent that it
+        reached: handlers at work on any of it are cancelled, and what was not begun is dropped. See docs/control.md for
+        what that promises. Returns when it is stored.
+
+        Raises:
+            Rejected, BufferFull, Closed, Refused: as `publish`.
+        """
+        self._require_open()
+        await self._cancels.cancel(self._naming.topic(topic), id, Cancelled(True, reason))
+
     def consumption(self, topic: str, /, consumer: str) -> Consumption:
         """The membership that a handler has, to wait for it or to drain it.
 
@@ -419,6 +472,9 @@ class Agent(Life):
         """Compose a message and take it into the outbox. The future, if there is one, is done when it is spooled."""
         self._require_open()
         entry = self._composer.compose(self._naming.topic(topic), data, **options)
+        cause = handling.get()
+        if cause is not None and grows_from(cause, entry.topic, options.get("headers")):
+            self._cancels.published(cause, entry.topic, entry.id)
         await self._sender.accept(entry)
         kept: asyncio.Future[None] | None = None
         if self._spool is not None and not entry.ephemeral and not entry.gone:

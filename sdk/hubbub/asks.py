@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from hubbub_protocol.frames import Err, Frame, Ok, Rid
+from hubbub_protocol.limits import FRAME_BYTES_MAX
 
 from . import policy
 from .backoff import Backoff
@@ -29,6 +30,11 @@ class Asks:
         self._link: Link | None = None
         self._open: dict[asyncio.Future[Ok | Err], MakeRequest] = {}
         self._ended = False
+
+    @property
+    def frame_bytes_max(self) -> int:
+        """The largest frame that the broker takes, as far as is known."""
+        return FRAME_BYTES_MAX if self._link is None else self._link.frame_bytes_max
 
     def link_up(self, link: Link) -> None:
         """Ask everything that has no answer."""

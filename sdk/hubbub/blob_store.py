@@ -63,7 +63,7 @@ class BlobStore:
             ValueError: the content has changed while it was read.
             Rejected, Refused, BufferFull, Closed: as `Agent.publish`.
         """
-        survey = await self._survey(ref)
+        survey = await self._survey(ref.topic, ref.size)
         for by, copy in survey.whole((self._host.name, "")):
             found = replace(ref, by=by, copy=copy)
             if await self._is_good(found, survey.copies[by, copy].first):
@@ -83,18 +83,29 @@ class BlobStore:
         """What a reference names."""
         return Blob(ref, partial(self._copies, ref))
 
+    async def find(self, group: str, sha256: str) -> BlobRef:
+        """A reference to a blob of which only the hash is known. Whether it is what it should be, fetching it tells.
+
+        Raises:
+            BlobGone: there is no whole copy of it.
+        """
+        survey = await self._survey(blobs.blob_topic(group, sha256), None)
+        for key in survey.whole():
+            return BlobRef(sha256=sha256, size=survey.copies[key].size, group=group, by=key[0], copy=key[1])
+        raise BlobGone(f"{group} has no whole copy of {sha256}: retention took it, or it was never stored")
+
     # Reading ------------------------------------------------------------------------------------------------------
 
-    async def _survey(self, ref: BlobRef) -> Survey:
-        survey = Survey(ref.size)
-        subscription = self._host.subscribe(ref.topic, "all", where={"type": blobs.TYPE}, select=["headers.blob"])
+    async def _survey(self, topic: str, size: int | None) -> Survey:
+        survey = Survey(size)
+        subscription = self._host.subscribe(topic, "all", where={"type": blobs.TYPE}, select=["headers.blob"])
         async with aclosing(_pieces(subscription)) as pieces:
             async for message, piece in pieces:
                 survey.add(message.sender, message.seq or 0, piece)
         return survey
 
     async def _copies(self, ref: BlobRef) -> Sequence[Pieces]:
-        survey = await self._survey(ref)
+        survey = await self._survey(ref.topic, ref.size)
         whole = survey.whole((ref.by, ref.copy))
         if not whole:
             raise BlobGone(f"{ref.topic} has no whole copy of {ref.name or 'it'}: retention takes what is old")
@@ -106,18 +117,18 @@ class BlobStore:
         where: dict[str, Any] = {"type": blobs.TYPE, "from": by}
         if id:
             where["headers.blob.copy"] = id
-        copy = Copy()
+        copy = Copy(ref.size)
         subscription = self._host.subscribe(ref.topic, {"seq": max(1, first)}, where=where)
         async with aclosing(_pieces(subscription)) as pieces:
             async for message, piece in pieces:
-                if piece.size != ref.size or piece.copy != id:
+                if piece.copy != id:
                     continue
                 skip = copy.add(message.seq or 0, piece)
                 if skip >= 0:
                     if len(message.raw) != piece.len:
                         raise BlobCorrupt(f"{ref.topic}: piece {message.seq} is not as long as it says")
                     yield message.raw[skip:]
-                if copy.seen and copy.have == ref.size:
+                if copy.is_whole:
                     return
 
     async def _is_good(self, ref: BlobRef, first: int) -> bool:

@@ -1,21 +1,33 @@
-"""Questions that are called off: who asked and gave up says so, and who is at work on the answer stops.
+"""Work that is called off: questions whose asker gave up, and tasks with everything that grew from them.
 
-Best effort, on `GROUP/_cancel`: an ephemeral message `{"id": ID, "topic": TOPIC}` of type `cancel`, which counts only
-if it comes from the question's own sender. An agent listens there from the first question on that its handlers get in a
-group; what was called off before its handler began is remembered for a while.
+On `GROUP/_cancel` somebody says `{"id": ID, "topic": TOPIC}`, with type `cancel`. It counts only if it comes from that
+message's own sender, or from the control plane.
+
+A question that is given up is called off by an ephemeral message, best effort: whoever is at work on it stops.
+
+With `"tree": true` it is a task, and stored, so that whoever is away hears it later. Whoever is at work on it stops;
+whoever gets it later drops it (for `REMEMBERED_SECONDS`); and whoever published messages while a handler of its own was
+at work on it calls those off in turn, also when that handler has ended long since. So the cancelling goes down the tree
+by the same agents by which the tree grew, and each of them answers for what it published.
+
+What a handler says with `hops` 0 begins something new, and is no part of the tree.
 """
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, Protocol, Unpack
 
 from hubbub_protocol import names
+from hubbub_protocol.frames import From
 
+from .control.lines import Lines
 from .errors import HubbubError, MessageDecodeError
-from .message import Message, MessageView
+from .message import MessageView, PublishOptions, Receipt
 from .recent import Recent
 from .subscription import Subscription
 
@@ -28,11 +40,38 @@ GROUPS_MAX = 1_000
 """Groups in which an agent listens."""
 
 REMEMBERED_MAX = 10_000
-REMEMBERED_SECONDS = 600.0
-"""How many questions that were called off before they began, and for how long."""
+REMEMBERED_SECONDS = 3600.0
+"""How much of what was called off before it began, and of who caused what, and for how long."""
+
+CHILDREN_MAX = 1_000
+"""Messages that one message caused here and that are remembered as such."""
+
+CAUGHT_UP_SECONDS = 5.0
+"""How long the first message of a group waits for what was called off there before."""
+
+REASON_CHARS_MAX = 200
 
 Question = tuple[str, str, str]
 """Topic, sender and id."""
+
+
+class Cancelled(NamedTuple):
+    """Why something was called off."""
+
+    tree: bool
+    """Whether everything that grew from it is, too."""
+    reason: str = ""
+    command: str | None = None
+    """The command that it goes back to, if it is one."""
+
+
+class Effect(NamedTuple):
+    """What calling something off did here."""
+
+    stopped: int
+    """Handlers that were at work on it."""
+    passed_on: int
+    """Messages that it had caused here, and that were called off in turn."""
 
 
 class Listening(Protocol):
@@ -42,29 +81,76 @@ class Listening(Protocol):
         """Subscribe to what is new."""
         ...
 
+    async def publish(self, topic: str, data: Any, /, **options: Unpack[PublishOptions]) -> Receipt:
+        """Publish."""
+        ...
+
 
 class Cancels:
-    """The questions that an agent's handlers are at work on."""
+    """What an agent's handlers are at work on, as far as it can be called off."""
 
-    def __init__(self, agent: Listening) -> None:
+    def __init__(self, agent: Listening, lines: Lines | None) -> None:
+        """Without `lines` only questions can be: the agent is under no control plane."""
         self._agent = agent
+        self._taps = lines
         self._serving: dict[Question, list[Callable[[], object]]] = {}
         self._called_off = Recent(REMEMBERED_MAX, REMEMBERED_SECONDS)
+        self._reasons: OrderedDict[Question, Cancelled] = OrderedDict()
+        self._children: OrderedDict[Question, tuple[float, list[tuple[str, str]]]] = OrderedDict()
         self._lines: dict[str, tuple[Subscription, asyncio.Task[None]]] = {}
+        self._groups: dict[str, asyncio.Event] = {}
+        self._passing_on: set[asyncio.Task[None]] = set()
+        self._context = contextvars.Context()  # what is called off here was caused by nobody's message
+        self.on_effect: Callable[[str, Effect], None] = _nothing
+        """Called when a command has called something off here: its id, and what that did."""
+
+    @property
+    def all_tasks(self) -> bool:
+        """Whether every message can be called off, and not only questions."""
+        return self._taps is not None
 
     def came(self, message: MessageView) -> None:
-        """A question for a handler is here: hear whether it is called off."""
+        """A message for a handler is here: hear whether it is called off."""
+        if self._taps is None and message.reply_to is None:
+            return
         group = names.group_of(message.topic)
-        if group in self._lines or len(self._lines) >= GROUPS_MAX:
+        if group not in self._groups and group not in self._lines:
+            self.listen(group)
+
+    def listen(self, group: str) -> None:
+        """Hear what is called off in a group."""
+        if len(self._lines) + len(self._groups) >= GROUPS_MAX:
+            return
+        topic = names.cancels_of(group)
+        if self._taps is not None:
+            since = From(since=max(0.0, time.time() - REMEMBERED_SECONDS))
+            line = self._taps.add(topic, self._take, since)
+            self._groups[group] = line.live
             return
         with contextlib.suppress(HubbubError):  # the agent is closing
-            subscription = self._agent.subscribe(names.cancels_of(group))
+            subscription = self._agent.subscribe(topic)
             task = asyncio.create_task(self._listen(subscription), name=f"hubbub-cancels-{group}")
             self._lines[group] = (subscription, task)
 
+    async def caught_up(self, message: MessageView) -> None:
+        """Wait until what was called off in the message's group before is known; for a bounded time."""
+        heard = self._groups.get(names.group_of(message.topic))
+        if heard is not None and not heard.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CAUGHT_UP_SECONDS):
+                    await heard.wait()
+            heard.set()  # it waits once
+
     def is_off(self, message: MessageView) -> bool:
         """Whether it was called off."""
-        return _question(message) in self._called_off
+        question = _question(message)
+        return question in self._called_off or _anybodys(question) in self._called_off
+
+    def why(self, message: MessageView) -> Cancelled | None:
+        """Why it, as a task, was called off; None if it was not, or was a question."""
+        question = _question(message)
+        why = self._reasons.get(question) or self._reasons.get(_anybodys(question))
+        return why if why is not None and why.tree else None
 
     def begin(self, message: MessageView, stop: Callable[[], object]) -> None:
         """A handler begins with it: `stop` is called when it is called off."""
@@ -79,6 +165,30 @@ class Cancels:
         if not stops:
             self._serving.pop(question, None)
 
+    def published(self, cause: MessageView, topic: str, id: str) -> None:
+        """While a handler was at work on `cause`, it published this. If the cause was called off, that is, too."""
+        if self._taps is None:
+            return
+        question = _question(cause)
+        known = self._children.get(question)
+        if known is None:
+            now = time.monotonic()
+            while self._children:
+                oldest, (since, _) = next(iter(self._children.items()))
+                if len(self._children) < REMEMBERED_MAX and now - since < REMEMBERED_SECONDS:
+                    break
+                del self._children[oldest]
+            known = self._children[question] = (now, [])
+        if len(known[1]) < CHILDREN_MAX:
+            known[1].append((topic, id))
+        why = self.why(cause)
+        if why is not None:
+            self._pass_on([(topic, id)], why)
+
+    async def cancel(self, topic: str, id: str, why: Cancelled) -> None:
+        """Call off a message of this agent's own, and what grew from it. Returns when that is stored."""
+        await self._publish(topic, id, why)
+
     async def close(self) -> None:
         """Listen no more."""
         for subscription, task in self._lines.values():
@@ -87,13 +197,17 @@ class Cancels:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         self._lines.clear()
+        if self._passing_on:
+            await asyncio.wait(self._passing_on, timeout=1.0)
+        for task in self._passing_on:
+            task.cancel()
 
     async def _listen(self, subscription: Subscription) -> None:
         with contextlib.suppress(HubbubError):
             async for message in subscription:
                 self._take(message)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: MessageView) -> None:
         if message.type != CANCEL:
             return
         try:
@@ -103,14 +217,80 @@ class Cancels:
             return
         topic, id = (data.get("topic"), data.get("id")) if isinstance(data, dict) else (None, None)
         if not (isinstance(topic, str) and isinstance(id, str)):
-            logger.warning("! %r calls off no question: topic and id are to be texts", message)
+            logger.warning("! %r calls nothing off: topic and id are to be texts", message)
             return
-        question = (topic, message.sender, id)
+        sender = "" if message.sender == names.CONTROL_AGENT else message.sender
+        tree = data.get("tree") is True and self._taps is not None
+        reason, command = data.get("reason"), data.get("command")
+        why = Cancelled(
+            tree,
+            reason[:REASON_CHARS_MAX] if isinstance(reason, str) else "",
+            command if isinstance(command, str) else None,
+        )
+        self._call_off((topic, sender, id), why)
+
+    def _call_off(self, question: Question, why: Cancelled) -> None:
         self._called_off.age(time.monotonic())
-        self._called_off.add(question)
-        for stop in tuple(self._serving.get(question, ())):
-            stop()
+        if not self._called_off.add(question) and why.tree and question in self._reasons:
+            return  # it was called off before, and passed on
+        if why.tree:
+            self._reasons[question] = why
+            while len(self._reasons) > REMEMBERED_MAX:
+                self._reasons.popitem(last=False)
+        stopped = 0
+        for serving in self._matching(question, self._serving):
+            for stop in tuple(self._serving.get(serving, ())):
+                stop()
+                stopped += 1
+        if not why.tree:
+            return
+        children = [child for cause in self._matching(question, self._children) for child in self._children[cause][1]]
+        self._pass_on(children, why)
+        if why.command is not None and (stopped or children):
+            self.on_effect(why.command, Effect(stopped, len(children)))
+
+    def _matching(
+        self, question: Question, among: "dict[Question, Any] | OrderedDict[Question, Any]"
+    ) -> list[Question]:
+        """The question itself, or whoever's it is when that is not said."""
+        topic, sender, id = question
+        if sender:
+            return [question] if question in among else []
+        return [other for other in among if other[0] == topic and other[2] == id]
+
+    def _pass_on(self, children: list[tuple[str, str]], why: Cancelled) -> None:
+        if children:
+            self._spawn(self._call_off_children(list(children), why))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._context.run(asyncio.create_task, work, name="hubbub-pass-on-cancel")
+        self._passing_on.add(task)
+        task.add_done_callback(self._passing_on.discard)
+
+    async def _call_off_children(self, children: list[tuple[str, str]], why: Cancelled) -> None:
+        for topic, id in children:
+            try:
+                await self._publish(topic, id, why)
+            except HubbubError as error:
+                logger.warning("! %s on %s could not be called off: %s", id, topic, error)
+
+    async def _publish(self, topic: str, id: str, why: Cancelled) -> None:
+        data: dict[str, Any] = {"id": id, "topic": topic, "tree": True, "reason": why.reason}
+        if why.command is not None:
+            data["command"] = why.command
+        await self._agent.publish(
+            names.cancels_of(names.group_of(topic)), data, type=CANCEL, ttl=REMEMBERED_SECONDS, headers={"hops": 0}
+        )
 
 
 def _question(message: MessageView) -> Question:
     return message.topic, message.sender, message.id
+
+
+def _anybodys(question: Question) -> Question:
+    """The same, from whomever: as the control plane calls it off."""
+    return question[0], "", question[2]
+
+
+def _nothing(_command: str, _effect: Effect) -> None:
+    pass

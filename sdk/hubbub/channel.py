@@ -15,6 +15,7 @@ from hubbub_protocol.frames import BrokerFrame, Err, Gap, Live, Msg, Ok, Receipt
 
 from .backoff import Backoff
 from .consumers import ConsumerTable
+from .control.lines import Lines
 from .errors import Refused
 from .feed import FeedTable, Reporter, size_of
 from .link import Ending, Endpoint, Link
@@ -71,10 +72,13 @@ class Channel:
         surroundings: Surroundings,
         sender: Sender | None = None,
         consumers: ConsumerTable | None = None,
+        lines: Lines | None = None,
     ) -> None:
+        """`lines` are what the agent hears by itself; a side link has none."""
         self._owner = owner
         self._sender = sender
         self._consumers = consumers if consumers is not None else ConsumerTable()
+        self._lines = lines if lines is not None else Lines()
         self._outcome = surroundings.outcome
         self._stats = surroundings.stats
         self._publisher = surroundings.publisher
@@ -101,12 +105,14 @@ class Channel:
         self._owner.channel_up(self)
         self.feeds.link_up(link)
         self._consumers.link_up(link)
+        self._lines.link_up(link)
         if self._sender is not None:
             self._sender.link_up(link)
 
     def link_down(self, ending: Ending) -> None:
         self.feeds.link_down()
         self._consumers.link_down()
+        self._lines.link_down()
         if self._sender is not None:
             self._sender.link_down()
         self._owner.channel_down(self, ending.reason or f"closed with code {ending.code}")
@@ -124,6 +130,7 @@ class Channel:
         feeds = self.feeds
         routes = feeds.routes
         publisher = self._publisher
+        own = self._lines.topics
         sender = self._sender
         stats = self._stats
         answers = False
@@ -135,6 +142,8 @@ class Channel:
                     received += 1
                     lc = max(lc, frame.lc)
                     continue
+                if frame.topic in own:
+                    self._lines.receive(frame)
                 feed = routes.get(frame.topic) or feeds.find(frame.topic)
                 if feed is None:
                     continue
@@ -176,8 +185,12 @@ class Channel:
 
     def _control(self, frame: BrokerFrame) -> None:
         if isinstance(frame, Live):
+            if frame.consumer is None:
+                self._lines.live(frame.topic)
             (self.feeds if frame.consumer is None else self._consumers).live(frame)
         elif isinstance(frame, Gap):
+            if frame.consumer is None:
+                self._lines.gap(frame)
             (self.feeds if frame.consumer is None else self._consumers).gap(frame)
         elif isinstance(frame, Skip):
             self.feeds.passed(frame)

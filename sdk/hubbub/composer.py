@@ -81,7 +81,7 @@ class Composer:
         """
         if ttl is not None and not ttl > 0:
             raise ValueError(f"ttl is {ttl}: seconds, more than 0")
-        headers = caused(headers)
+        headers = caused(headers, topic)
         if attachments:
             if len(attachments) > ATTACHMENTS_MAX:
                 raise ValueError(f"{len(attachments)} attachments; a message may have {ATTACHMENTS_MAX}")

@@ -85,6 +85,9 @@ class Taker(Protocol):
         ended (`Consumer.ended`).
         """
 
+    def hold(self) -> list[Delivery]:
+        """What was not begun. More may come."""
+
     def give_back(self) -> list[Delivery]:
         """Begin nothing more: what was not begun."""
 
@@ -149,6 +152,7 @@ class Consumer:
             abandoned=self._over,
         )
         self._accepting = True
+        self._paused = False
         self._ended = False
         self._left = False
         self._empty = asyncio.Event()
@@ -164,6 +168,32 @@ class Consumer:
     def unsettled(self) -> int:
         """Messages that the broker gave this agent and has not confirmed the end of."""
         return len(self._held)
+
+    @property
+    def _taking(self) -> bool:
+        return self._accepting and not self._paused
+
+    # Pause --------------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Take nothing more for now, and give back what was not begun: others get it. What is at work goes on."""
+        if self._paused or not self._accepting:
+            return
+        self._paused = True
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._link is not None and self.state is not WireState.OFF:
+            self._link.ask(lambda rid: self._unsub(rid, drain=True), _ignore)
+        self.state = WireState.OFF
+        for delivery in self._taker.hold():
+            self.rule(delivery, Ruling(Verdict.RETURN))
+
+    def resume(self) -> None:
+        """Go on."""
+        if self._paused:
+            self._paused = False
+            self._ask()
 
     # The connection ---------------------------------------------------------------------------------------------
 
@@ -186,19 +216,21 @@ class Consumer:
 
     def _ask(self) -> None:
         self._retry = None
-        if self._link is None or not self._accepting or self.state is not WireState.OFF:
+        if self._link is None or not self._taking or self.state is not WireState.OFF:
             return
         self.state = WireState.ASKED
         self._link.ask(self.spec.sub, self._asked)
 
     def _asked(self, answer: Ok | Err) -> None:
+        if self.state is not WireState.ASKED:
+            return  # it was paused meanwhile
         if isinstance(answer, Ok):
             self._refusals = 0
             self.state = WireState.ON
             self.ready.set()
             return
         self.state = WireState.OFF
-        if not self._accepting:
+        if not self._taking:
             return
         if policy.is_retryable(answer.code):
             delay = RETRY.ceiling(self._refusals) if answer.retry_after is None else answer.retry_after
@@ -216,7 +248,7 @@ class Consumer:
         if self._left:
             return  # it was on its way when this agent left, by which the broker has it back
         if frame.seq is None:
-            if self._accepting:
+            if self._taking:
                 self._taker.take(self._delivery(frame, payload, None))
             return
         key = (frame.topic, frame.seq)
@@ -229,7 +261,7 @@ class Consumer:
         lease.delivery = weakref.ref(delivery)
         self._held[key] = lease
         self._empty.clear()
-        if self._accepting:
+        if self._taking:
             self._keeper.watch(lease)
             self._taker.take(delivery)
         else:

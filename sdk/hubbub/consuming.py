@@ -10,6 +10,7 @@ from typing import Literal, Self, TypedDict
 from hubbub_protocol import names
 from hubbub_protocol.frames import Gap
 
+from .activity import Activity
 from .cancels import Cancels
 from .consumer import Consumer, ConsumerSpec, Taker
 from .consumers import ConsumerTable, check_apart
@@ -271,9 +272,13 @@ class Inbox:
             self._waiting.remove(delivery)
         return False
 
-    def give_back(self) -> list[Delivery]:
+    def hold(self) -> list[Delivery]:
         waiting = list(self._waiting)
         self._waiting.clear()
+        return waiting
+
+    def give_back(self) -> list[Delivery]:
+        waiting = self.hold()
         self._ended = True
         self._changed.set()
         return waiting
@@ -295,7 +300,12 @@ class Consumptions:
     """All consumers that an agent takes part in."""
 
     def __init__(
-        self, publisher: Publisher, stats: Stats, cancels: Cancels, on_error: Callable[[], ErrorHook | None]
+        self,
+        publisher: Publisher,
+        stats: Stats,
+        cancels: Cancels,
+        activity: Activity,
+        on_error: Callable[[], ErrorHook | None],
     ) -> None:
         self.table = ConsumerTable()
         self.at_work: dict[tuple[str, str], Consumption] = {}
@@ -303,6 +313,11 @@ class Consumptions:
         self._publisher = publisher
         self._stats = stats
         self._cancels = cancels
+        self._activity = activity
+        self.paused = False
+        """Whether nothing is taken for now."""
+        self._room: dict[Consumer, int] = {}
+        self._workers: dict[Consumer, Workers] = {}
         self._on_error = on_error
 
     def iterate(
@@ -314,7 +329,7 @@ class Consumptions:
             Conflict: this agent is in it already.
         """
         inbox = Inbox(self._stats, spec.max_unacked)
-        return self._join(spec, inbox, on_gap, kind), inbox
+        return self._join(spec, inbox, spec.max_unacked, on_gap, kind), inbox
 
     def work(self, wanted: WorkerRegistration) -> None:
         """Join, and have a handler called.
@@ -330,9 +345,11 @@ class Consumptions:
             dedup=options["dedup"] if "dedup" in options else MemorySeen(),
             stats=self._stats,
             cancels=self._cancels,
+            activity=self._activity,
             on_error=self._on_error,
         )
-        consumer = workers.consumer = self._join(spec, workers, None, wanted.kind)
+        consumer = workers.consumer = self._join(spec, workers, wanted.concurrency, None, wanted.kind)
+        self._workers[consumer] = workers
         self.at_work[spec.topic, spec.name] = Consumption(consumer, None)
 
     async def drain(self, seconds: float) -> None:
@@ -342,10 +359,51 @@ class Consumptions:
         workers = {consumption.consumer for consumption in self.at_work.values()}
         await asyncio.gather(*(consumer.drain(seconds, finish=consumer in workers) for consumer in self.table))
 
+    def pause(self) -> None:
+        """Take nothing more for now."""
+        self.paused = True
+        for consumer in self.table:
+            consumer.pause()
+
+    def resume(self) -> None:
+        """Go on."""
+        self.paused = False
+        for consumer in self.table:
+            consumer.resume()
+
+    def limit_concurrency(self, most: int) -> None:
+        """Let each handler work on so many messages at a time, and on no more than it was made for."""
+        for workers in self._workers.values():
+            workers.limit(most)
+
+    @property
+    def room(self) -> int:
+        """Messages that can be at work here at a time."""
+        made = sum(self._room.values())
+        return made - sum(workers.withheld for workers in self._workers.values())
+
+    @property
+    def held(self) -> int:
+        """Messages that this agent was given and whose end the broker has not confirmed."""
+        return sum(consumer.unsettled for consumer in self.table)
+
     def _join(
-        self, spec: ConsumerSpec, taker: Taker, on_gap: Callable[[Gap], None] | None, kind: type[Consumer]
+        self,
+        spec: ConsumerSpec,
+        taker: Taker,
+        room: int,
+        on_gap: Callable[[Gap], None] | None,
+        kind: type[Consumer],
     ) -> Consumer:
         self.table.check(spec.name, spec.topic)
-        consumer = kind(spec, taker, self._publisher, self._stats, on_gap=on_gap, gone=self.table.remove)
+        consumer = kind(spec, taker, self._publisher, self._stats, on_gap=on_gap, gone=self._gone)
+        self._room[consumer] = room
+        if self.paused:
+            consumer.pause()
         self.table.add(consumer)
         return consumer
+
+    def _gone(self, consumer: Consumer) -> None:
+        self._room.pop(consumer, None)
+        self._workers.pop(consumer, None)
+        self.table.remove(consumer)

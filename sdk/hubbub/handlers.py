@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .activity import Activity
 from .cancels import Cancels
 from .chain import handling
 from .errors import HubbubError
@@ -76,12 +77,17 @@ class HandlerRunner:
         stats: Stats,
         on_error: Callable[[], ErrorHook | None],
         cancels: Cancels,
+        activity: Activity,
     ) -> None:
         self._handler = registration.handler
         self._subscription = subscription
         self._stats = stats
         self._on_error = on_error
         self._cancels = cancels
+        self._activity = activity
+        self.concurrency = registration.concurrency
+        self._going = asyncio.Event()
+        self._going.set()
         self._tasks = [
             asyncio.create_task(self._work(), name=f"hubbub-handler-{registration.topic}-{number}")
             for number in range(registration.concurrency)
@@ -89,6 +95,7 @@ class HandlerRunner:
 
     async def stop(self, seconds: float) -> None:
         """Take no further message, give running calls so long, then cancel them."""
+        self._going.set()
         await self._subscription.dismiss()
         _, late = await asyncio.wait(self._tasks, timeout=seconds)
         for task in late:
@@ -96,45 +103,59 @@ class HandlerRunner:
         if late:
             await asyncio.wait(late)
 
+    def pause(self) -> None:
+        """Begin with no further message for now."""
+        self._going.clear()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._going.set()
+
     async def _work(self) -> None:
         try:
             async for message in self._subscription:
-                if message.reply_to is None:
+                if not self._going.is_set():
+                    await self._going.wait()
+                if message.reply_to is None and not self._cancels.all_tasks:
                     await self._call(message)
                 else:
-                    await self._answer(message)
+                    await self._call_unless_off(message)
         except HubbubError as error:
             logger.warning("! handler of %s ends: %s", self._subscription.topic, error)
 
-    async def _answer(self, message: Message) -> None:
-        """Call the handler with a question, for as long as its asker wants to know."""
+    async def _call_unless_off(self, message: Message) -> None:
+        """Call the handler for as long as the message is not called off."""
         cancels = self._cancels
         cancels.came(message)
+        await cancels.caught_up(message)
         if cancels.is_off(message):
             self._stats.called_off += 1
             return
-        task = asyncio.create_task(self._call(message), name=f"hubbub-answer-{message.topic}")
+        worker = asyncio.current_task()
+        assert worker is not None
         called_off = False
 
         def call_off() -> None:
             nonlocal called_off
-            called_off = True
-            task.cancel()
+            if not called_off:
+                called_off = True
+                worker.cancel()
 
         cancels.begin(message, call_off)
         try:
-            await task
+            await self._call(message)
+            if called_off:
+                worker.uncancel()  # the handler would not hear of it
         except asyncio.CancelledError:
-            if not called_off:
-                raise
-            if (worker := asyncio.current_task()) is not None and worker.cancelling():
-                raise
+            if not called_off or worker.uncancel():
+                raise  # this runner is at its end, too
         finally:
             self._stats.called_off += called_off
             cancels.end(message, call_off)
 
     async def _call(self, message: Message) -> None:
         handling.set(message)  # what is published from here on, until the next call, was caused by it
+        self._activity.begin(message)
         try:
             if inspect.iscoroutinefunction(self._handler):
                 await self._handler(message)
@@ -148,6 +169,8 @@ class HandlerRunner:
             self._stats.handler_errors += 1
             logger.exception("! a handler of %s failed at message %s", message.topic, message.id)
             await tell(self._on_error(), error, message)
+        finally:
+            self._activity.end(message)
 
 
 async def tell(hook: ErrorHook | None, error: BaseException, message: Message) -> None:

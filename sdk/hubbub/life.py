@@ -12,11 +12,13 @@ from typing import Self
 
 from hubbub_protocol import DEFAULT_HOST, DEFAULT_PORT, names
 
+from .activity import Activity
 from .backoff import Backoff
-from .cancels import Cancels
+from .cancels import Cancels, Effect
 from .channel import Channel, Surroundings
 from .composer import Composer, encoded
 from .consuming import Consumptions, WorkerRegistration
+from .control import CommandHandler, Control, Lines
 from .errors import Closed, HubbubError, Refused, Undelivered, fresh
 from .feed import size_of
 from .handlers import ErrorHook, HandlerRunner, Registration
@@ -75,6 +77,9 @@ class Life(Participant):
         self._registrations: list[Registration | WorkerRegistration] = []
         self._runners: list[HandlerRunner] = []
         self._outcomes = Outcomes(self.stats)
+        self._control: Control | None = None
+        self._command_handlers: dict[str, CommandHandler] = {}
+        self._leaving: asyncio.Task[None] | None = None
         self._open = False
         self._accepting = False
         self._closing: asyncio.Task[int] | None = None
@@ -115,8 +120,15 @@ class Life(Participant):
         )
         self._attendance = Attendance()
         self._requests = Requests(self, self.name, self.session, self._composer.new_id)
-        self._cancels = Cancels(self)
-        self._consumptions = Consumptions(self, self.stats, self._cancels, lambda: self.on_error)
+        lines = self._lines = Lines()
+        self._cancels = Cancels(self, lines if self._options.control else None)
+        self._activity = Activity()
+        self._consumptions = Consumptions(self, self.stats, self._cancels, self._activity, lambda: self.on_error)
+        if self._options.control:
+            self._control = Control(
+                self.name, self.session, self._activity, self, lines, self._random.random, self._command_handlers
+            )
+            self._cancels.on_effect = self._tell_effect
         self._surroundings = Surroundings(
             transport=self._transport,
             backoff=self._backoff,
@@ -134,7 +146,14 @@ class Life(Participant):
         self._board = Switchboard(self, self._open_side, self.stats)
         consumers = self._consumptions.table
         self._board.start(
-            Channel(self._board, self._endpoint(self.session), self._surroundings, self._sender, consumers)
+            Channel(
+                self._board,
+                self._endpoint(self.session),
+                self._surroundings,
+                self._sender,
+                consumers,
+                lines,
+            )
         )
         self._accepting = True
         if self._options.local:
@@ -163,6 +182,8 @@ class Life(Participant):
         deadline = loop.time() + drain
         confirmed = self.stats.confirmed
         refused = self.state is State.CLOSED
+        if self._control is not None:
+            await self._control.close()
         # 1. Handlers take nothing new; those at work may finish, and publish their answers.
         #    What a consumer has not begun goes back to the broker, which confirms what was done.
         await asyncio.gather(*(runner.stop(drain) for runner in self._runners), self._consumptions.drain(drain))
@@ -286,6 +307,63 @@ class Life(Participant):
 
     # ------------------------------------------------------------------------------------------------------------
 
+    # How much it has to do ------------------------------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """Messages that this agent could be at work on at a time: as many as its handlers take, and its consumers."""
+        return self._consumptions.room + sum(runner.concurrency for runner in self._runners)
+
+    @property
+    def held(self) -> int:
+        """Messages of consumers that it was given and has not settled."""
+        return self._consumptions.held
+
+    @property
+    def paused(self) -> bool:
+        """Whether its handlers begin nothing more for now."""
+        return self._consumptions.paused
+
+    def pause(self) -> None:
+        """Let the handlers begin nothing more: what is at work goes on, and others of its consumers get what would have
+        been this agent's. Idempotent; iterators over consumers get nothing more, either.
+        """
+        self._require_open()
+        self._consumptions.pause()
+        for runner in self._runners:
+            runner.pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`. Idempotent."""
+        self._require_open()
+        self._consumptions.resume()
+        for runner in self._runners:
+            runner.resume()
+
+    def limit_concurrency(self, most: int) -> None:
+        """Let each handler of a consumer work on so many messages at a time, and on no more than it was made for."""
+        self._consumptions.limit_concurrency(most)
+
+    async def finish(self, seconds: float) -> None:
+        """Finish what handlers are at work on, give back what was not begun, and take nothing more."""
+        await asyncio.gather(*(runner.stop(seconds) for runner in self._runners), self._consumptions.drain(seconds))
+
+    def leave(self) -> None:
+        """Close, in a task of its own: `wait_for("closed")` tells when that is done."""
+        self._leaving = asyncio.create_task(self._leave(), name=f"hubbub-leave-{self.name}")
+
+    async def _leave(self) -> None:
+        try:
+            await self.close()
+        except Undelivered as undelivered:
+            logger.warning("! closed with a loss: %s", undelivered)
+
+    def _tell_effect(self, command: str, effect: Effect) -> None:
+        assert self._control is not None
+        self._control.orders.effect(command, effect._asdict())
+
+    # ------------------------------------------------------------------------------------------------------------
+
     def _register(self, registration: Registration | WorkerRegistration) -> None:
         if isinstance(registration, WorkerRegistration) and not self._open:
             registration.check_apart(self._registrations)
@@ -304,7 +382,9 @@ class Life(Participant):
             where=registration.where,
             select=registration.select,
         )
-        runner = HandlerRunner(registration, subscription, self.stats, lambda: self.on_error, self._cancels)
+        runner = HandlerRunner(
+            registration, subscription, self.stats, lambda: self.on_error, self._cancels, self._activity
+        )
         self._runners.append(runner)
 
     async def _open_spool(self) -> None:

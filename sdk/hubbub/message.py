@@ -77,6 +77,10 @@ class Publisher(Protocol):
         """A large body."""
         ...
 
+    async def ancestors(self, message: "Message", depth: int) -> "list[Message]":
+        """What led to a message."""
+        ...
+
 
 class _Unread:
     """Stands for data that was not decoded yet."""
@@ -308,6 +312,16 @@ class Message(MessageView):
         """Fetch a large body that it refers to into a file: see `Blob.fetch_to`."""
         return await self.blob(which).fetch_to(path)
 
+    async def ancestors(self, depth: int = 10) -> "list[Message]":
+        """What led to it: the message that it answers, what that one answered, and so on, nearest first, at most
+        `depth` of them. It ends where one is not there any more, or is in a conversation that this agent may not read.
+
+        Raises:
+            RequestTimeout: the broker did not answer in time.
+            Rejected, Refused, Closed
+        """
+        return await self._publisher.ancestors(self, depth)
+
     async def reply(
         self,
         data: Any,
@@ -341,6 +355,8 @@ class Message(MessageView):
                 ephemeral=bool(ephemeral),
             )
         fields = {**headers, IN_REPLY_TO: self._frame.id}
+        if to != self._frame.topic and not self._frame.ephemeral:
+            fields = {causal.CAUSE: {"topic": self._frame.topic, "id": self._frame.id}, **fields}
         if ephemeral is None:
             ephemeral = self.headers.get(REPLY_DURABLY) is not True
         return await self._publisher.publish(to, data, type=type, headers=fields, ttl=ttl, ephemeral=ephemeral)

@@ -11,6 +11,7 @@ from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, check_group, inbox_of
 
 from .asks import Asks
 from .blob import Blob
+from .causes import Causes
 from .composer import Composer
 from .consuming import ConsumerOptions, Consumption, Consumptions, HandlerOptions, WorkerRegistration, spec_of
 from .errors import InvalidName
@@ -19,7 +20,7 @@ from .link import Link
 from .local import LocalMessage
 from .mail import MAIL, Mail, address_of, content
 from .mail_consumer import INBOX, MailConsumer
-from .message import PublishOptions, Receipt
+from .message import Message, PublishOptions, Receipt
 from .naming import Naming, checked
 from .presence import Attendance, Presence
 from .resilience import BreakerPolicy, SharedCircuitBreaker
@@ -197,6 +198,17 @@ class Participant(ABC):
             self._asks = Asks(self._ending)
             self.on_state(self._asks.on_state)
         return self._asks
+
+    # What led to what -------------------------------------------------------------------------------------------
+
+    def causes(self) -> Causes:
+        """The causal history of what this agent reads: see `Message.ancestors`, `Topic.thread` and `Topic.context`."""
+        self._require_open()
+        return Causes(self._asking(), self)
+
+    async def ancestors(self, message: Message, depth: int) -> list[Message]:
+        """What led to a message: see `Message.ancestors`."""
+        return await self.causes().ancestors(message, depth)
 
     # Presence ---------------------------------------------------------------------------------------------------
 

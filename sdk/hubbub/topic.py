@@ -9,8 +9,9 @@ from hubbub_protocol.frames import Gap
 from hubbub_protocol.names import group_of
 
 from .blob_content import Attachable
+from .causes import Causes, Context, Counter
 from .errors import HubbubError
-from .message import Publisher, PublishOptions, Receipt
+from .message import Message, Publisher, PublishOptions, Receipt
 from .outcomes import Tracked
 from .presence import Presence
 from .shared_state import Lease, SharedState
@@ -51,6 +52,10 @@ class Conversant(Publisher, Protocol):
 
     def shared_state(self, topic: str) -> SharedState:
         """The state that the agents of a conversation share."""
+        ...
+
+    def causes(self) -> Causes:
+        """The causal history of what the agent reads."""
         ...
 
     async def attach(self, group: str, content: Attachable, /, *, name: str = "", media_type: str = "") -> BlobRef:
@@ -105,6 +110,50 @@ class Topic:
             Closed: the agent is not open.
         """
         return self._agent.shared_state(self.name)
+
+    async def message(self, id: str) -> Message | None:
+        """A stored message of this conversation by its id: the newest that has it. None: there is none (any more).
+
+        Raises:
+            RequestTimeout, Rejected, Refused, Closed
+        """
+        return await self._agent.causes().message(self.name, id)
+
+    async def thread(self, id: str, *, limit: int = 1000) -> list[Message]:
+        """The whole thread that a message is in: the first message that led to it here, and all that grew from that
+        by `parent`, in order, at most `limit` of them.
+
+        Raises:
+            NotFound: there is no such message.
+            RequestTimeout, Rejected, Refused, Closed
+        """
+        return await self._agent.causes().thread(self.name, id, limit)
+
+    async def context(
+        self,
+        message: Message | str | None = None,
+        *,
+        budget_bytes: int | None = None,
+        budget_tokens: int | None = None,
+        counter: Counter | None = None,
+        depth: int = 100,
+    ) -> Context:
+        """What an agent needs to know to go on from a message, and no more: the message and what led to it, newest
+        first, cut at a budget.
+
+            context = await conversation.context(message, budget_tokens=4000, counter=lambda m: len(encode(m.raw)))
+            prompt = [m.data for m in reversed(context.messages)]
+
+        `message` is one, an id, or (None) the newest of the conversation. `counter` says what a message costs; without
+        it, a byte is a byte of its data, and a token four of them. At most `depth` ancestors.
+
+        Raises:
+            ValueError: not exactly one budget is given.
+            NotFound: there is no message of that id.
+            RequestTimeout, Rejected, Refused, Closed
+        """
+        causes = self._agent.causes()
+        return await causes.context(self.name, message, budget_bytes, budget_tokens, counter, depth)
 
     def lease(self, name: str, *, ttl: float = 30.0, timeout: float | None = None) -> Lease:
         """A lease of this conversation, for a block: one holder at a time. See `Lease`."""

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 
+from .activity import Activity
 from .cancels import Cancels
 from .chain import handling
 from .consumer import Consumer
@@ -88,14 +89,16 @@ class Workers:
         dedup: SeenStore | None,
         stats: Stats,
         cancels: Cancels,
+        activity: Activity,
         on_error: Callable[[], ErrorHook | None],
     ) -> None:
         self._handler = handler
-        self._concurrency = concurrency
+        self._concurrency = self._made_for = concurrency
         self._policy = policy
         self._dedup = dedup
         self._stats = stats
         self._cancels = cancels
+        self._activity = activity
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
         self._consumer: Consumer | None = None
@@ -121,8 +124,7 @@ class Workers:
     # From the consumer ------------------------------------------------------------------------------------------
 
     def take(self, delivery: Delivery) -> None:
-        if delivery.reply_to is not None:
-            self._cancels.came(delivery)
+        self._cancels.came(delivery)
         if delivery.ephemeral and len(self._waiting) >= self.consumer.spec.max_unacked:
             self._stats.dropped += 1  # nobody else bounds what is not acked
             return
@@ -141,11 +143,24 @@ class Workers:
             self._waiting.remove(delivery)
         return False
 
-    def give_back(self) -> list[Delivery]:
-        self._stopped = True
+    def hold(self) -> list[Delivery]:
         waiting = list(self._waiting)
         self._waiting.clear()
         return waiting
+
+    def give_back(self) -> list[Delivery]:
+        self._stopped = True
+        return self.hold()
+
+    def limit(self, most: int) -> None:
+        """Work on so many at a time from now on, and on no more than this was made for."""
+        self._concurrency = min(most, self._made_for)
+        self._begin()
+
+    @property
+    def withheld(self) -> int:
+        """Messages that it could work on at a time, and may not."""
+        return self._made_for - self._concurrency
 
     def cancel(self) -> None:
         for call in tuple(self._calls.values()):
@@ -191,17 +206,19 @@ class Workers:
 
     async def _work(self, call: Call) -> None:
         delivery = call.delivery
-        question = delivery.reply_to is not None
-        if question:
+        cancellable = delivery.reply_to is not None or self._cancels.all_tasks
+        if cancellable:
             self._cancels.begin(delivery, call.call_off)
+        self._activity.begin(delivery)
         try:
             ruling = await self._outcome(call)
         except asyncio.CancelledError:
             if not call.stopped:
                 raise
-            ruling = ACK if call.called_off else None
+            ruling = self._off(delivery) if call.called_off else None
         finally:
-            if question:
+            self._activity.end(delivery)
+            if cancellable:
                 self._cancels.end(delivery, call.call_off)
         if call.called_off:
             self._stats.called_off += 1
@@ -212,8 +229,8 @@ class Workers:
         """What becomes of the message; None: nothing is to be said."""
         delivery = call.delivery
         try:
-            if self._is_off(call) or await self._is_done(delivery):
-                return ACK
+            if (settled := await self._settled_before(call)) is not None:
+                return settled
             if self._policy is AckPolicy.RECEIPT and not await self._acked(delivery):
                 return None
             await self._call(call)
@@ -231,10 +248,26 @@ class Workers:
             return Ruling(Verdict.NACK, None, reason_of(error))
         return None if self._policy is AckPolicy.MANUAL else await self._noted(call)
 
+    async def _settled_before(self, call: Call) -> Ruling | None:
+        """What becomes of a message that is not to be begun at all."""
+        await self._cancels.caught_up(call.delivery)
+        if self._is_off(call):
+            return self._off(call.delivery)
+        return ACK if await self._is_done(call.delivery) else None
+
     def _is_off(self, call: Call) -> bool:
-        if call.delivery.reply_to is not None and self._cancels.is_off(call.delivery):
+        if self._cancels.is_off(call.delivery):
             call.called_off = True
         return call.called_off
+
+    def _off(self, delivery: Delivery) -> Ruling:
+        """What becomes of what was called off: a question that nobody waits for is done, a task never will be."""
+        why = self._cancels.why(delivery)
+        return (
+            ACK
+            if why is None
+            else Ruling(Verdict.TERM, None, f"cancelled: {why.reason}" if why.reason else "cancelled")
+        )
 
     async def _is_done(self, delivery: Delivery) -> bool:
         if self._dedup is None or delivery.lease is None:
@@ -270,7 +303,7 @@ class Workers:
             await self._handler(call.delivery)
             return
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="hubbub-worker")
+            self._threads = ThreadPoolExecutor(self._made_for, thread_name_prefix="hubbub-worker")
         work = functools.partial(contextvars.copy_context().run, self._handler, call.delivery)
         call.threaded = True
         try:

@@ -123,9 +123,11 @@ CopyKey = tuple[str, str]
 class Copy:
     """What one sender has put into a blob's topic under one id, from the beginning on without a hole."""
 
-    __slots__ = ("first", "have", "seen")
+    __slots__ = ("first", "have", "seen", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self.size = size
+        """Bytes of the whole."""
         self.have = 0
         """Bytes."""
         self.first = 0
@@ -133,8 +135,15 @@ class Copy:
         self.seen = False
         """Whether there is anything of it: an empty blob has one empty piece."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is there."""
+        return self.seen and self.have == self.size
+
     def fits(self, piece: Piece) -> int:
         """How many bytes of a piece are here already; -1 if it brings nothing new, or does not go on from here."""
+        if piece.size != self.size:
+            return -1
         if not self.seen and piece.at == 0:
             return 0
         return self.have - piece.at if piece.at <= self.have < piece.at + piece.len else -1
@@ -151,26 +160,28 @@ class Copy:
 
 
 class Survey:
-    """What there is of a blob of a given size, by copy. Fed with its topic's pieces in order."""
+    """What there is of a blob, by copy. Fed with its topic's pieces in order."""
 
     def __init__(self, size: int | None = None) -> None:
         self.size = size
-        """Bytes of the whole; None: what the first piece says."""
+        """Bytes of the whole; None: it is not known, and each copy says for itself."""
         self.copies: dict[CopyKey, Copy] = {}
 
     def add(self, sender: str, seq: int, piece: Piece) -> None:
         """One more piece. One of another size is not of this blob."""
-        if self.size is None:
-            self.size = piece.size
-        if piece.size == self.size:
-            self.copies.setdefault((sender, piece.copy), Copy()).add(seq, piece)
+        if self.size in (None, piece.size):
+            self.copies.setdefault((sender, piece.copy), Copy(piece.size)).add(seq, piece)
 
     def whole(self, first: CopyKey = ("", "")) -> list[CopyKey]:
         """The copies that are whole, `first` before the others, then those of its sender."""
-        found = [key for key, copy in self.copies.items() if copy.seen and copy.have == self.size]
+        found = [key for key, copy in self.copies.items() if copy.is_whole]
         return sorted(found, key=lambda key: (key != first, key[0] != first[0]))
 
     def begun(self, sender: str) -> str | None:
         """The copy of a sender that has come furthest without being whole."""
-        begun = {key[1]: copy.have for key, copy in self.copies.items() if key[0] == sender and copy.have}
-        return max((key for key, have in begun.items() if have != self.size), key=begun.__getitem__, default=None)
+        begun = {
+            key[1]: copy.have
+            for key, copy in self.copies.items()
+            if key[0] == sender and copy.have and not copy.is_whole
+        }
+        return max(begun, key=begun.__getitem__, default=None)

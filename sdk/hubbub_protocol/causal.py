@@ -9,12 +9,18 @@ whether two messages of different topics are *concurrent* asks for vector clocks
 from collections.abc import Mapping
 from enum import Enum
 
+from .names import is_topic
+
 HEADER = "vc"
 """The message header that carries a vector clock: an object of agent -> count."""
 
 HOPS = "hops"
 """The message header that counts how many messages caused this one, each the next: an integer. It goes where `parent`
 can't, from one topic to another."""
+
+CAUSE = "cause"
+"""The message header that names what caused this one, where `parent` can't because it is of another topic:
+`{"topic": TOPIC, "id": ID}`."""
 
 HOPS_MAX = 1_000_000
 """What is above this, below 0, or no integer says nothing."""
@@ -76,3 +82,13 @@ def compare(one: Mapping[str, int], other: Mapping[str, int]) -> Order:
     if behind:
         return Order.BEFORE
     return Order.AFTER if ahead else Order.EQUAL
+
+
+def cause_of(header: object) -> tuple[str, str] | None:
+    """Topic and id in a `cause` header; None where it is not there, or is none."""
+    if not isinstance(header, dict):
+        return None
+    topic, id = header.get("topic"), header.get("id")
+    if not isinstance(topic, str) or not isinstance(id, str) or not is_topic(topic):
+        return None
+    return topic, id

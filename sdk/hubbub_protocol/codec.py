@@ -13,6 +13,7 @@ A text frame holds one JSON object a line. A binary frame holds one message whos
 against 0.36 µs for building a dict with orjson, checking its fields not included, and 2 µs with pydantic.
 """
 
+import base64
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import msgspec
 
 from .errors import BadFrame
-from .frames import BrokerFrame, ClientFrame, Frame, Rid
+from .frames import BrokerFrame, ClientFrame, Frame, Msg, Rid
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the decoder raises for text that is not what was wanted, not UTF-8, or nested too deep."""
@@ -50,6 +51,13 @@ class _Reference(msgspec.Struct):
     id: str | None = None
 
 
+class _Payload(msgspec.Struct):
+    """A payload of bytes where only JSON can stand."""
+
+    data_base64: str | None = None
+
+
+_payload: msgspec.json.Decoder[_Payload] = msgspec.json.Decoder(_Payload)
 _reference: msgspec.json.Decoder[_Reference] = msgspec.json.Decoder(_Reference)
 
 
@@ -119,6 +127,21 @@ def reference_of(line: bytes) -> tuple[Rid | None, str | None]:
     except _UNREADABLE:
         return None, None
     return found.rid, found.id
+
+
+def decode_stored(text: bytes | memoryview | msgspec.Raw) -> tuple[Msg, bytes | None]:
+    """A message as `get` and pages of history show it, with its payload if that is bytes.
+
+    Raises:
+        BadFrame: if it is none.
+    """
+    try:
+        message, more = _broker.decode(text), _payload.decode(text).data_base64
+        if isinstance(message, Msg):
+            return message, None if more is None else base64.b64decode(more, validate=True)
+    except (*_UNREADABLE, ValueError) as error:
+        raise BadFrame(str(error)) from None
+    raise BadFrame("it is no message")
 
 
 def split_binary(frame: bytes) -> tuple[bytes, bytes]:

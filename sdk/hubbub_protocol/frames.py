@@ -229,11 +229,24 @@ class Renew(Frame, frozen=True, tag="renew"):
     rid: Rid | None = None
 
 
+class Get(Frame, frozen=True, tag="get"):
+    """One stored message, by its id or seq, and some of those that led to it within its topic (extension)."""
+
+    topic: str
+    id: str | None = None
+    seq: int | None = None
+    ancestors: int = 0
+    """How many: its parent, the parent of that, and so on."""
+    rid: Rid | None = None
+
+
 class Ping(Frame, frozen=True, tag="ping"):
     rid: Rid | None = None
 
 
-ClientFrame = Hello | Pub | Sub | Unsub | Join | Leave | Ack | Nack | Extend | Term | State | Change | Renew | Ping
+ClientFrame = (
+    Hello | Pub | Sub | Unsub | Join | Leave | Ack | Nack | Extend | Term | State | Change | Renew | Get | Ping
+)
 
 
 # Broker to client ---------------------------------------------------------------------------------------------------
@@ -292,6 +305,11 @@ class Ok(Frame, frozen=True, tag="ok"):
     """Extension, to `state`: there may be more, behind this key."""
     published: list[Published] | None = None
     """Extension, to `change`: the places of its messages."""
+
+    messages: list[Raw] | None = None
+    """Extension, to `get`: the message, then its ancestors, nearest first. A payload of bytes as `data_base64`."""
+    missing: str | None = None
+    """Extension, to `get`: the id of the parent that is not there, where the line of ancestors breaks off."""
 
 
 class Err(Frame, frozen=True, tag="err"):

@@ -83,6 +83,7 @@ async def test_nothing_is_lost_when_the_broker_is_killed(text: Path, tmp_path: P
     assert outcome.reconnects >= 21
     assert "crash" in outcome.latency
     assert sum(figures.count for figures in outcome.latency.values()) == outcome.deliveries
+    assert (outcome.transitions, outcome.astray) == (4 * 4, 0)
     report = options.report.read_text()
     assert report.count("\n## ") == 1 + 4
     assert "**program**" in report or "**message**" in report
@@ -153,6 +154,8 @@ def figures_with(anomalies: Anomalies) -> Outcome:
         suppressed=0,
         dropped_copies=0,
         anomalies=anomalies,
+        transitions=4,
+        astray=0,
         unfinished=0,
         report="r.md",
     )

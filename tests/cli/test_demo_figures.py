@@ -156,6 +156,8 @@ def outcome(**changes: object) -> Outcome:
         suppressed=4,
         dropped_copies=0,
         anomalies=Anomalies(),
+        transitions=4,
+        astray=0,
         unfinished=0,
         report="report.md",
     )
@@ -219,6 +221,7 @@ def test_a_run_without_a_crash_says_nothing_of_one() -> None:
         ({"anomalies": Anomalies(out_of_order=1)}, False),
         ({"anomalies": Anomalies(conflicting=1)}, False),
         ({"unfinished": 1}, False),
+        ({"astray": 1}, False),
         ({"messages": 35_999}, False),
     ],
 )

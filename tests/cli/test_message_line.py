@@ -18,6 +18,9 @@ class Nobody:
     def blob(self, ref: Any) -> Any:
         raise AssertionError("nothing is fetched here")
 
+    async def ancestors(self, message: Any, depth: int) -> Any:
+        raise AssertionError("nothing is asked for here")
+
 
 def message(data: bytes = b'{"text": "hi"}', payload: bytes | None = None, **fields: Any) -> Message:
     values: dict[str, Any] = {"seq": 7, "lc": 9, "ts": 1_700_000_000.25, **fields}

@@ -59,6 +59,7 @@ def make_agent(server: Server) -> MakeAgent:
     """An agent of that name at the broker, to be entered by the test."""
 
     def make(name: str = "joe", **options: Any) -> Agent:
-        return Agent(name, **{"group": "g", "url": f"ws://127.0.0.1:{server.port}", "local": False, **options})
+        usual = {"group": "g", "url": f"ws://127.0.0.1:{server.port}", "local": False, "drain": 0.5}
+        return Agent(name, **{**usual, **options})
 
     return make

@@ -14,6 +14,12 @@ FOLDER = Path(__file__).resolve().parents[2] / "examples"
 SECONDS = 40.0
 
 SAID = {
+    "breaker.py": [
+        "model: closed -> open by",
+        "model: open -> half_open by",
+        "model: half_open -> closed by",
+        "all are done; they were spared",
+    ],
     "two_agents.py": [
         "ann asked (message 1)",
         "joe heard: Why are there two tides a day?",
@@ -38,6 +44,16 @@ SAID = {
         "ann stops reporting",
         "monitor: ann has fallen silent",
         "monitor: bob has fallen silent",
+    ],
+    "workflow.py": [
+        "start -> research (start) by joe",
+        "research -> research (task retry) by ann",
+        "ConnectionError: the library is closed",
+        "analysis -> analysis (task done) by ann analysis 3 of 3",
+        "synthesis -> review (done) by ann",
+        "review -> published (message:approved) by joe",
+        "done: 3 findings about tides",
+        "stateDiagram-v2",
     ],
 }
 """What each prints, among other things."""

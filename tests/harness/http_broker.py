@@ -85,6 +85,19 @@ class HttpBroker:
         page = stored[after : after + limit]
         return HistoryPage("e1", len(stored), 1, page, after + len(page))
 
+    async def find(self, topic: str, id: str, ancestors: int) -> tuple[Sequence[StoredLine], str | None]:
+        by_id = {str(one["id"]): place for place, one in enumerate(self.messages(topic)) if isinstance(one, dict)}
+        found: list[StoredLine] = []
+        wanted: str | None = id
+        while wanted is not None and len(found) <= ancestors:
+            if wanted not in by_id:
+                return found, wanted if found else None
+            place = by_id[wanted]
+            found.append(self.lines[topic][place])
+            one = self.messages(topic)[place]
+            wanted = one.get("parent") if isinstance(one, dict) else None
+        return found, None
+
     async def topics(self, prefix: str, after: str, limit: int) -> list[TopicEntry]:
         self.topics_asked.append((prefix, after, limit))
         names = sorted(name for name in self.lines if name.startswith(prefix) and name > after)

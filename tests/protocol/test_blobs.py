@@ -65,7 +65,7 @@ def test_a_copy_is_whole_exactly_when_its_content_is_there(
     pieces = [*own]
     for other in others:
         pieces.insert(source.randrange(len(pieces) + 1), other)
-    copy, survey, found = Copy(), Survey(size), b""
+    copy, survey, found = Copy(size), Survey(size), b""
     for seq, (at, length) in enumerate(pieces, 1):
         piece = Piece(at, length, size)
         survey.add("joe", seq, piece)

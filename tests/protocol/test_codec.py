@@ -58,6 +58,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     float | None: st.none() | seconds,
     str | int | None: st.none() | text | whole,
     list[str] | None: st.none() | st.lists(text, max_size=3),
+    list[msgspec.Raw] | None: st.none() | st.lists(raw, max_size=3),
     list[int] | None: st.none() | st.lists(whole, max_size=3),
     list[float] | None: st.none() | st.lists(seconds, max_size=3),
     dict[str, Any]: st.dictionaries(text, json_values, max_size=3),

@@ -24,6 +24,7 @@ CLIENT = {
     "state": ("topic", "keys match after limit"),
     "change": ("topic id", "set delete expect ttl publish lc"),
     "renew": ("topic keys", ""),
+    "get": ("topic", "id seq ancestors"),
     "ping": ("", ""),
 }
 BROKER = {
@@ -48,7 +49,7 @@ EXTENSIONS = {
     "extend": {"attempt"},
     "term": {"attempt"},
     "welcome": {"expires", "inbox", "ts"},
-    "ok": {"entries", "more", "present", "published"},
+    "ok": {"entries", "more", "present", "published", "messages", "missing"},
     "err": {"topic", "expect", "consumer", "seq", "key", "expected", "current"},
     "msg": {"consumer", "track"},
     "live": {"consumer"},

@@ -25,6 +25,12 @@ def pytest_asyncio_loop_factories(
     return {"real": asyncio.new_event_loop} if real else {"virtual": VirtualTimeLoop}
 
 
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an agent says to a control plane is tested in `control`; here the wire has nothing but what a test says."""
+    monkeypatch.setenv("HUBBUB_CONTROL", "off")
+
+
 @pytest.fixture
 async def broker() -> MemoryBroker:
     return MemoryBroker(clock=asyncio.get_running_loop().time)

@@ -28,7 +28,8 @@ async def test_what_a_handler_publishes_says_how_far_it_is_from_the_first(joe: A
 
     await ann.publish("in", "x")
     message = await heard(out)
-    assert message.headers == {"hops": 2, "k": 1}
+    cause = message.headers["cause"]
+    assert message.headers == {"hops": 2, "k": 1, "cause": {"topic": "g/middle", "id": cause["id"]}}
     assert message.hops == 2
     await ann.publish("in", "x", headers={"hops": 7})
     assert (await heard(out)).hops == 9

@@ -18,6 +18,7 @@ from hubbub import (
     StateConflictError,
     StateEntry,
     StateValue,
+    TooLarge,
     Unencodable,
 )
 from hubbub.testing import MemoryBroker
@@ -76,6 +77,34 @@ class TestKeys:
         assert [value.value for value in found.values()] == list(range(2500))
         assert list(await state.entries("other")) == ["other"]
         assert len(await state.entries()) == 2501
+
+    async def test_a_change_that_no_frame_holds_is_refused_before_it_is_sent(
+        self, joe: Agent, broker: MemoryBroker
+    ) -> None:
+        state = joe.topic("c").state
+        await state.put("k", 1)
+        connects = broker.connects
+        for large in (
+            {"k": "x" * broker.max_frame},
+            {f"k{number}": "x" * (broker.max_frame // 4) for number in range(5)},
+        ):
+            with pytest.raises(TooLarge, match=f"frames of {broker.max_frame} at most"):
+                await state.update(large)
+        with pytest.raises(TooLarge):
+            await state.update({}, publish=[("c", "x" * broker.max_frame)])
+        assert await state.entries() == {"k": (1, 1)}
+        assert broker.connects == connects
+
+    async def test_a_page_at_a_time(self, joe: Agent) -> None:
+        state = joe.topic("c").state
+        await state.update({f"due/{number}": number for number in range(5)} | {"else": 0})
+        first = await state.page("due/*", limit=2)
+        assert ([entry.key for entry in first.entries], first.more) == (["due/0", "due/1"], "due/1")
+        rest = await state.page("due/*", after=first.more, limit=9)
+        assert ([(entry.key, entry.value) for entry in rest.entries], rest.more) == (
+            [("due/2", 2), ("due/3", 3), ("due/4", 4)],
+            None,
+        )
 
     async def test_states_of_groups_and_conversations_are_apart(self, joe: Agent) -> None:
         await joe.group_state().put("k", "group")

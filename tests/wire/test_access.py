@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -21,10 +22,12 @@ from harness.wire import WireClient, wire_client
 from hubbub_broker.bus_door import BusDoor
 from hubbub_broker.cli.planes import Inside
 from hubbub_broker.door import Door
-from hubbub_broker.http import create_app
+from hubbub_broker.http import create_app, rules_routes, state_routes
 from hubbub_broker.http.caller import OPEN_PATHS
 from hubbub_broker.operator_door import OperatorDoor
+from hubbub_broker.rules_door import RulesDoor
 from hubbub_broker.server import Server
+from hubbub_broker.state_door import StateDoor
 
 STRANGER = key("k1", secret=b"a secret that this broker has no")
 
@@ -204,6 +207,39 @@ def gets(path: str) -> Ask:
     return lambda doors: doors.ask("GET", path)
 
 
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+def may_get(path: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        answer = await doors.http.get(path)
+        assert answer.status_code in (200, 401, 403, 404), answer.text
+        return answer.status_code in (200, 404)  # it may ask, though there may be none
+
+    return ask
+
+
+def finds(topic: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        async def do(client: WireClient) -> bool:
+            answer = await client.ask("get", topic=topic, id="nobody's")
+            assert answer["code"] in ("not_found", "forbidden"), answer
+            return bool(answer["code"] == "not_found")
+
+        return await doors.on_socket(do)
+
+    return ask
+
+
+def puts_blob(path: str) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        answer = await doors.http.put(path, content=b"")
+        assert answer.status_code in (200, 201, 401, 403), answer.text
+        return answer.status_code in (200, 201)
+
+    return ask
+
+
 def history(topic: str) -> Ask:
     return gets(f"/v1/topics/{topic}/messages")
 
@@ -217,8 +253,27 @@ def manages(method: str, path: str, body: Any = None) -> Ask:
     return ask
 
 
+def controls(method: str, path: str, body: Any = None) -> Ask:
+    async def ask(doors: Doors) -> bool:
+        answer = await doors.http.request(method, path, json=body)
+        assert answer.status_code in (200, 401, 403, 404, 503), answer.text
+        return answer.status_code in (200, 404, 503)  # it may ask, though the plane may not be connected yet
+
+    return ask
+
+
 def resets(topic: str) -> Ask:
     return lambda doors: doors.ask("DELETE", f"/v1/topics/{topic}/budget")
+
+
+def posts_command(do: str, to: dict[str, str] | None) -> Ask:
+    body = {"do": do, "to": to, "args": {"topic": "g/c", "id": "m1"}}
+    return lambda doors: doors.ask("POST", "/v1/control/commands", json=body)
+
+
+def brings_card(agent: str) -> Ask:
+    card = {"name": agent, "description": "Does", "version": "1", "skills": []}
+    return lambda doors: doors.ask("PUT", f"/v1/control/agents/{agent}/card", json=card)
 
 
 def says_hello(agent: str) -> Ask:
@@ -227,6 +282,9 @@ def says_hello(agent: str) -> Ask:
 
     return lambda doors: doors.on_socket(yes, agent)
 
+
+RULE = {"pattern": "none/**", "max_count": 5}
+"""A policy that is about nothing here."""
 
 TABLE: list[tuple[str, Ask, str]] = [
     # what is asked for, how, and by which kinds it may be
@@ -268,11 +326,29 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("subscribe to dead letters", subscribes("g/_dead"), "bus operator"),
     ("subscribe to the broker's events", subscribes("_hubbub/events"), "bus operator"),
     ("read history", history("g/c"), "bus member reader operator"),
+    ("read one message", may_get("/v1/topics/g/c/messages/m1"), "bus member reader operator"),
+    ("read one message elsewhere", may_get("/v1/topics/h/c/messages/m1"), "bus outsider operator"),
+    ("look one message up", finds("g/c"), "bus member reader operator"),
+    ("look one message up elsewhere", finds("h/c"), "bus outsider operator"),
+    ("look a mail of another up", finds("g/@joe"), "bus monitor operator"),
     ("read history elsewhere", history("h/c"), "bus outsider operator"),
     ("read one's own inbox", history("g/@ann"), KNOWN),
     ("read another's inbox", history("g/@joe"), "bus monitor operator"),
     ("read dead letters", history("g/_dead"), "bus operator"),
     ("read the broker's events", history("_hubbub/events"), "bus operator"),
+    ("fetch a blob", may_get(f"/v1/blobs/g/{EMPTY}"), "bus member reader monitor operator"),
+    ("fetch a blob elsewhere", may_get(f"/v1/blobs/h/{EMPTY}"), "bus outsider operator"),
+    ("read a blob", history(f"g/_blobs/{EMPTY}"), "bus member reader monitor operator"),
+    ("read a blob as a subscriber", subscribes(f"g/_blobs/{EMPTY}"), "bus member reader monitor operator"),
+    ("read a blob elsewhere", subscribes(f"h/_blobs/{EMPTY}"), "bus outsider operator"),
+    ("read every blob", subscribes("g/_blobs/*"), "bus operator"),
+    ("read what is no blob", subscribes("g/_blobs/x"), "bus operator"),
+    ("store a blob", puts_blob(f"/v1/blobs/g/{EMPTY}"), "bus member writer operator"),
+    ("store any blob", puts_blob("/v1/blobs/g"), "bus member writer operator"),
+    ("store a blob as another", puts_blob("/v1/blobs/g?agent=joe"), "bus"),
+    ("store a blob elsewhere", puts_blob("/v1/blobs/x"), "bus operator"),
+    ("publish a blob", publishes(f"g/_blobs/{EMPTY}"), "bus member writer operator"),
+    ("publish a blob elsewhere", publishes(f"x/_blobs/{EMPTY}"), "bus operator"),
     ("be present", joins("g/c"), "bus member reader operator"),
     ("be present elsewhere", joins("h/c"), "bus outsider operator"),
     ("leave a will elsewhere", wills("h/c"), "bus outsider operator"),
@@ -306,6 +382,18 @@ TABLE: list[tuple[str, Ask, str]] = [
     (
         "publish with a change",
         changes("g/c", publish=[{"topic": "g/c/d", "id": "1", "data": 1}]),
+        "bus member operator",
+    ),
+    ("get a state", gets("/v1/state/g/c"), "bus member reader operator"),
+    ("get a key", manages("GET", "/v1/state/g/c?key=k"), "bus member reader operator"),
+    ("get a group's state", gets("/v1/state/g"), "bus member operator"),
+    ("put a key", manages("PUT", "/v1/state/g/c?key=k", 1), "bus member writer operator"),
+    ("put a key elsewhere", manages("PUT", "/v1/state/h/c?key=k", 1), "bus outsider operator"),
+    ("delete a key", manages("DELETE", "/v1/state/g/c?key=k"), "bus member writer operator"),
+    ("post a change", manages("POST", "/v1/state/g/c", {"set": {"k": 1}}), "bus member writer operator"),
+    (
+        "post a change with a message",
+        manages("POST", "/v1/state/g/c", {"publish": [{"topic": "g/c/d", "id": "2", "data": 1}]}),
         "bus member operator",
     ),
     ("renew a lease", asks("renew", topic="g/c", keys={"k": 1}), "bus member writer operator"),
@@ -346,7 +434,45 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("route", gets("/v1/route?group=g"), KNOWN),
     ("shards", gets("/v1/shards"), "bus scraper operator"),
     ("metrics", gets("/metrics"), "bus scraper operator"),
+    ("see policies", gets("/v1/policies"), "operator"),
+    ("see what holds", gets("/v1/policies/test?topic=g/c"), "operator"),
+    (
+        "try a policy",
+        manages("POST", "/v1/policies/test", {"name": "p", "policy": RULE, "topics": ["g/c"]}),
+        "operator",
+    ),
+    ("see schemas", gets("/v1/schemas"), "operator"),
+    ("try a schema", manages("POST", "/v1/schemas/test", {"group": "g", "type": "t", "data": 1}), "operator"),
+    ("read policies", controls("GET", "/v1/control/policies"), "operator"),
+    ("read a policy", controls("GET", "/v1/control/policies/p"), "operator"),
+    ("set a policy", controls("PUT", "/v1/control/policies/p", RULE), "operator"),
+    ("drop a policy", controls("DELETE", "/v1/control/policies/p"), "operator"),
+    ("read a policy's history", controls("GET", "/v1/control/policies/p/history"), "operator"),
+    ("read schemas", controls("GET", "/v1/control/schemas"), "operator"),
+    ("read a schema", controls("GET", "/v1/control/schemas/none/t"), "operator"),
+    ("set a schema", controls("PUT", "/v1/control/schemas/none/t", {}), "operator"),
+    ("drop a schema", controls("DELETE", "/v1/control/schemas/none/t"), "operator"),
+    ("read a schema's history", controls("GET", "/v1/control/schemas/none/t/history"), "operator"),
+    ("change a policy by hand", changes("_hubbub"), "operator"),
+    ("make a policy's history up", publishes("_hubbub/policies/p"), "operator"),
     ("the control plane", gets("/v1/control/status"), "bus scraper operator"),
+    ("list a workflow", gets("/v1/control/workflows/g/c"), "bus member reader operator"),
+    ("see an instance", manages("GET", "/v1/control/workflows/g/c/i"), "bus member operator"),
+    ("draw an instance", manages("GET", "/v1/control/workflows/g/c/i/diagram"), "bus member operator"),
+    ("order an instance", manages("POST", "/v1/control/workflows/g/c/i/pause"), "bus member writer operator"),
+    ("list agents with their load", gets("/v1/control/agents"), KNOWN),
+    ("look at another's load", gets("/v1/control/agents/joe"), "bus member writer monitor operator"),
+    ("see another's card", gets("/v1/control/agents/joe/card"), "bus member writer monitor operator"),
+    ("bring one's own card", brings_card("ann"), KNOWN),
+    ("bring another's card", brings_card("joe"), "bus operator"),
+    ("take another's card away", lambda doors: doors.ask("DELETE", "/v1/control/agents/tom/card"), "bus operator"),
+    ("the team's card", gets("/v1/control/card"), KNOWN),
+    ("the team's card for strangers", gets("/.well-known/agent-card.json"), " ".join(KINDS)),
+    ("command", posts_command("ping", {"agent": "joe"}), "operator"),
+    ("cancel", posts_command("cancel", None), "operator"),
+    ("list commands", gets("/v1/control/commands"), "operator"),
+    ("see a command", manages("GET", "/v1/control/commands/c1"), "operator"),
+    ("pick one of a group", manages("GET", "/v1/control/route?group=g"), KNOWN),
     ("health", gets("/v1/health"), " ".join(KINDS)),
     ("readiness", gets("/v1/ready"), " ".join(KINDS)),
     ("reference", gets("/docs"), " ".join(KINDS)),
@@ -369,8 +495,13 @@ async def both_planes(tmp_path: Path, options: dict[str, Any]) -> AsyncIterator[
 async def test_who_may_what(both_planes: Server, kind: str) -> None:
     server = both_planes
     async with Doors(server, BUS_TOKEN).http as http:
-        for name in ("joe", "tom"):
+        for name in ("joe", "tom", "ann"):
             assert (await http.post("/v1/agents", json={"agent": name, "group": "g"})).status_code == 200
+        async with asyncio.timeout(20):
+            operator = {"Authorization": f"Bearer {KINDS['operator']}"}
+            for path in ("/v1/control/agents/ann", "/v1/control/commands"):
+                while (await http.get(path, headers=operator)).status_code != 200:  # noqa: ASYNC110 - over HTTP
+                    await asyncio.sleep(0.02)
     doors = Doors(server, KINDS[kind])
     wrong = []
     for name, ask, kinds in TABLE:
@@ -386,6 +517,9 @@ async def test_every_route_has_its_row(server: Server) -> None:
     asked = {
         "/v1/publish",
         "/v1/topics/{topic}/messages",
+        "/v1/topics/{topic}/messages/{id}",
+        "/v1/blobs/{group}",
+        "/v1/blobs/{group}/{sha256}",
         "/v1/topics",
         "/v1/topics/{topic}/presence",
         "/v1/topics/{topic}/budget",
@@ -406,13 +540,39 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/dead/{group}/redrive",
         "/v1/dead/{group}/drop",
         "/v1/receipts/{id}",
+        "/v1/state/{topic}",
         "/v1/top",
         "/v1/shards",
         "/v1/route",
         "/metrics",
+        "/v1/policies",
+        "/v1/policies/test",
+        "/v1/schemas",
+        "/v1/schemas/test",
+        "/v1/control/policies",
+        "/v1/control/policies/{name}",
+        "/v1/control/policies/{name}/history",
+        "/v1/control/schemas",
+        "/v1/control/schemas/{group}/{type}",
+        "/v1/control/schemas/{group}/{type}/history",
         "/v1/control/status",
+        "/v1/control/workflows/{group}/{name}",
+        "/v1/control/workflows/{group}/{name}/{id}",
+        "/v1/control/workflows/{group}/{name}/{id}/diagram",
+        "/v1/control/workflows/{group}/{name}/{id}/{order}",
+        "/v1/control/agents",
+        "/v1/control/agents/{agent}",
+        "/v1/control/route",
+        "/v1/control/agents/{agent}/card",
+        "/v1/control/card",
+        "/v1/control/commands",
+        "/v1/control/commands/{id}",
     }
-    more = Inside(server.settings).routers()
+    more = [
+        state_routes(StateDoor(server.broker)),
+        rules_routes(RulesDoor(server.broker)),
+        *Inside(server.settings).routers(),
+    ]
     app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more)
     assert set(app.openapi()["paths"]) - OPEN_PATHS == asked
 

@@ -5,6 +5,7 @@ import errno
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from harness.broker import broker_process, serving, url_of
@@ -177,6 +178,15 @@ async def test_what_this_program_does_not_understand_is_told_and_passed_over(tmp
             assert "from_the_future" in rules.skipped["policy/new"]
             assert "seq" in await joe.pub("g/c", 1)
             assert "seq" not in await joe.pub("h/c", 1)
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+                told = [(await client.get(path)).json()["skipped"] for path in ("/v1/policies", "/v1/schemas")]
+                assert [[each["key"] for each in one] for one in told] == [
+                    ["policy/new", "policy/text"],
+                    ["schema/g/odd"],
+                ]
+                page = (await client.get("/metrics")).text
+                assert "hubbub_policies 1.0" in page
+                assert "hubbub_rules_skipped 3.0" in page
     assert sum(entry["event"] == "not understood, not in force" for entry in log.read()) == 3
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hubbub_broker.bus.agents import durable
 from hubbub_broker.policy import Override
 from hubbub_broker.schema import SchemaLimits, Schemas, read_schema
 from hubbub_broker.server import Server
@@ -84,8 +85,7 @@ async def test_a_message_that_waited_for_its_parent_is_looked_at_when_it_is_take
 
 
 async def test_publishing_and_mailing_over_http_pass_the_same_check(connect: Any, server: Server) -> None:
-    mail = {"properties": {"subject": {"minLength": 3}}}
-    follow(server, g_task=TASK, agents_mail=mail)
+    follow(server, g_task=TASK, agents_mail={"properties": {"subject": {"minLength": 3}}})
     async with connect("amy"), httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
         message = {"from": "joe", "topic": "g/c", "id": "1", "type": "task", "data": {}}
         answer = await client.post("/v1/publish", json=message)
@@ -115,6 +115,37 @@ async def test_a_mail_to_all_that_one_group_would_refuse_reaches_nobody(connect:
         assert (await client.post("/api/send", json={**letter, "subject": "hello"})).json()["recipients"] == 2
         for name in ("amy", "bob"):
             assert len((await client.get(f"/api/inbox/{name}")).json()["messages"]) == 1
+
+
+async def test_a_mail_to_all_that_was_promised_is_delivered_whatever_is_set_meanwhile(
+    connect: Any, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def then_a_schema_comes(*args: Any) -> None:
+        await durable(*args)
+        follow(server, strict_mail={"properties": {"subject": {"minLength": 3}}})
+
+    monkeypatch.setattr("hubbub_broker.bus.mail.durable", then_a_schema_comes)
+    async with connect() as amy, httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+        await amy.hello("amy", groups=["strict"])
+        letter = {"from": "joe", "to": "ALL", "subject": "hi", "body": "x"}
+        assert (await client.post("/api/send", json=letter)).json()["recipients"] == 1
+        assert len((await client.get("/api/inbox/amy")).json()["messages"]) == 1
+        assert (await client.post("/api/send", json={**letter, "to": "amy"})).status_code == 400
+
+
+async def test_a_message_that_goes_with_a_change_of_a_state_passes_the_same_check(connect: Any, server: Server) -> None:
+    follow(server, g_task=TASK)
+    async with connect("joe") as joe:
+
+        async def change(data: Any) -> dict[str, Any]:
+            part = {"topic": "g/c", "id": f"{data}", "data": data, "type": "task"}
+            answer: dict[str, Any] = await joe.ask("change", topic="g/c", id=f"{data}", set={"k": 1}, publish=[part])
+            return answer
+
+        refused = await change({})
+        assert (refused["code"], "`data/task`" in refused["message"]) == ("bad_request", True)
+        assert (await joe.ask("state", topic="g/c"))["entries"] == [], "neither the message nor the key"
+        assert (await change({"task": "x"}))["op"] == "ok"
 
 
 async def test_a_conversation_that_only_a_schema_looks_at_costs_the_guard_no_memory(

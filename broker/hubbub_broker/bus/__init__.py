@@ -2,7 +2,7 @@
 
     agents     the register of agents                 inbox      what is unread, read, marked
     mail       to one agent, or to ALL                presence   who is in a topic; last wills
-    bus        all of it, put together
+    arrivals   who came and left, told                bus        all of it, put together
 
 An inbox is a durable topic, and its read mark a consumer: nothing here stores a message of its own.
 """

@@ -90,6 +90,8 @@ class Agents:
         self._clock = clock
         self._records: dict[str, AgentRecord] = {}
         self._by_capability: dict[str, dict[str, None]] = {}
+        self.on_change: Callable[[str, AgentRecord | None], None] = lambda _name, _record: None
+        """Called when a registration is another, and with None when it is gone."""
         self._dirty: dict[str, None] = {}
         self._writing: list[str] = []
         self._stored_seen: dict[str, float] = {}
@@ -170,6 +172,7 @@ class Agents:
         if record is None:
             return False
         self._forget_capabilities(record)
+        self.on_change(name, None)
         self._stored_seen.pop(name, None)
         await self._store(name)
         return True
@@ -183,6 +186,7 @@ class Agents:
             )
         record = AgentRecord(name=name, group=check_group(group or self._default_group), registered=now, seen=now)
         self._put(record)
+        self.on_change(name, record)
         return record
 
     def _describe(self, record: AgentRecord, card: Card) -> bool:
@@ -194,6 +198,7 @@ class Agents:
         self._forget_capabilities(record)
         record.capabilities, record.description = capabilities, description
         self._put(record)
+        self.on_change(record.name, record)
         return True
 
     def _put(self, record: AgentRecord) -> None:

@@ -12,6 +12,7 @@ from hubbub_broker.shard import Shard
 from hubbub_protocol.names import inbox_of
 
 from .agents import HOME, Agents
+from .arrivals import Arrivals
 from .inbox import Inbox
 from .mail import Limits, Mail
 from .presence import Presence, Wills
@@ -31,9 +32,11 @@ class Bus:
     ) -> None:
         """`here` says whether an agent is connected now."""
         home = shard_of(HOME)
+        self.arrivals = Arrivals(shard_of)
         self.agents = Agents(
             home, default_group=settings.default_group, most=settings.max_agents, loop=loop, clock=time
         )
+        self.agents.on_change = self.arrivals.changed
         self.mail = Mail(self.agents, home, shard_of, limits, window=settings.dedup_window, loop=loop, clock=time)
         self.presence = Presence(shard_of)
         self.wills = Wills(shard_of, here, loop)

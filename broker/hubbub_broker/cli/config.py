@@ -124,6 +124,13 @@ _SECTIONS = {
         "role",
         "broker_url",
         "broker_token",
+        "agent_silent",
+        "agent_deaf",
+        "agent_slow",
+        "agent_gone",
+        "agent_unseen",
+        "commands_kept",
+        "command_agents",
     ),
     "Who may do what": (
         "bus_token",
@@ -149,6 +156,8 @@ _SECTIONS = {
         "max_filters",
         "max_filter_bytes",
         "max_filter_depth",
+        "max_ancestors",
+        "max_lookups",
         "max_inflight",
         "write_buffer",
         "slow_timeout",
@@ -187,6 +196,7 @@ _SECTIONS = {
     ),
     "Shared state": ("state_value", "state_keys", "state_bytes", "state_change_keys", "state_leases"),
     "The simple bus": ("default_group", "max_agents", "max_wait", "max_streams"),
+    "Large bodies": ("max_blob", "max_blob_uploads"),
     "The log": (
         "pending_soft",
         "pending_hard",
@@ -211,7 +221,8 @@ rule if that one's pattern is `**`, and otherwise from the default. In the envir
 Retention drops whole segments of the log, so a limit says what is kept at least; a reader who asks for what is gone
 gets a `gap`.
 
-What `max_depth` and the settings after it do is told in docs/guard.md.
+What `max_depth` and the settings after it do is told in docs/guard.md. Over these rules lie the policies that are set
+while the broker runs, and `schemas` is about the JSON Schemas of message types: docs/policies.md.
 """
 
 

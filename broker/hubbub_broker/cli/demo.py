@@ -53,11 +53,13 @@ def demo(
 
     Starts a broker of its own. In each conversation researchers publish what they find in pieces of text, analysts
     combine the findings that they hear, and a synthesizer writes a section from that; the sections become a report.
+    Research, analysis and synthesis are the stages of a workflow, and each transition stands on the log.
     When half of the messages are there, the broker is killed (SIGKILL) and started again on the same directory.
 
     At the end every agent must have been handed every message of its conversation exactly once and in order. The
     agents write down what they get; that is held against every receipt, and against the whole history read again
-    over HTTP. The exit code is 0 only if nothing is lost, duplicated or out of order. About a minute on two cores.
+    over HTTP. The exit code is 0 only if nothing is lost, duplicated or out of order, and every workflow went through
+    its stages once. About a minute on two cores.
 
     Without --folder they read the Python library that this command runs on.
 

@@ -57,15 +57,16 @@ def ask(
     timeout: float,
     token: str | None = None,
     body: Any = None,
+    more: Mapping[str, str] | None = None,
 ) -> Any:
-    """The same for any method, with a body of JSON if there is one.
+    """The same for any method, with a body of JSON if there is one, and with `more` headers.
 
     Raises:
         Failure: likewise.
     """
     base = base_of(url)
     address = f"{base}{quote(path, safe=_PLAIN)}" + (f"?{urlencode(query)}" if query else "")
-    headers = {"Accept": "application/json"}
+    headers = {"Accept": "application/json", **(more or {})}
     content = None
     if body is not None:
         headers["Content-Type"] = "application/json"

@@ -9,6 +9,8 @@ from hubbub_protocol import __version__
 from .agents import agents
 from .backup import backup
 from .bench import bench
+from .blob import blob_get, blob_put
+from .command import command, commands
 from .config import config
 from .consumers import (
     consumers_list,
@@ -22,21 +24,36 @@ from .demo import demo
 from .dlq import dlq_drop, dlq_list, dlq_redrive, dlq_show
 from .inbox import inbox
 from .log import log_dump, log_stat, log_verify
+from .policy import policy_drop, policy_history, policy_list, policy_set, policy_show, policy_test
 from .pub import pub
 from .receipts import receipts
 from .registry import Command, keep_lines, register
 from .restore import restore
+from .schema import schema_check, schema_drop, schema_history, schema_list, schema_set, schema_show
 from .send import send
 from .serve import serve
 from .tail import tail
 from .token import token_create, token_inspect, token_key
 from .top import top
 from .topics import topics
+from .workflow import (
+    workflow_cancel,
+    workflow_diagram,
+    workflow_list,
+    workflow_pause,
+    workflow_resume,
+    workflow_retry,
+    workflow_run,
+    workflow_show,
+    workflow_start,
+    workflow_watch,
+)
 
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "A broker": (serve, config, demo, bench),
-    "Messages": (pub, tail, topics, receipts),
+    "Messages": (pub, tail, topics, receipts, blob_put, blob_get),
     "Mail": (send, inbox, agents),
+    "Commands": (command, commands),
     "Consumers": (
         top,
         consumers_list,
@@ -50,15 +67,45 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         dlq_redrive,
         dlq_drop,
     ),
+    "Workflows": (
+        workflow_run,
+        workflow_start,
+        workflow_list,
+        workflow_show,
+        workflow_watch,
+        workflow_retry,
+        workflow_pause,
+        workflow_resume,
+        workflow_cancel,
+        workflow_diagram,
+    ),
+    "Policies": (
+        policy_list,
+        policy_show,
+        policy_set,
+        policy_drop,
+        policy_test,
+        policy_history,
+        schema_list,
+        schema_show,
+        schema_set,
+        schema_drop,
+        schema_check,
+        schema_history,
+    ),
     "Access": (token_key, token_create, token_inspect),
     "Data": (log_verify, log_stat, log_dump, backup, restore),
 }
 """By heading of `hubbub --help`. The function `log_verify` is the command `hubbub log verify`."""
 
 GROUPS = {
+    "blob": "Put large bodies beside the messages that refer to them, and fetch them.",
     "consumers": "See where consumers stand; reset, pause or remove them.",
     "dlq": "See dead letters; redrive or drop them.",
     "log": "Look into a data directory that no broker has open.",
+    "workflow": "Run workflows, see where their instances stand, and order what becomes of them.",
+    "policy": "See and change what holds for which topics.",
+    "schema": "See and change the JSON Schemas of message types; check data against them.",
     "token": "Make keys and tokens, and look into them.",
 }
 

@@ -20,7 +20,8 @@ from hubbub_broker.http import create_side_app
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import Exposition, Metrics
 from hubbub_broker.server import listen
-from hubbub_control import ControlPlane
+from hubbub_control import Commands, ControlPlane, Limits, Registry, Workflows
+from hubbub_control.rules import Rules
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err
 
@@ -59,8 +60,16 @@ class Inside:
 
 def control_plane(settings: Settings) -> ControlPlane:
     """A control plane as the settings say."""
-    del settings
-    return ControlPlane()
+    limits = Limits(
+        silent=settings.agent_silent,
+        deaf=settings.agent_deaf,
+        slow=settings.agent_slow,
+        gone=settings.agent_gone,
+        unseen=settings.agent_unseen,
+    )
+    registry = Registry(limits, secured=settings.authenticates)
+    commands = Commands(registry, settings.commands_kept, settings.command_agents)
+    return ControlPlane([registry, commands, Rules(), Workflows()])
 
 
 class ControlDoor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .blob import attachments_of
 from .client import connected
 from .exit_code import ExitCode, Failure, ends_well
 from .options import DEFAULT_URL, AgentName, AsJson, Timeout, Token, Url
@@ -32,6 +33,10 @@ def pub(
     type: Annotated[str | None, typer.Option("--type", help="The messages' type.")] = None,
     parent: Annotated[str | None, typer.Option("--parent", help="The id of the message that these answer.")] = None,
     ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Only for those who listen now; not stored.")] = False,
+    attach: Annotated[
+        list[str] | None,
+        typer.Option("--attach", help="A large body they refer to: what `blob put --json` printed. May be repeated."),
+    ] = None,
     ttl: Annotated[float | None, typer.Option("--ttl", min=0.001, help="Seconds after which they expire.")] = None,
     text: Annotated[bool, typer.Option("--text", help="Take everything as text, JSON too.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
@@ -50,6 +55,7 @@ def pub(
       hubbub pub research/status '{"busy": true}' --ephemeral
     """
     options: PublishOptions = {"type": type, "parent": parent, "ephemeral": ephemeral, "ttl": ttl}
+    options["attachments"] = attachments_of(attach)
 
     def show(receipt: Receipt) -> None:
         if not quiet:

@@ -366,6 +366,7 @@ class Consumers:
         table = self._patterns if is_pattern(terms.topic) else self._by_topic
         named = table.get(terms.topic, {})
         if named.get(terms.name) is consumer:
+            self._new_terms.pop(terms.key, None)
             del named[terms.name]
             self._size -= 1
             if not named:

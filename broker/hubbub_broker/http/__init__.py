@@ -7,8 +7,10 @@ guard       what a browser's page may not do
 body        a request's body, bounded in size and time
 models      the JSON of requests and answers, as the reference shows it
 publish history stream budget catalogue bus status consumers dead_letters top    the routes, by what they are about
+blobs blob_store    those for large bodies, and how these lie in their topics
 operator_api operator_models    the seam and the JSON of those for operators
 rules rules_api rules_models    policies and schemas: their routes, the seam, and the JSON
+state state_api state_models    shared states: their routes, the seam, and the JSON
 bus_api     what the routes of the simple bus need of a broker
 reference   /docs, rendered here: no script and nothing from elsewhere
 connection  a connection's limits before anybody is known
@@ -47,6 +49,7 @@ from .operator_api import (
     Spread,
     Top,
 )
+from .rules import routes as rules_routes
 from .rules_api import (
     PoliciesInfo,
     PolicyInfo,
@@ -56,6 +59,8 @@ from .rules_api import (
     SkippedInfo,
     VerdictInfo,
 )
+from .state import routes as state_routes
+from .state_api import StateApi
 
 __all__ = [
     "AgentRow",
@@ -91,6 +96,7 @@ __all__ = [
     "ShardInfo",
     "SkippedInfo",
     "Spread",
+    "StateApi",
     "StatusApi",
     "StoredLine",
     "StreamEvent",
@@ -100,4 +106,6 @@ __all__ = [
     "create_app",
     "create_side_app",
     "render_line",
+    "rules_routes",
+    "state_routes",
 ]

@@ -156,6 +156,15 @@ class BrokerApi(StatusApi, Protocol):
             Refused: if another broker owns the topic, or the history can't be read now.
         """
 
+    async def find(self, topic: str, id: str, ancestors: int) -> tuple[Sequence[StoredLine], str | None]:
+        """The newest message with an id, then so many of its ancestors, nearest first; nothing if there is none.
+
+        And the id of the parent that is not there, if the line of ancestors breaks off.
+
+        Raises:
+            Refused: if another broker owns the topic, or the history can't be read now.
+        """
+
     async def topics(self, prefix: str, after: str, limit: int) -> Sequence[TopicEntry]:
         """Up to `limit` durable topics that begin with `prefix` and whose names come after `after`, sorted by name."""
 

@@ -11,7 +11,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hubbub_broker.metrics import Metrics
 from hubbub_protocol import __version__
 
-from . import budget, catalogue, consumers, dead_letters, history, publish, reference, refusal, status, stream, top
+from . import (
+    blobs,
+    budget,
+    catalogue,
+    consumers,
+    dead_letters,
+    history,
+    publish,
+    reference,
+    refusal,
+    status,
+    stream,
+    top,
+)
 from . import bus as mail
 from .api import BrokerApi, StatusApi
 from .bus_api import BusApi
@@ -33,8 +46,16 @@ where the token does not allow what is asked for, 403.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CROSS_ORIGIN: dict[str, Any] = {
     "allow_methods": ("GET", "POST", "PUT", "DELETE"),
-    "allow_headers": ("Authorization", "Content-Type", "X-Bus-Token", "X-Hubbub-Agent"),
-    "expose_headers": ("Retry-After",),
+    "allow_headers": (
+        "Authorization",
+        "Content-Type",
+        "If-Match",
+        "If-None-Match",
+        "Idempotency-Key",
+        "X-Bus-Token",
+        "X-Hubbub-Agent",
+    ),
+    "expose_headers": ("ETag", "Retry-After"),
     "max_age": 600,
 }
 """What pages of `allowed_origins` may do. There are no cookies, so none are allowed."""
@@ -68,7 +89,7 @@ def create_app(
 ) -> FastAPI:
     """The HTTP API of `broker`, with its reference at /docs and /openapi.json, and with the routes of `more`."""
     app = _bare()
-    for part in (publish, history, budget, catalogue, status):
+    for part in (publish, history, blobs, budget, catalogue, status):
         app.include_router(part.routes(broker))
     if bus is not None:
         for part in (mail, stream):

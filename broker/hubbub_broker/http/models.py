@@ -95,6 +95,14 @@ class History(BaseModel):
     next: int = Field(description="The `after` of the next page; equal to `head` when this is the last.", examples=[7])
 
 
+class Line(BaseModel):
+    """A message, and what led to it within its topic."""
+
+    topic: str = Field(examples=[TOPIC])
+    messages: list[Message] = Field(description="The message, then its ancestors, nearest first.")
+    missing: str | None = Field(None, description="The id of the parent that is not there, where the line breaks off.")
+
+
 class TopicItem(Model):
     """A topic."""
 

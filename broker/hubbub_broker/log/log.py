@@ -645,6 +645,10 @@ class ShardLog:
         """Whether a message with this id hash is in what retention left of the topic, appended ones included."""
         return self._reader.has_id(topic, id_hash ^ topic.salt, self._standings.fresh)
 
+    def spans_with_id(self, topic: TopicLog, id_hash: int) -> Iterator[tuple[int, int]]:
+        """First and last seq of the parts of a topic, a segment each and newest first, that have this id hash."""
+        return self._reader.spans_with_id(topic, id_hash ^ topic.salt, self._standings.fresh)
+
     def dedup(self, dedup_hash: int) -> int:
         """The seq that this hash got within the dedup window, or 0."""
         return self._dedup.find(dedup_hash)
@@ -663,9 +667,7 @@ class ShardLog:
         Raises:
             LogError: something failed on the way; nothing is lost by it.
         """
-        if self.failed is not None or self._closed:
-            return []
-        return await self._trimmer.run(policy_of, now)
+        return [] if self.failed is not None or self._closed else await self._trimmer.run(policy_of, now)
 
     # Ending ---------------------------------------------------------------------------------------------------------
 

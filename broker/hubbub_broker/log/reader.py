@@ -6,7 +6,7 @@ Everything that is handed out has been checked: the record's checksum, its mark,
 import asyncio
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from zlib import crc32
 
@@ -419,6 +419,29 @@ class Reader:
                 return True
             seq = chain.firsts[position] - 1
         return False
+
+    def spans_with_id(self, topic: TopicLog, key: int, fresh: list[Segment]) -> Iterator[tuple[int, int]]:
+        """The parts of a topic that have a message with this (salted) id hash: first and last seq, newest first."""
+        for segment in reversed(fresh):
+            if segment.index is not None and segment.index.has_id(key):
+                part = segment.index.topics.get(topic.name)
+                if part is not None and part.count:
+                    yield part.first, part.head
+        chain = topic.chain
+        index = topic.index
+        newest = index.previous if index is not None else topic.segment
+        seq = (index.first if index is not None else topic.head + 1) - 1
+        while seq >= topic.first:
+            chain.drop_before(self._shelf.oldest)
+            chain.reach(newest, seq, lambda number: self._link(topic, number))
+            position = chain.position(seq)
+            if position < 0:
+                return
+            first = chain.firsts[position]
+            sealed = self._shelf.get(chain.numbers[position])
+            if sealed is not None and sealed.index is None and self._has_id(sealed, key):
+                yield max(first, topic.first), seq
+            seq = first - 1
 
     def _has_id(self, segment: Segment, key: int) -> bool:
         try:

@@ -164,6 +164,7 @@ class FrameReader:
             self.closing = True
         self._send(general)
         if not (self._owed or self._fragments or self.closing):
+            general.parser.close()  # it and the protocol refer to one another: the last frame would wait for the gc
             self._general = None
 
     def _take(self, frame: Frame) -> None:

@@ -25,6 +25,7 @@ from hubbub_protocol.frames import (
     Err,
     Extend,
     Frame,
+    Get,
     Goaway,
     Hello,
     Join,
@@ -49,6 +50,7 @@ from hubbub_protocol.names import check_agent, check_group, check_pattern, check
 from .attendance import Attendance, check_will
 from .consuming import Consuming
 from .filtering import check_apart, parse_filter
+from .finding import answer_get, check_get
 from .mailing import is_mail, open_mail
 from .sharing import share
 
@@ -99,6 +101,7 @@ class Session:
         "_consuming",
         "_expiry",
         "_in_flight_max",
+        "_lookups",
         "_owed",
         "_owing",
         "_publishers",
@@ -159,6 +162,7 @@ class Session:
         """Whether it ever asked for only a part of what a topic has."""
         self._publishers: dict[str, tuple[Publisher, Publish]] = {}
         self._replays: set[asyncio.Task[None]] = set()
+        self._lookups = 0
         self._consuming: Consuming | None = None
         """Its memberships in consumers, once it has any: most connections have none."""
         self._stopped_by = 0
@@ -332,6 +336,9 @@ class Session:
             case Ack() | Nack() | Extend() | Term():
                 self._known()
                 self._consumes().settle(frame)
+            case Get():
+                self._known()
+                self._find(frame)
             case State() | Change() | Renew():
                 share(self, self._sessions, self._known(), frame)
 
@@ -604,6 +611,21 @@ class Session:
         else:
             raise Refusal(ErrorCode.NOT_FOUND, f"this connection has no subscription to {name}")
         self.answer([encode(Ok(rid=unsub.rid, topic=name))])
+
+    def _find(self, get: Get) -> None:
+        check_get(get, self, self._sessions)
+        limit = self._sessions.settings.max_lookups
+        if self._lookups >= limit:
+            message = f"{limit} requests of this connection are being looked up, the limit (max_lookups)"
+            raise Refusal(ErrorCode.OVERLOADED, message, 0.1)
+        self._lookups += 1
+        task = asyncio.get_running_loop().create_task(answer_get(get, self, self._sessions), name=f"get {get.topic}")
+        self._replays.add(task)
+        task.add_done_callback(self._found)
+
+    def _found(self, task: asyncio.Task[None]) -> None:
+        self._lookups -= 1
+        self._replays.discard(task)
 
     def _check_heard(self, publisher: Publisher) -> None:
         topic = publisher.topic

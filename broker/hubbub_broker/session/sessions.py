@@ -138,13 +138,18 @@ class Sessions:
         if self.bus is None or session.agent in (None, CONTROL_AGENT):
             return None
         self.bus.wills.back(session.agent)
-        return self.bus.agents.seen(session.agent, next(iter(session.groups), None), card).inbox
+        record = self.bus.agents.seen(session.agent, next(iter(session.groups), None), card)
+        if all(other is session for other in self.of(session.agent)):
+            self.bus.arrivals.came(record)
+        return record.inbox
 
     def lost(self, session: Session, code: int) -> None:
         """The socket of a session is gone; `code` says how."""
         self.open.pop(session, None)
         if self.bus is not None and session.agent is not None and not self.draining:
             self.bus.agents.left(session.agent)
+            if not self.of(session.agent):
+                self.bus.arrivals.left(session.agent)
             will = session.will
             if will is not None and code not in (CloseCode.NORMAL, CloseCode.GOING_AWAY) and not self.of(session.agent):
                 self.bus.wills.dropped(session.agent, will)

@@ -7,6 +7,7 @@ from .catch_up import CatchUp, is_durable
 from .cursor import Cursor
 from .filtered import Sieve, cut_line, part_of, view_of
 from .first import find_first
+from .lookup import Found, Lineage, Lookup
 from .pattern import PatternSubscription
 from .publisher import Publisher
 from .readers import TOPICS_PAGE
@@ -25,8 +26,11 @@ __all__ = [
     "CatchUp",
     "Cursor",
     "Follower",
+    "Found",
     "Ledger",
     "Line",
+    "Lineage",
+    "Lookup",
     "Nobody",
     "PatternSubscription",
     "Publisher",

@@ -257,6 +257,12 @@ class Readers:
         """Let somebody follow a topic no longer."""
         topic.followers = tuple(each for each in topic.followers if each is not follower)
 
+    def heard(self, topic: Topic) -> bool:
+        """Whether anybody would get what is published to the topic now."""
+        if topic.pattern_epoch != self.pattern_epoch:
+            self._attach_patterns(topic)
+        return bool(topic.cursors or topic.followers)
+
     def heard_besides(self, topic: Topic, sink: Sink) -> bool:
         """Whether anybody on another connection than `sink` would get what is published to the topic now."""
         if topic.pattern_epoch != self.pattern_epoch:

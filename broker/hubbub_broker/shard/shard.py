@@ -143,9 +143,9 @@ class Shard:
         """Several messages, and what belongs to them, that are to be taken all or none."""
         return Step(self.log, self.batch, self.sequencer, self.guard, self.metrics)
 
-    def announce(self, topic: str, type: str, data: dict[str, Any]) -> None:
-        """Publish a durable message of the broker's own. What the shard can't take now is lost, and counted refused."""
-        pub = Pub(topic=topic, id=str(uuid4()), type=type, data=Raw(encode_value(data)))
+    def announce(self, topic: str, type: str, data: dict[str, Any], *, ephemeral: bool = False) -> None:
+        """Publish a message of the broker's own. What the shard can't take now is lost, and counted refused."""
+        pub = Pub(topic=topic, id=str(uuid4()), type=type, data=Raw(encode_value(data)), ephemeral=ephemeral)
         self.publish(Publisher(BROKER, None, self.topic(topic)), pub, None, Nobody())
 
     def keep_budgets(self) -> bool:

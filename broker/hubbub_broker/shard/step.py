@@ -89,7 +89,7 @@ class Step:
                 f"a message to {topic.name} takes {len(line)} bytes on the wire; "
                 f"the limit there (max_message) is {topic.policy.max_message}",
             )
-        misfit = self._sequencer.misfit(topic, pub, None)
+        misfit = None if publisher.promised else self._sequencer.misfit(topic, pub, None)
         if misfit is not None:
             raise Refusal(ErrorCode.BAD_REQUEST, misfit)
         if pub.parent is not None or pub.headers or topic.guarded:

@@ -66,7 +66,7 @@ class Leases:
             lease = Lease(self._contents.version(*name), ttl, now + ttl)
             known = before.get(name)
             if known is not None and known.version == lease.version:
-                lease.until = known.until
+                lease.until = lease.looked_at = known.until
             self._leases[name] = lease
         self._due = [(lease.until, name) for name, lease in self._leases.items()]
         heapify(self._due)

@@ -62,9 +62,9 @@ def check_renewal(renew: Renew) -> None:
     """
     if not 0 < len(renew.keys) <= STATE_KEYS_MAX:
         raise _bad(f"`keys` are 1 to {STATE_KEYS_MAX}, each with its version")
-    for key in renew.keys:
-        check_key(key)
     _check_versions(renew.keys.items())
+    if not all(renew.keys.values()):
+        raise _bad("a key at version 0 is not there: there is nothing to renew")
 
 
 def to_pub(part: With, lc: int) -> Pub:

@@ -145,7 +145,7 @@ class States:
             LogError: the log can't be read.
         """
         topic = self._topic(state_of(change.topic))
-        publisher = Publisher(agent, None, topic)
+        publisher = self._teller(agent, topic)
         if self._answer_repeat(publisher, change, sink):
             return
         check_change(change, self._settings)
@@ -168,6 +168,7 @@ class States:
             Refusal, BadName: why not.
         """
         check_renewal(renew)
+        self._require_room(sink)  # while storage has failed, what its last write left is in doubt: removals too
         topic = self._topic(state_of(renew.topic))
         for key, version in renew.keys.items():
             current = self._leases.version((topic.name, key))
@@ -195,7 +196,7 @@ class States:
 
     def _expire(self, name: str, keys: list[str]) -> None:
         change = Change(topic=name, id=str(uuid4()), delete=keys)
-        self._make(Publisher(BROKER, None, self._topic(name)), change, Nobody(), expired=True)
+        self._make(self._teller(BROKER, self._topic(name)), change, Nobody(), expired=True)
         self._figures.expired += len(keys)
 
     # For the broker itself ------------------------------------------------------------------------------------------
@@ -230,6 +231,13 @@ class States:
 
     def _topic(self, name: str) -> Topic:
         return self._shard.topic(name)
+
+    @staticmethod
+    def _teller(agent: str, topic: Topic) -> Publisher:
+        """Who publishes what tells of an agent's changes. No schema is about that."""
+        publisher = Publisher(agent, None, topic)
+        publisher.promised = True
+        return publisher
 
     def _answer(self, topic: Topic, sink: Sink, line: bytes) -> None:
         """Answer when all that the state's log has now is durable."""

@@ -7,14 +7,17 @@ from msgspec.structs import replace
 
 from hubbub.asks import Asks
 from hubbub.composer import encoded
-from hubbub.errors import InvalidName, StateConflictError
+from hubbub.errors import InvalidName, StateConflictError, TooLarge
 from hubbub.policy import rejection_of
 from hubbub_protocol import names
-from hubbub_protocol.codec import decode_value
+from hubbub_protocol.codec import decode_value, encode
 from hubbub_protocol.errors import BadName, ErrorCode
 from hubbub_protocol.frames import NO_DATA, Change, Err, Ok, Published, Renew, State, With
 
 from .entry import Publication, StateEntry
+
+RID_BYTES = 64
+"""More than a request's number adds to its frame."""
 
 Expected = int | Mapping[str, int] | None
 
@@ -50,9 +53,10 @@ class StateClient:
         page = await self._read(State(topic=self.name, keys=[key]), timeout)
         return page.entries[0] if page.entries else None
 
-    async def page(self, pattern: str, after: str | None, timeout: float) -> Page:
-        """Keys that match, in their order, from behind `after` on: as many as one answer holds."""
-        return await self._read(State(topic=self.name, match=checked_pattern(pattern), after=after), timeout)
+    async def page(self, pattern: str, after: str | None, timeout: float, limit: int | None = None) -> Page:
+        """Keys that match, in their order, from behind `after` on: as many as one answer holds, or `limit`."""
+        request = State(topic=self.name, match=checked_pattern(pattern), after=after, limit=limit)
+        return await self._read(request, timeout)
 
     async def _read(self, request: State, timeout: float) -> Page:
         ok = await self._ask(request, timeout)
@@ -74,6 +78,7 @@ class StateClient:
 
         Raises:
             StateConflictError: it is not as expected; nothing was changed.
+            TooLarge: no frame holds it. It was not sent: that would end the connection, and the next one too.
         """
         change = Change(
             topic=self.name,
@@ -85,6 +90,9 @@ class StateClient:
             publish=publish,
             lc=lc,
         )
+        size, limit = len(encode(change)) + RID_BYTES, self._asks.frame_bytes_max
+        if size > limit:
+            raise TooLarge(f"a change of {size} bytes: the broker takes frames of {limit} at most; {TooLarge.HINT}")
         ok = await self._ask(change, timeout)
         return Changed(ok.seq or 0, ok.published or [])
 

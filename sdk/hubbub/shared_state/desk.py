@@ -73,5 +73,5 @@ class StateDesk:
         Raises:
             InvalidName, Unencodable: it can't be sent as it is.
         """
-        headers = caused(publication.headers)
-        return to_with(publication, headers, self._naming.topic(publication.topic), self.new_id())
+        topic = self._naming.topic(publication.topic)
+        return to_with(publication, caused(publication.headers, topic), topic, self.new_id())

@@ -25,6 +25,9 @@ ATTEMPTS = 100
 CONTENDED = Backoff(base=0.002, cap=0.5)
 """How long they wait before they try again: full jitter, so that fifty agents who want the same key spread out."""
 
+PAGE = 100
+"""Keys in a page, unless told otherwise."""
+
 PAGES_AGAIN = 3
 """How often `entries` begins anew when the state changed between two pages."""
 
@@ -95,6 +98,14 @@ class SharedState:
             if page.head == first.head or again == PAGES_AGAIN:
                 return entries, first
             again += 1
+
+    async def page(
+        self, pattern: str = "**", *, after: str | None = None, limit: int = PAGE, timeout: float = SECONDS
+    ) -> Page:
+        """Some of the keys that match, in their order, from behind the key `after` on: `limit` at most. Its `more` is
+        the key behind which to go on, None at the end.
+        """
+        return await self._client.page(pattern, after, timeout, limit)
 
     def watch(self, pattern: str = "**") -> AsyncIterator[StateEntry]:
         """The keys that match as they are, then each change of them, in order: none left out, none twice.

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Callable
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from hubbub.transport import ABNORMAL, ConnectFailed, Connection
@@ -18,6 +19,7 @@ from hubbub_protocol.frames import (
     Frame,
     From,
     Gap,
+    Get,
     Goaway,
     Hello,
     Join,
@@ -456,6 +458,29 @@ class MemoryBroker:
     def share(self, session: Session, frame: State | Change | Renew) -> None:
         """A client asks something of a shared state."""
         self._states.take(session, frame)
+
+    def find(self, session: Session, get: Get) -> None:
+        """A client asks for a stored message, and for what led to it."""
+        log = self._topics.get(get.topic)
+        stored = {} if log is None else {one.frame.seq: one for one in log.messages if not self._is_over(one)}
+        by_id = {one.frame.id: one for one in stored.values()}
+        found = stored.get(get.seq) if get.id is None else by_id.get(get.id)
+        if found is None:
+            session.send(Err(rid=get.rid, code=ErrorCode.NOT_FOUND, message=f"{get.topic} has no such message"))
+            return
+        line = [found]
+        missing = None
+        while found.frame.parent is not None and len(line) <= get.ancestors:
+            parent = by_id.get(found.frame.parent)
+            if parent is None:
+                missing = found.frame.parent
+                break
+            found = parent
+            line.append(found)
+        session.send(Ok(rid=get.rid, topic=get.topic, messages=[Raw(one.as_json()) for one in line], missing=missing))
+
+    def _is_over(self, stored: Stored) -> bool:
+        return stored.expires_at is not None and stored.expires_at <= self.clock()
 
     def settle(self, session: Session, frame: Settle) -> None:
         """A consumer's member says what became of a message."""

@@ -11,6 +11,7 @@ from hubbub_protocol.frames import (
     Change,
     Err,
     Frame,
+    Get,
     Hello,
     Join,
     Leave,
@@ -52,6 +53,9 @@ class Desk(Protocol):
 
     def share(self, session: "Session", frame: State | Change | Renew) -> None:
         """The client asks something of a shared state."""
+
+    def find(self, session: "Session", get: Get) -> None:
+        """The client asks for a stored message."""
 
     def settle(self, session: "Session", frame: Settle) -> None:
         """A consumer's member says what became of a message."""
@@ -139,6 +143,8 @@ class Session:
             self.broker.attend(self, frame)
         elif isinstance(frame, State | Change | Renew):
             self.broker.share(self, frame)
+        elif isinstance(frame, Get):
+            self.broker.find(self, frame)
         elif isinstance(frame, Ping):
             self.send(Pong(rid=frame.rid))
         else:

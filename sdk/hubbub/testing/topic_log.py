@@ -1,5 +1,6 @@
 """A topic in memory: its messages, and what is on its way into them."""
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,6 +23,12 @@ class Stored:
     line: bytes
     payload: bytes | None
     expires_at: float | None
+
+    def as_json(self) -> bytes:
+        """The message as JSON; a payload of bytes as `data_base64`."""
+        if self.payload is None:
+            return self.line
+        return b'%b,"data_base64":"%b"}' % (self.line[:-1], base64.b64encode(self.payload))
 
     def part(self, filter: Filter | None) -> "Stored | None":
         """What of it somebody wants; None: nothing."""

@@ -5,7 +5,7 @@ changes one in place.
 """
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -44,6 +44,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     workflow: str
     model: str
     """The digest of the declaration that it goes by, to its end."""
+    run: int
+    """Tells it from an earlier one of the same id, that is not kept any more: when it was started, in milliseconds."""
     n: int
     """How often it has changed: its changes are numbered 1, 2, 3 …"""
     state: str
@@ -68,7 +70,18 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The state in which it failed."""
     why: str = ""
     """Why it failed, or was cancelled."""
+    heard: tuple[int, ...] = ()
+    """Places in the conversation of the newest messages that moved it, in order."""
     ended: bool = False
+
+    def wants(self, task: str) -> bool:
+        """Whether the answer to a task still changes anything."""
+        place = place_of(task)
+        if place is None or self.ended or (place.run, place.visit) != (self.run, self.visit):
+            return False
+        if place.number >= len(self.tasks):
+            return False
+        return self.tasks[place.number].status in ("out", "waiting")
 
     @property
     def status(self) -> Status:
@@ -90,6 +103,23 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return min(times, default=None)
 
 
+class Place(NamedTuple):
+    """Which attempt a task's name means."""
+
+    run: int
+    visit: int
+    number: int
+    attempt: int
+
+
+def place_of(task: str) -> Place | None:
+    """Read the name of a task; None if it is none."""
+    parts = task.split(".")
+    if len(parts) != 4 or not all(part.isdecimal() and len(part) < 16 for part in parts):
+        return None
+    return Place(*map(int, parts))
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of an instance's history, as it is published in its conversation.
 
@@ -99,6 +129,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: str
     workflow: str
+    run: int
     n: int
     source: str | None
     """None for the first."""
@@ -107,6 +138,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: float
     by: str
     why: str = ""
+    ended: bool = False
+    """Whether it is at an end."""
 
     @property
     def is_transition(self) -> bool:
@@ -122,11 +155,12 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: str
     """The state that is worked on; with `undo`, the one whose work is undone."""
     task: str
-    """Names the attempt: VISIT.INDEX.ATTEMPT."""
+    """Names the attempt: RUN.VISIT.INDEX.ATTEMPT."""
     handler: str
     attempt: int
-    data: dict[str, Any]
-    """The instance's data: what it was started with, and the result of each state under its name."""
+    data: dict[str, Any] = {}
+    """The instance's data: what it was started with, and the result of each state under its name. It does not travel
+    with the task: whoever works on it reads it where the instance stands, and sees whether the work is still wanted."""
     index: int = 0
     item: Any = None
     """The item of `each` that it is about."""
@@ -161,9 +195,11 @@ class Broke(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message was published in the conversation."""
+    """A message was published in the conversation, or said to the instance itself."""
 
     type: str
+    seq: int | None = None
+    """Its place in the conversation: each moves the instance once at most."""
     by: str = ""
     value: Any = None
 

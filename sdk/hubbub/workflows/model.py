@@ -33,6 +33,9 @@ from .declaration import (
 from .errors import InvalidWorkflow
 from .validation import problems_of
 
+KEEP_SECONDS = 7 * 86_400.0
+"""How long an instance that has ended is kept, unless its workflow says otherwise."""
+
 
 class Transition(NamedTuple):
     """One row of the table."""
@@ -49,6 +52,7 @@ class _Spelling(msgspec.Struct, forbid_unknown_fields=True):
     states: dict[str, State]
     initial: str | None = None
     description: str = ""
+    keep: float = KEEP_SECONDS
 
 
 class Workflow:
@@ -59,14 +63,24 @@ class Workflow:
     """
 
     def __init__(
-        self, name: str, states: Mapping[str, State], *, initial: str | None = None, description: str = ""
+        self,
+        name: str,
+        states: Mapping[str, State],
+        *,
+        initial: str | None = None,
+        description: str = "",
+        keep: float = KEEP_SECONDS,
     ) -> None:
+        """`keep`: seconds for which an instance that has ended can be asked for, and tried again. What its conversation
+        holds stays on.
+        """
         first = initial if initial is not None else next(iter(states), "")
-        problems = problems_of(name, states, first)
+        problems = problems_of(name, states, first, keep)
         if problems:
             raise InvalidWorkflow(name, problems)
         self.name = name
         self.description = description
+        self.keep = keep
         self.initial = first
         self.states: Mapping[str, State] = dict(states)
         self.transitions: tuple[Transition, ...] = tuple(_rows(self.states))
@@ -101,7 +115,13 @@ class Workflow:
             spelled = msgspec.convert(fields, _Spelling)
         except msgspec.ValidationError as error:
             raise InvalidWorkflow(str(fields.get("name", "?"))[:80], [str(error)]) from None
-        return cls(spelled.name, spelled.states, initial=spelled.initial, description=spelled.description)
+        return cls(
+            spelled.name,
+            spelled.states,
+            initial=spelled.initial,
+            description=spelled.description,
+            keep=spelled.keep,
+        )
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name} {self.digest}>"
@@ -158,6 +178,8 @@ class Workflow:
         fields: dict[str, Any] = {"name": self.name, "initial": self.initial}
         if self.description:
             fields["description"] = self.description
+        if self.keep != KEEP_SECONDS:
+            fields["keep"] = self.keep
         return {**fields, "states": {name: msgspec.to_builtins(state) for name, state in self.states.items()}}
 
 

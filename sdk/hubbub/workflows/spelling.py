@@ -22,13 +22,16 @@ from typing import Any
 import msgspec
 
 from .declaration import State
-from .model import Workflow
+from .model import KEEP_SECONDS, Workflow
 
 
-def workflow(declared: type, /, *, name: str | None = None, initial: str | None = None) -> Workflow:
+def workflow(
+    declared: type, /, *, name: str | None = None, initial: str | None = None, keep: float = KEEP_SECONDS
+) -> Workflow:
     """The workflow whose states are the `State`s of a class.
 
-    Its name is the class's, its initial state the first, and its description the docstring, unless said otherwise.
+    Its name is the class's, its initial state the first, and its description the docstring, unless said otherwise. For
+    `keep` see `Workflow`.
 
     Raises:
         InvalidWorkflow: with everything that is wrong.
@@ -39,5 +42,6 @@ def workflow(declared: type, /, *, name: str | None = None, initial: str | None 
         "name": name or declared.__name__,
         "states": fields,
         "description": inspect.cleandoc(declared.__doc__ or ""),
+        "keep": keep,
     }
     return Workflow.from_dict(spelled if initial is None else {**spelled, "initial": initial})

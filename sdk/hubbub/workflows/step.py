@@ -42,11 +42,15 @@ from .instance import (
     Order,
     Ordered,
     Task,
+    place_of,
 )
 from .model import Workflow
 
-FAN_OUT_MAX = 256
-"""Tasks of one state: all of them stand in the instance's record."""
+FAN_OUT_MAX = 200
+"""Tasks of one state: all of them stand in the instance's record, and go out in one step."""
+
+HEARD_MAX = 64
+"""Messages that moved an instance, whose places it remembers; older ones can't move it any more."""
 
 WHY_CHARS_MAX = 500
 
@@ -72,6 +76,7 @@ def begin(model: Workflow, id: str, data: dict[str, Any], *, now: float, by: str
         id=id,
         workflow=model.name,
         model=model.digest,
+        run=round(now * 1000),
         n=0,
         state=model.initial,
         visit=0,
@@ -143,11 +148,16 @@ class _Course:
         return None
 
     def _heard(self, event: Heard) -> Refusal | None:
+        heard = self._instance.heard
+        if event.seq is not None and (event.seq in heard or (len(heard) >= HEARD_MAX and event.seq < heard[0])):
+            return Refusal("it has heard that message already", stale=True)
         target = self._model.target(self._instance.state, MESSAGE + event.type)
         if self._instance.ended or target is None:
             return Refusal(f"a message of type {event.type!r} means nothing here; {self._causes()}")
         if event.value is not None:
             self._keep(event.type, event.value)
+        if event.seq is not None:
+            self._instance = replace(self._instance, heard=tuple(sorted((*heard, event.seq))[-HEARD_MAX:]))
         self.enter(self._instance.state, target, MESSAGE + event.type)
         return None
 
@@ -339,10 +349,9 @@ class _Course:
                 workflow=instance.workflow,
                 instance=instance.id,
                 state=instance.undo[-1] if undoing else instance.state,
-                task=f"{instance.visit}.{index}.{task.attempt}",
+                task=f"{instance.run}.{instance.visit}.{index}.{task.attempt}",
                 handler=task.handler,
                 attempt=task.attempt,
-                data=instance.data,
                 index=index,
                 item=item,
                 undo=undoing,
@@ -410,11 +419,11 @@ class _Course:
     def _task(self, name: str) -> tuple[int, Task, int] | Refusal:
         """The task that an answer is for: its index, itself, and the attempt that is answered."""
         instance = self._instance
-        parts = name.split(".")
-        if len(parts) != 3 or not all(part.isdecimal() and len(part) < 10 for part in parts):
+        place = place_of(name)
+        if place is None:
             return Refusal(f"{name[:80]!r} names no task")
-        visit, index, attempt = map(int, parts)
-        if instance.ended or visit != instance.visit:
+        run, visit, index, attempt = place
+        if instance.ended or (run, visit) != (instance.run, instance.visit):
             return Refusal(f"task {name} is of a state that it has left", stale=True)
         if index >= len(instance.tasks) or not 1 <= attempt <= instance.tasks[index].attempt:
             return Refusal(f"there is no task {name}")
@@ -461,6 +470,7 @@ class _Course:
             Change(
                 id=self._instance.id,
                 workflow=self._instance.workflow,
+                run=self._instance.run,
                 n=n,
                 source=source,
                 target=target,
@@ -468,6 +478,7 @@ class _Course:
                 at=self._now,
                 by=self._by,
                 why=why[:WHY_CHARS_MAX],
+                ended=self._model.is_end(target),
             )
         )
 

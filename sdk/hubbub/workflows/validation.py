@@ -40,11 +40,13 @@ def is_handler(text: str) -> bool:
     return _is_handler(text) is not None
 
 
-def problems_of(name: str, states: Mapping[str, State], initial: str) -> list[str]:
+def problems_of(name: str, states: Mapping[str, State], initial: str, keep: float = 0.0) -> list[str]:
     """Everything that is wrong. Nothing, if the declaration can be used."""
     found: list[str] = []
     if not is_name(name):
         found.append(f"its name is {name[:80]!r}: 1 to {NAME_CHARS_MAX} letters, digits, _ and -, no _ or - first")
+    if not (math.isfinite(keep) and 0 <= keep <= SECONDS_MAX):
+        found.append(f"keep is {keep}: seconds, 0 to a year")
     if not states:
         return [*found, "it has no states"]
     if len(states) > STATES_MAX:

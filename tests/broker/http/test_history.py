@@ -97,3 +97,16 @@ async def test_what_is_asked_for_reaches_the_broker(client: httpx.AsyncClient, b
     where = '{"type":"result"}'
     await client.get(f"/v1/topics/{TOPIC}/messages", params={"where": where, "select": ["data.a", "headers"]})
     assert broker.filters_asked == [Filter({"type": "result"}, ["headers", "data.a"])]
+
+
+async def test_one_message_and_what_led_to_it(client: httpx.AsyncClient) -> None:
+    for number in range(1, 4):
+        parent = {"parent": f"m{number - 1}"}
+        await client.post("/v1/publish", json={"topic": TOPIC, "id": f"m{number}", "data": number, **parent})
+    found = (await client.get(f"/v1/topics/{TOPIC}/messages/m3?ancestors=1")).json()
+    assert ([one["id"] for one in found["messages"]], found["missing"]) == (["m3", "m2"], None)
+    found = (await client.get(f"/v1/topics/{TOPIC}/messages/m2?ancestors=9")).json()
+    assert ([one["id"] for one in found["messages"]], found["missing"]) == (["m2", "m1"], "m0")
+    assert (await client.get(f"/v1/topics/{TOPIC}/messages/none")).status_code == 404
+    answer = await client.get(f"/v1/topics/{TOPIC}/messages/m1?ancestors=101")
+    assert (answer.status_code, "max_ancestors" in answer.json()["message"]) == (400, True)

@@ -1,5 +1,7 @@
 """The fast path and the general parser read the same bytes: whatever comes, in whatever pieces, both see the same."""
 
+import gc
+import weakref
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -138,3 +140,18 @@ def test_an_idle_connection_holds_no_general_parser() -> None:
     reader.feed(encoded(Frame(Opcode.PING, b"are you there")) + encoded(Frame(Opcode.BINARY, b"1")) + text(b"2"))
     assert seen.messages == [("binary", b"1"), ("text", b"2")]
     assert reader._general is None
+
+
+def test_what_was_read_is_let_go_of_at_once() -> None:
+    """The general parser and its protocol refer to one another, and would keep the last frame for the collector."""
+    frame = encoded(Frame(Opcode.BINARY, b"x" * 1000))
+    reader = FrameReader(MAX_FRAME, lambda _: None, lambda _: None, lambda _: None)
+    gc.disable()
+    try:
+        reader.feed(frame[:500])
+        held = weakref.ref(reader._general)
+        assert held() is not None
+        reader.feed(frame[500:])
+        assert held() is None
+    finally:
+        gc.enable()

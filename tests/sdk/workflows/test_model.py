@@ -59,6 +59,15 @@ def test_a_class_and_a_file_are_two_spellings_of_one_model(tmp_path: Path) -> No
     assert (loaded.name, loaded.initial, loaded.description) == ("report", "research", "From questions to a page.")
 
 
+def test_how_long_what_has_ended_is_kept_is_said_in_both_spellings(tmp_path: Path) -> None:
+    path = tmp_path / "report.toml"
+    path.write_text("keep = 60\n" + TOML, encoding="utf-8")
+    assert Workflow.load(path) == workflow(Report, name="report", keep=60) != report
+    assert Workflow.load(path).keep == 60
+    with pytest.raises(InvalidWorkflow, match="keep is -1"):
+        workflow(Report, keep=-1)
+
+
 def test_a_file_without_a_name_is_called_as_the_file(tmp_path: Path) -> None:
     path = tmp_path / "poll.toml"
     path.write_text('[states.open]\nmessages.close = "shut"\n[states.shut]\nend = true\n', encoding="utf-8")

@@ -31,6 +31,8 @@ class Result(TypedDict):
     statements: list[Statement]
     claims: list[Claims]
     sections: dict[str, Section]
+    stages: dict[str, list[dict[str, Any]]]
+    """What each conversation's workflow went through."""
     repeated: int
     """Receipts that say the broker had the message already."""
     online_at: float

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .assignment import EDITOR, Result
-from .audit import Verdict, audit
+from .audit import EVIDENCE_MAX, Verdict, audit
 from .contents import Section
 from .corpus import Corpus
 from .latency import Outage, Sample, by_stretch
@@ -12,6 +12,7 @@ from .options import Options
 from .outcome import Crash, Outcome, size_of
 from .plan import Conversation
 from .report import render
+from .stages import astray
 from .tamper import TAMPERS
 from .witness import Statement
 
@@ -46,6 +47,9 @@ def conclude(
     """The figures, the verdict behind them, and the report."""
     verdict = _count(options, conversations, records)
     sections = {topic: section for result in records.results for topic, section in result["sections"].items()}
+    histories = {topic: history for result in records.results for topic, history in result["stages"].items()}
+    wrong = astray([conversation.topic for conversation in conversations], histories)
+    verdict.evidence += wrong[: EVIDENCE_MAX - len(verdict.evidence)]
     crash, outage = _crash(course, max(result["online_at"] for result in records.results))
     outcome = Outcome(
         agents=options.agents,
@@ -66,6 +70,8 @@ def conclude(
         suppressed=sum(result["repeated"] for result in records.results),
         dropped_copies=_stat(records, "duplicates"),
         anomalies=verdict.anomalies,
+        transitions=sum(len(history) for history in histories.values()),
+        astray=len(wrong),
         unfinished=sum(conversation.topic not in sections for conversation in conversations),
         report=str(options.report),
     )

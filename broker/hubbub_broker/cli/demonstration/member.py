@@ -38,6 +38,11 @@ class Member:
         self._receipts: list[asyncio.Future[Receipt]] = []
         self._subscription: Subscription
 
+    @property
+    def topic(self) -> str:
+        """The conversation."""
+        return self._topic.name
+
     async def join(self) -> None:
         """Subscribe. Returns when the broker has taken it."""
         self._subscription = self._topic.subscribe(start="all")

@@ -56,6 +56,10 @@ class Outcome:
     dropped_copies: int
     """Messages that came to an agent twice and went no further than its SDK."""
     anomalies: Anomalies
+    transitions: int
+    """Changes of the conversations' workflows, by their histories on the log."""
+    astray: int
+    """Workflows that did not go through every stage once, by transitions that their table allows."""
     unfinished: int
     """Conversations that did not come to their end."""
     report: str
@@ -63,7 +67,7 @@ class Outcome:
     @property
     def good(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.anomalies and not self.unfinished and self.messages == self.planned
+        return not (self.anomalies or self.astray or self.unfinished) and self.messages == self.planned
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
@@ -79,6 +83,7 @@ def rows(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
     rate = f"{outcome.deliveries / outcome.work:,.0f} a second" if outcome.work else ""
     yield "deliveries", f"{outcome.deliveries:,}", f"to handlers; {rate}"
     yield "replayed", f"{outcome.replayed:,}", "read again over HTTP, from the first"
+    yield "transitions", f"{outcome.transitions:,}", "of the conversations' workflows: research, analysis, synthesis"
     if outcome.crash is not None:
         yield from _crash_rows(outcome.crash)
     yield "reconnects", f"{outcome.reconnects:,}", ""
@@ -89,13 +94,15 @@ def rows(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
 
 
 def anomaly_rows(outcome: Outcome) -> Iterator[tuple[str, int]]:
-    """What must be 0. The last two are shown only where they are not: the first three are the promise."""
+    """What must be 0. The last three are shown only where they are not: the first three are the promise."""
     anomalies = outcome.anomalies
     yield "lost", anomalies.lost
     yield "duplicated", anomalies.duplicated
     yield "out of order", anomalies.out_of_order
     if anomalies.conflicting:
         yield "conflicting", anomalies.conflicting
+    if outcome.astray:
+        yield "astray", outcome.astray
     if outcome.unfinished:
         yield "unfinished", outcome.unfinished
 

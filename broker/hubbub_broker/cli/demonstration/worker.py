@@ -24,9 +24,10 @@ from typing import Any
 from hubbub import Agent, Backoff, HubbubError
 
 from .assignment import EDITOR, Assignment, Result, samples_beside
+from .chair import Chair
 from .member import Editor, Member, Pace, Researcher
 from .plan import Conversation, conversation_of
-from .roles import Analyst, Synthesizer
+from .roles import Analyst
 from .tally import Tally
 
 PROGRESS_SECONDS = 0.25
@@ -45,7 +46,7 @@ class Team:
         self._tally = Tally()
         self._agents: list[Agent] = []
         self._members: list[Member] = []
-        self._openers: list[tuple[Member, Conversation]] = []
+        self._chairs: list[Chair] = []
         self._editor: Editor | None = None
         self._parts: list[asyncio.Task[None]] = []
 
@@ -63,19 +64,21 @@ class Team:
 
     async def begin(self) -> None:
         """Open every conversation."""
-        for synthesizer, conversation in self._openers:
-            await synthesizer.say("task", conversation.task)
+        for chair in self._chairs:
+            await chair.begin()
 
     async def disperse(self) -> Result:
         """Leave every conversation, and say what was counted."""
         await _all(member.leave() for member in self._everyone)
         await _all(self._parts)
+        stages = {chair.topic: await _history(chair) for chair in self._chairs}
         await _all(_close(agent) for agent in self._agents)
         edited = self._editor.statements() if self._editor else []
         return {
             "statements": [member.statement() for member in self._members] + edited,
             "claims": [member.claims() for member in self._members],
             "sections": self._editor.sections if self._editor else {},
+            "stages": stages,
             "repeated": self._tally.repeated,
             "online_at": self._tally.online_at,
             "stats": _sum_of(agent.stats.as_dict() for agent in self._agents),
@@ -111,14 +114,9 @@ class Team:
         for name in conversation.analysts:
             analyst = Analyst(conversation.researchers_of(name))
             self._members.append(Member(self._agent(name), conversation.topic, analyst, self._tally))
-        synthesizer = Member(
-            self._agent(conversation.synthesizer),
-            conversation.topic,
-            Synthesizer(conversation.task["title"], frozenset(conversation.analysts)),
-            self._tally,
-        )
-        self._members.append(synthesizer)
-        self._openers.append((synthesizer, conversation))
+        chair = Chair(self._agent(conversation.synthesizer), conversation, self._tally)
+        self._members.append(chair)
+        self._chairs.append(chair)
 
     def _agent(self, name: str) -> Agent:
         # Not `local`: what counts is what the broker delivered. The cap suits a broker that is never away for long.
@@ -182,6 +180,16 @@ async def _next(orders: AsyncIterator[str]) -> str:
 
 async def _all(awaitables: Iterable[Coroutine[Any, Any, None] | asyncio.Task[None]]) -> None:
     await asyncio.gather(*awaitables)
+
+
+async def _history(chair: Chair) -> list[dict[str, Any]]:
+    """What the workflow of a conversation went through; nothing, if that can't be known."""
+    try:
+        await chair.led()
+        return await chair.history()
+    except HubbubError as error:  # the count shows it, as a workflow that went astray
+        logging.getLogger(__name__).warning("%s: %s", chair.topic, error)
+        return []
 
 
 async def _close(agent: Agent) -> None:

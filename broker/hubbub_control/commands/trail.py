@@ -1,0 +1,127 @@
+"""What was commanded and what became of it, as the log tells it: a fold over two topics, in any order of the two.
+
+A command is as it stands in `_hubbub/commands`; an answer as in `_hubbub/answers`. Bounded: the newest so many commands
+are known here. The log has all of them, as long as its retention says.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+ANSWERS_MAX = 10_000
+"""Answers to one command that are kept: a cancelled task may have reached many agents."""
+
+STRAYS_MAX = 1_000
+"""Answers to commands that are not known (yet)."""
+
+
+class Outcome(StrEnum):
+    """What became of a command, for one of those who got it."""
+
+    PENDING = "pending"
+    """It may be obeyed still."""
+    OBEYED = "obeyed"
+    REFUSED = "refused"
+    """It can't be done, or nobody there knows how."""
+    FAILED = "failed"
+    """Whoever did it raised an error."""
+    LATE = "late"
+    """It was not obeyed before its deadline: it never will be."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What one agent said."""
+
+    agent: str
+    state: Outcome
+    at: float
+    reason: str = ""
+    result: Any = None
+
+
+@dataclass(slots=True)
+class Command:
+    """One command."""
+
+    id: str
+    do: str
+    args: dict[str, Any]
+    by: str
+    at: float
+    deadline: float
+    targets: tuple[str, ...]
+    """The agents that it is for; none for one that goes to whoever has part in a task."""
+    to: dict[str, str]
+    """How they were named: an agent, a group, a capability, or a topic and the id of a message."""
+    answers: list[Answer] = field(default_factory=list)
+
+    def outcome(self, agent: str, now: float) -> Answer:
+        """What became of it for one of its targets: the best of what its processes said."""
+        said = [answer for answer in self.answers if answer.agent == agent]
+        obeyed = [answer for answer in said if answer.state is Outcome.OBEYED]
+        if obeyed or said:
+            return (obeyed or said)[0]
+        late = now >= self.deadline
+        return Answer(agent, Outcome.LATE if late else Outcome.PENDING, self.deadline if late else now)
+
+    def outcomes(self, now: float) -> list[Answer]:
+        """What became of it, for all."""
+        return [self.outcome(agent, now) for agent in self.targets] if self.targets else list(self.answers)
+
+    def is_open_for(self, agent: str, now: float) -> bool:
+        """Whether an agent may obey it still."""
+        return agent in self.targets and self.outcome(agent, now).state is Outcome.PENDING
+
+    def is_open(self, now: float) -> bool:
+        """Whether anybody may."""
+        return now < self.deadline and any(each.state is Outcome.PENDING for each in self.outcomes(now))
+
+
+class Trail:
+    """The newest commands."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._commands: OrderedDict[str, Command] = OrderedDict()
+        self._strays: OrderedDict[str, list[Answer]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+    def get(self, id: str) -> Command | None:
+        """One command, if it is known."""
+        return self._commands.get(id)
+
+    def newest(self) -> list[Command]:
+        """All that are known, newest first."""
+        return list(reversed(self._commands.values()))
+
+    def commanded(self, command: Command) -> None:
+        """A command is on the log. The same one twice is as once."""
+        if command.id in self._commands:
+            return
+        command.answers.extend(self._strays.pop(command.id, ()))
+        self._commands[command.id] = command
+        while len(self._commands) > self._most:
+            self._commands.popitem(last=False)
+
+    def answered(self, id: str, answer: Answer) -> Command | None:
+        """An answer is on the log. The command that it is to, if it is known."""
+        command = self._commands.get(id)
+        if command is None:
+            kept = self._strays.setdefault(id, [])
+            if len(kept) < ANSWERS_MAX:
+                kept.append(answer)
+            while len(self._strays) > STRAYS_MAX:
+                self._strays.popitem(last=False)
+        elif len(command.answers) < ANSWERS_MAX:
+            command.answers.append(answer)
+        return command
+
+    def open_for(self, agent: str, now: float) -> list[Command]:
+        """The commands that an agent may obey still, oldest first."""
+        return [command for command in self._commands.values() if command.is_open_for(agent, now)]

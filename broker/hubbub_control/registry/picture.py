@@ -1,0 +1,313 @@
+"""What is known of every agent, and what follows from it. Pure: times are handed in.
+
+What the broker's register has of an agent (group, capabilities, whether it is connected) comes from the broker; what it
+is at work on comes from its own reports, one for each of its processes. From both follows its state:
+
+    gone    it is not connected, and was not here for a while
+    deaf    it is connected, and does not answer
+    slow    it answers late, or is late in its own loop
+    busy    it has work
+    idle    it has none, or does not say
+
+Holds one entry for each registered agent, and nothing else grows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+PROCESSES_MAX = 16
+"""Processes under one name whose reports are kept. The oldest goes."""
+
+TASKS_MAX = 5
+"""Tasks of a report that are kept."""
+
+
+class AgentState(StrEnum):
+    """How an agent is."""
+
+    IDLE = "idle"
+    BUSY = "busy"
+    SLOW = "slow"
+    DEAF = "deaf"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When what counts as what, in seconds."""
+
+    silent: float = 45.0
+    """A connected agent that reports, and has not for so long, is probed."""
+    deaf: float = 10.0
+    """One that has not answered a probe within this is deaf."""
+    slow: float = 1.0
+    """One that answers, or runs its own timers, later than this is slow."""
+    gone: float = 15.0
+    """One that has been disconnected for so long is gone: reconnecting takes less."""
+    unseen: float = 600.0
+    """One that has no socket (it pulls its inbox) and was not seen for so long is gone."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What one process of an agent said last."""
+
+    at: float
+    running: int
+    waiting: int
+    room: int
+    done: int
+    lag: float
+    paused: bool
+    tasks: tuple[dict[str, Any], ...]
+
+
+@dataclass(slots=True)
+class View:
+    """One agent."""
+
+    name: str
+    group: str = ""
+    capabilities: tuple[str, ...] = ()
+    description: str = ""
+    online: bool = False
+    seen: float = 0.0
+    """When it was last here."""
+    had_socket: bool = False
+    """Whether it was ever connected while this picture is kept."""
+    since: float = 0.0
+    """Since when it is idle, or has work."""
+    reports: dict[str, Report] = field(default_factory=dict)
+    """By process."""
+    heard: float = 0.0
+    """When it last said anything."""
+    probed: float | None = None
+    """When it was probed, if it has not answered since."""
+    answer_time: float = 0.0
+    """How long it took to answer the last probe."""
+    picked: int = 0
+    """How often it was picked since its last report: work that it has, and has not reported."""
+    pick: int = 0
+    """Which pick of all its last one was."""
+
+    @property
+    def running(self) -> int:
+        """Messages at work."""
+        return sum(report.running for report in self.reports.values())
+
+    @property
+    def waiting(self) -> int:
+        """Messages that it was given and has not begun."""
+        return sum(report.waiting for report in self.reports.values())
+
+    @property
+    def room(self) -> int:
+        """Messages that it could be at work on at a time."""
+        return sum(report.room for report in self.reports.values())
+
+    @property
+    def paused(self) -> bool:
+        """Whether all of it is paused."""
+        return bool(self.reports) and all(report.paused for report in self.reports.values())
+
+    @property
+    def load(self) -> float:
+        """Work that it has, for each message that it could be at work on: 0 is none, 1 is full."""
+        return (self.running + self.waiting) / max(1, self.room)
+
+    @property
+    def lag(self) -> float:
+        """How late the latest of its processes is."""
+        return max((report.lag for report in self.reports.values()), default=0.0)
+
+    @property
+    def tasks(self) -> list[dict[str, Any]]:
+        """What it is at work on, oldest first; not all of it."""
+        tasks = [task for report in self.reports.values() for task in report.tasks]
+        return sorted(tasks, key=lambda task: task["since"])[:TASKS_MAX]
+
+
+class Picture:
+    """All agents."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self._views: dict[str, View] = {}
+        self._by_capability: dict[str, dict[str, None]] = {}
+        self._speakers: OrderedDict[str, None] = OrderedDict()
+        """Connected agents that report, the longest silent first."""
+        self._probed: dict[str, None] = {}
+        self._picks = 0
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __iter__(self) -> Iterator[View]:
+        return iter(self._views.values())
+
+    def get(self, name: str) -> View | None:
+        """One agent, if it is known."""
+        return self._views.get(name)
+
+    # What the broker says -------------------------------------------------------------------------------------------
+
+    def registered(self, name: str, group: str, capabilities: Sequence[str], description: str, *, seen: float) -> View:
+        """The register has this of an agent."""
+        view = self._views.get(name)
+        if view is None:
+            view = self._views[name] = View(name)
+        self._forget_capabilities(view)
+        view.group, view.capabilities, view.description = group, tuple(capabilities), description
+        view.seen = max(view.seen, seen)
+        for capability in view.capabilities:
+            self._by_capability.setdefault(capability, {})[name] = None
+        return view
+
+    def came(self, name: str, now: float) -> None:
+        """It is connected."""
+        view = self._views.get(name)
+        if view is not None:
+            view.online = view.had_socket = True
+            view.seen = view.heard = now
+
+    def left(self, name: str, now: float) -> None:
+        """It is not connected any more. What it reported is over."""
+        view = self._views.get(name)
+        if view is not None:
+            view.online = False
+            view.seen = now
+            view.reports.clear()
+            view.picked = 0
+            self._quiet(view)
+
+    def forgotten(self, name: str) -> None:
+        """It is in the register no more."""
+        view = self._views.pop(name, None)
+        if view is not None:
+            self._forget_capabilities(view)
+            self._quiet(view)
+
+    def only(self, names: Iterable[str]) -> None:
+        """These are all that the register has."""
+        for name in set(self._views) - set(names):
+            self.forgotten(name)
+
+    # What agents say ------------------------------------------------------------------------------------------------
+
+    def reported(self, name: str, session: str, report: Report, *, probe: bool = False) -> None:
+        """A process of an agent says how it is. One that the register does not have is passed over."""
+        view = self._views.get(name)
+        if view is None:
+            return
+        was_busy = bool(view.running or view.waiting)
+        view.reports.pop(session, None)
+        view.reports[session] = report
+        if len(view.reports) > PROCESSES_MAX:
+            del view.reports[next(iter(view.reports))]
+        if view.since == 0.0 or was_busy != bool(view.running or view.waiting):
+            view.since = report.at
+        if probe and view.probed is not None:
+            view.answer_time = report.at - view.probed
+        elif not probe:
+            view.answer_time = 0.0
+        view.online = view.had_socket = True
+        view.seen = view.heard = report.at
+        view.probed = None
+        view.picked = 0
+        self._probed.pop(name, None)
+        self._speakers[name] = None
+        self._speakers.move_to_end(name)
+
+    def overdue(self, now: float, most: int) -> list[str]:
+        """Agents that ought to have said something by now, at most so many: they count as probed from here on."""
+        found: list[str] = []
+        for name in self._speakers:
+            view = self._views[name]
+            if len(found) == most or now - view.heard < self.limits.silent:
+                break
+            found.append(name)
+        for name in found:
+            self._views[name].probed = now
+            self._probed[name] = None
+            del self._speakers[name]
+        return found
+
+    def probe_again(self, now: float, most: int) -> list[str]:
+        """Agents that are deaf, the longest first: they may hear again."""
+        due: list[str] = []
+        for name in self._probed:
+            if len(due) == most:
+                break
+            view = self._views[name]
+            if view.probed is not None and now - view.probed >= self.limits.deaf:
+                due.append(name)
+        return due
+
+    # What follows ---------------------------------------------------------------------------------------------------
+
+    def state(self, view: View, now: float) -> AgentState:
+        """How an agent is."""
+        limits = self.limits
+        if not view.online:
+            absent = limits.gone if view.had_socket else limits.unseen
+            if now - view.seen >= absent:
+                return AgentState.GONE
+        elif view.probed is not None and now - view.probed >= limits.deaf:
+            return AgentState.DEAF
+        elif view.lag > limits.slow or view.answer_time > limits.slow:
+            return AgentState.SLOW
+        return AgentState.BUSY if view.running or view.waiting else AgentState.IDLE
+
+    def find(self, capability: str | None, group: str | None) -> Iterator[View]:
+        """The agents that can do something, or of a group."""
+        names = self._views if capability is None else self._by_capability.get(capability, {})
+        for name in names:
+            view = self._views[name]
+            if group in (None, view.group):
+                yield view
+
+    def least_loaded(self, candidates: Iterable[View], now: float) -> View | None:
+        """Who of these has least to do, among those that hear: the connected before the others, the slow last.
+
+        Who is picked counts as having that much more to do until it reports again, so that many who ask at once are
+        not all sent to the same; among equals it is whoever was picked longest ago.
+        """
+        best: View | None = None
+        least: tuple[object, ...] = ()
+        for view in candidates:
+            state = self.state(view, now)
+            if state in (AgentState.GONE, AgentState.DEAF) or view.paused:
+                continue
+            load = view.load + view.picked / max(1, view.room)
+            key = (state is AgentState.SLOW, not view.online, load, view.pick)
+            if best is None or key < least:
+                best, least = view, key
+        if best is not None:
+            self._picks += 1
+            best.picked += 1
+            best.pick = self._picks
+        return best
+
+    def counts(self, now: float) -> dict[AgentState, int]:
+        """How many are how."""
+        counts = dict.fromkeys(AgentState, 0)
+        for view in self._views.values():
+            counts[self.state(view, now)] += 1
+        return counts
+
+    def _forget_capabilities(self, view: View) -> None:
+        for capability in view.capabilities:
+            named = self._by_capability.get(capability, {})
+            named.pop(view.name, None)
+            if not named:
+                self._by_capability.pop(capability, None)
+
+    def _quiet(self, view: View) -> None:
+        view.probed = None
+        self._probed.pop(view.name, None)
+        self._speakers.pop(view.name, None)
