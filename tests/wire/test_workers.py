@@ -269,6 +269,8 @@ class TestHttp:
                 status = await http.get("/v1/control/status")
                 assert status.status_code == 200, status.text
                 assert status.json()["online"] is True
+                assert "/v1/control/status" in (await http.get("/openapi.json")).json()["paths"]
+                assert (await http.get("/.well-known/agent-card.json")).status_code == 200
 
     async def test_where_a_group_lives(self, broker: WorkersProcess, http: httpx.AsyncClient) -> None:
         for worker in range(WORKERS):

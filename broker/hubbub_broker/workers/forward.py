@@ -32,8 +32,9 @@ HOPS_MAX = 2
 
 INBOX = "/api/inbox/"
 
-AT_HOME = ("/v1/agents/", "/v1/control/")
-"""What is asked of the home worker at once: it has the register, and the control plane."""
+AT_HOME = frozenset({"/.well-known/agent-card.json", "/api/send", "/docs", "/openapi.json", "/v1/agents"})
+BELOW_HOME = ("/v1/agents/", "/v1/control/")
+"""What is asked of the home worker at once: it has the register and the control plane, and so all of the reference."""
 
 log = get_logger(__name__)
 
@@ -84,7 +85,7 @@ class Forward:
         if self._register is None:
             return None
         path = scope["path"]
-        if path in ("/api/send", "/v1/agents") or path.startswith(AT_HOME):
+        if path in AT_HOME or path.startswith(BELOW_HOME):
             return self._fellows.home
         if path.startswith(INBOX):
             name = path[len(INBOX) :].partition("/")[0]
