@@ -29,7 +29,7 @@ from prometheus_client.registry import Collector
 
 from hubbub_broker.addresses import Addresses
 from hubbub_broker.config import Settings
-from hubbub_broker.http import HttpConnection, create_app, rules_routes
+from hubbub_broker.http import HttpConnection, create_app, rules_routes, state_routes
 from hubbub_broker.logs import get_logger
 from hubbub_broker.session import WebSocketConnection
 from hubbub_broker.tls import Certificate
@@ -167,9 +167,9 @@ class Server:
     def _app(self) -> FastAPI:
         companion = self._companion
         door = Door(self.broker, *([] if companion is None else [companion.collector()]))
-        more = [rules_routes(RulesDoor(self.broker)), *(() if companion is None else companion.routers())]
-        states = StateDoor(self.broker)
-        return create_app(door, BusDoor(self.broker), OperatorDoor(self.broker), more, states=states)
+        states, rules = StateDoor(self.broker), RulesDoor(self.broker)
+        more = [state_routes(states), rules_routes(rules), *(() if companion is None else companion.routers())]
+        return create_app(door, BusDoor(self.broker), OperatorDoor(self.broker), more)
 
     def _own_address(self) -> str:
         """Where this process reaches itself."""

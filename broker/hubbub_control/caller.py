@@ -55,6 +55,11 @@ def require(caller: Caller, operation: str, target: str = "") -> None:
         raise Refusal(ErrorCode.FORBIDDEN, why)
 
 
+def may_see(caller: Caller, inbox: str) -> bool:
+    """Whether the caller may learn of the agent whose inbox that is: for lists. Nothing is counted."""
+    return caller.may(SEE_AGENT, inbox)
+
+
 def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
     return caller

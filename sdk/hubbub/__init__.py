@@ -12,8 +12,8 @@ Read the package in this order: `errors`, `state`, `policy`, `backoff`, `transpo
 received: `message`, `cursor`, `mailbox`, `feed`, `channel`, `switchboard`, `subscription`; what is shared out and
 settled: `lease`, `acks`, `delivery`, `consumer`, `seen`, `workers`, `consuming`; what is sent: `outbox`, `sender`,
 `composer`, `outcomes`; large bodies: `blob`, `blob_content`, `blob_store`; what led to what: `causes`; what is shared:
-`asks`, `shared_state`; the simple bus: `mail`, `mail_consumer`, `presence`, `will`, `participant`; and `options`,
-`life` and `agent`, which put them together.
+`asks`, `shared_state`; the simple bus: `mail`, `mail_consumer`, `presence`, `will`, `participant`; under the control
+plane: `activity`, `control`; and `options`, `life` and `agent`, which put them together.
 """
 
 from hubbub_protocol import __version__

@@ -268,7 +268,13 @@ def is_hidden(topic: str) -> bool:
 
 def readers_overlap(one: str, other: str) -> bool:
     """Whether subscriptions to both (each may be a topic or a pattern) could deliver some message twice."""
-    return is_blob(one) == is_blob(other) and overlap(one, other)
+    return _aside(one) == _aside(other) and overlap(one, other)
+
+
+def _aside(topic: str) -> str | None:
+    """What a topic holds that is no conversation, where that is so: large bodies, or the changes of states."""
+    conversation = topic.partition("/")[2].partition("/")[0]
+    return conversation if conversation in (BLOBS, STATE) else None
 
 
 def overlap(one: str, other: str) -> bool:
@@ -341,13 +347,13 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 def reader_of(pattern: str) -> Callable[[str], bool]:
     """A predicate over topics: those that a subscription by that pattern delivers.
 
-    Its wildcards don't stand for large bodies: whoever reads `research/**` wants conversations, and not the pieces of
-    what they refer to.
+    Its wildcards don't stand for large bodies, nor for what tells of states: whoever reads `research/**` wants
+    conversations, and not the pieces of what they refer to, nor what their agents keep.
     """
     matches = matcher(pattern)
-    if is_blob(pattern):
+    if _aside(pattern) is not None:
         return matches
-    return lambda topic: matches(topic) and not is_blob(topic)
+    return lambda topic: matches(topic) and _aside(topic) is None
 
 
 def _why_not_topic(name: str) -> str:

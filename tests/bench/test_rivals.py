@@ -74,6 +74,14 @@ def test_ratios_and_whether_marks_are_reached() -> None:
     assert "1.00 × | at most 1.1 ×: reached |" in short
 
 
+def test_what_stands_for_a_figure_is_read_instead() -> None:
+    side = Side(rival="nats", label="theirs", instead={"e2e_us.p99": "ack_us.p99"}, marks={"e2e_us.p99": 1.0})
+    standing = Standing(side, "N", [report(1.0, 50.0, ack_us={"p99": 3000.0})])
+    assert standing.figure(TAIL) == 3.0
+    one = Bout(msgspec.structs.replace(WORK, figures=[TAIL]), [Standing(OURS, "H", [report(1.0, 1500.0)]), standing])
+    assert "0.50 × | at most 1 ×: reached |" in summary([one], MACHINE, "today")
+
+
 def test_a_mark_of_its_own_needs_no_peer() -> None:
     figure = Figure(key="rss_per_conn_kib", name="memory", unit="KiB", better="less", at_most=10.0)
     work = msgspec.structs.replace(WORK, figures=[figure], sides=[OURS])
@@ -170,11 +178,12 @@ def test_sides_take_turns_and_begin_in_turn(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_hubbub_and_its_client_are_measured_with_a_token(tmp_path: Path) -> None:
+def test_hubbub_and_its_client_are_measured_with_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     work = msgspec.structs.replace(
         load(FOLDER / "sdk.toml"), sides=[Side(rival="hubbub", label="SDK", flags="500")], runs=1
     )
-    one = Ring(None, tmp_path, seconds=1, warmup=0, runs=1).hold(work, lambda _: None)
+    one = Ring(None, Path(), seconds=1, warmup=0, runs=1).hold(work, lambda _: None)
     assert one.standings[0].failed == []
     assert all((one.standings[0].figure(figure) or 0) > 100 for figure in work.figures)
 

@@ -1,8 +1,6 @@
 """The control plane's life: in the broker's process or in its own, and whatever becomes of it the broker goes on."""
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 import trustme
 from fastapi import APIRouter
 from prometheus_client import Metric
+from typer.testing import CliRunner
 
 from harness.broker import broker_process, serving
 from harness.control_process import control_process
@@ -20,6 +19,7 @@ from harness.log_capture import captured_log
 from harness.tokens import BUS_TOKEN, token, write_key
 from harness.until import until
 from hubbub import Agent, Backoff
+from hubbub_broker.cli import app
 from hubbub_broker.cli.planes import Inside
 from hubbub_broker.server import Server
 from hubbub_control import ControlPlane
@@ -166,7 +166,6 @@ async def test_the_planes_run_apart(tmp_path: Path) -> None:
 
 
 def test_alone_it_needs_a_broker() -> None:
-    command = [sys.executable, "-m", "hubbub_broker", "serve", "--role", "control"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 2
+    done = CliRunner().invoke(app, ["serve", "--role", "control"], env={"HUBBUB_CONFIG": ""})
+    assert done.exit_code == 2
     assert "--broker" in done.stderr

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hubbub_protocol import names
 from hubbub_protocol.errors import BadName
 from hubbub_protocol.limits import AGENT_CHARS_MAX, SEGMENT_CHARS_MAX, TOPIC_BYTES_MAX
 from hubbub_protocol.names import (
@@ -283,3 +284,67 @@ def test_a_consumer_is_named_like_a_segment() -> None:
     for bad in ("", "a/b", "*", "a b", "x" * (SEGMENT_CHARS_MAX + 1)):
         with pytest.raises(BadName, match="consumer"):
             check_consumer(bad)
+
+
+# States -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "topic"),
+    [("g", "g/_state"), ("g/c", "g/_state/c"), ("g/c/d", "g/_state/c/d"), ("g/@joe", "g/_state/@joe")],
+)
+def test_each_group_and_conversation_has_a_state_and_a_topic_that_tells_of_it(name: str, topic: str) -> None:
+    assert names.state_of(name) == topic
+    assert names.is_state(topic)
+    assert names.owner_of_state(topic) == (name if "/" in name else None)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "g/", "g/*", "*", "g/_state", "g/_state/c", f"g/{'/'.join(['c' * 100] * 5)}"]
+)
+def test_what_has_no_state(name: str) -> None:
+    with pytest.raises(BadName):
+        names.state_of(name)
+
+
+@pytest.mark.parametrize("key", ["a", "a/b", "a.b:c=d+e~f@g-h_i", "k" * 128, "/".join(["k" * 100] * 5)])
+def test_keys(key: str) -> None:
+    assert names.check_key(key) == key
+    assert names.check_key_pattern(key) == key
+
+
+@pytest.mark.parametrize("key", ["", "/", "a/", "/a", "a//b", "a b", "é", "k" * 129, "/".join(["k" * 100] * 6), "a\0b"])
+def test_what_is_no_key(key: str) -> None:
+    with pytest.raises(BadName):
+        names.check_key(key)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "good"), [("*", True), ("**", True), ("a/*/b", True), ("a/**/b", False), ("a*", False)]
+)
+def test_patterns_of_keys(pattern: str, good: bool) -> None:
+    with pytest.raises(BadName):
+        names.check_key(pattern)
+    if good:
+        assert names.check_key_pattern(pattern) == pattern
+    else:
+        with pytest.raises(BadName):
+            names.check_key_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "topic", "delivered"),
+    [
+        ("g/**", "g/c", True),
+        ("g/**", "g/_state", False),
+        ("g/*", "g/_state", False),
+        ("**", "g/_state/c", False),
+        ("*/*/c", "g/_state/c", False),
+        ("g/_state/**", "g/_state/c", True),
+        ("*/_state/*", "g/_state/c", True),
+        ("g/_state/*", "g/c/d", False),
+    ],
+)
+def test_wildcards_do_not_stand_for_what_tells_of_states(pattern: str, topic: str, delivered: bool) -> None:
+    assert names.reader_of(pattern)(topic) is delivered
+    assert names.readers_overlap(pattern, topic) is delivered

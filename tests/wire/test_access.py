@@ -22,7 +22,7 @@ from harness.wire import WireClient, wire_client
 from hubbub_broker.bus_door import BusDoor
 from hubbub_broker.cli.planes import Inside
 from hubbub_broker.door import Door
-from hubbub_broker.http import create_app, rules_routes
+from hubbub_broker.http import create_app, rules_routes, state_routes
 from hubbub_broker.http.caller import OPEN_PATHS
 from hubbub_broker.operator_door import OperatorDoor
 from hubbub_broker.rules_door import RulesDoor
@@ -271,6 +271,11 @@ def posts_command(do: str, to: dict[str, str] | None) -> Ask:
     return lambda doors: doors.ask("POST", "/v1/control/commands", json=body)
 
 
+def brings_card(agent: str) -> Ask:
+    card = {"name": agent, "description": "Does", "version": "1", "skills": []}
+    return lambda doors: doors.ask("PUT", f"/v1/control/agents/{agent}/card", json=card)
+
+
 def says_hello(agent: str) -> Ask:
     async def yes(_: WireClient) -> bool:
         return True
@@ -457,6 +462,12 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("order an instance", manages("POST", "/v1/control/workflows/g/c/i/pause"), "bus member writer operator"),
     ("list agents with their load", gets("/v1/control/agents"), KNOWN),
     ("look at another's load", gets("/v1/control/agents/joe"), "bus member writer monitor operator"),
+    ("see another's card", gets("/v1/control/agents/joe/card"), "bus member writer monitor operator"),
+    ("bring one's own card", brings_card("ann"), KNOWN),
+    ("bring another's card", brings_card("joe"), "bus operator"),
+    ("take another's card away", lambda doors: doors.ask("DELETE", "/v1/control/agents/tom/card"), "bus operator"),
+    ("the team's card", gets("/v1/control/card"), KNOWN),
+    ("the team's card for strangers", gets("/.well-known/agent-card.json"), " ".join(KINDS)),
     ("command", posts_command("ping", {"agent": "joe"}), "operator"),
     ("cancel", posts_command("cancel", None), "operator"),
     ("list commands", gets("/v1/control/commands"), "operator"),
@@ -484,11 +495,11 @@ async def both_planes(tmp_path: Path, options: dict[str, Any]) -> AsyncIterator[
 async def test_who_may_what(both_planes: Server, kind: str) -> None:
     server = both_planes
     async with Doors(server, BUS_TOKEN).http as http:
-        for name in ("joe", "tom"):
+        for name in ("joe", "tom", "ann"):
             assert (await http.post("/v1/agents", json={"agent": name, "group": "g"})).status_code == 200
         async with asyncio.timeout(20):
             operator = {"Authorization": f"Bearer {KINDS['operator']}"}
-            for path in ("/v1/control/agents/joe", "/v1/control/commands"):
+            for path in ("/v1/control/agents/ann", "/v1/control/commands"):
                 while (await http.get(path, headers=operator)).status_code != 200:  # noqa: ASYNC110 - over HTTP
                     await asyncio.sleep(0.02)
     doors = Doors(server, KINDS[kind])
@@ -552,13 +563,17 @@ async def test_every_route_has_its_row(server: Server) -> None:
         "/v1/control/agents",
         "/v1/control/agents/{agent}",
         "/v1/control/route",
+        "/v1/control/agents/{agent}/card",
+        "/v1/control/card",
         "/v1/control/commands",
         "/v1/control/commands/{id}",
     }
-    more = [rules_routes(RulesDoor(server.broker)), *Inside(server.settings).routers()]
-    app = create_app(
-        Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more, states=StateDoor(server.broker)
-    )
+    more = [
+        state_routes(StateDoor(server.broker)),
+        rules_routes(RulesDoor(server.broker)),
+        *Inside(server.settings).routers(),
+    ]
+    app = create_app(Door(server.broker), BusDoor(server.broker), OperatorDoor(server.broker), more)
     assert set(app.openapi()["paths"]) - OPEN_PATHS == asked
 
 

@@ -256,6 +256,18 @@ class TestWatching:
             told = [line["data"] for line in await ann.messages(2)]
             assert told == [{"set": {"k": 2}}, {"delete": ["k"]}]
 
+    async def test_who_reads_a_whole_group_hears_nothing_of_its_states(self, connect: Any) -> None:
+        async with connect("joe") as joe, connect("ann") as ann:
+            await ann.sub("research/**")
+            await ann.sub("research/_state/**")
+            await change(joe, set={"k": 1}, publish=[{"topic": CONV, "id": "m", "data": 1}])
+            assert sorted(line["topic"] for line in await ann.messages(2)) == [TOPIC, CONV]
+            await ann.send("unsub", topic="research/_state/**")
+            await ann.until("ok")
+            await change(joe, set={"k": 2})
+            await joe.pub(CONV, "after")
+            assert (await ann.until("msg"))["data"] == "after"
+
 
 class TestLeases:
     async def test_a_key_goes_by_itself_and_its_watchers_are_told(self, connect: Any) -> None:

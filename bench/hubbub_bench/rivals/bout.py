@@ -37,12 +37,16 @@ class Standing:
 
     def figure(self, figure: Figure) -> float | None:
         """The median of its runs."""
-        return median(value(run, figure.key) * figure.scale for run in self.runs) if self.runs else None
+        return median(self._values(figure)) if self.runs else None
 
     def spread(self, figure: Figure) -> tuple[float, float]:
         """The lowest and the highest."""
-        values = [value(run, figure.key) * figure.scale for run in self.runs]
+        values = self._values(figure)
         return min(values), max(values)
+
+    def _values(self, figure: Figure) -> list[float]:
+        key = self.side.instead.get(figure.key, figure.key)
+        return [value(run, key) * figure.scale for run in self.runs]
 
     @property
     def driver_busy(self) -> bool:
@@ -68,7 +72,7 @@ class Ring:
 
     def __init__(self, driver: Path | None, folder: Path, *, seconds: float, warmup: float, runs: int) -> None:
         self._driver = driver
-        self._folder = folder
+        self._folder = folder.resolve()  # servers run in folders of their own
         self._times = ["--duration", f"{seconds:g}", "--warmup", f"{warmup:g}"]
         self._runs = runs
         self._rivals: dict[str, Rival] = {
@@ -120,4 +124,4 @@ def _last(work: Work, standing: Standing) -> str:
     if standing.skipped or (standing.failed and not standing.runs):
         return f"not measured: {standing.skipped or standing.failed[-1]}"
     figure = work.figures[0]
-    return f"{value(standing.runs[-1], figure.key) * figure.scale:,.4g} {figure.unit}"
+    return f"{standing.figure(figure):,.4g} {figure.unit}"

@@ -60,7 +60,8 @@ def peers(
     text = page(bouts, machine, at, how)
     (folder / "peers.json").write_bytes(msgspec.json.format(msgspec.json.encode(as_json(bouts)), indent=1))
     typer.echo(text)
-    if write is not None and not only:  # a part of the table would stand for the whole
+    ours = all(bout.standings[0].runs for bout in bouts)
+    if write is not None and ours and not only:  # a part of the table would stand for the whole
         write_part(write / "docs" / "benchmarks.md", "peers", text)
         write_part(write / "README.md", "marks", summary(bouts, machine, at))
     if any(standing.failed for bout in bouts for standing in bout.standings):

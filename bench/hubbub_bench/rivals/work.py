@@ -38,6 +38,8 @@ class Side(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     flags: str = ""
     """For the driver, beside those of the work."""
     options: dict[str, str] = {}
+    instead: dict[str, str] = {}
+    """By a figure's key: what of this side's report stands for it, where it has no such thing."""
     marks: dict[str, float] = {}
     """By a figure's key: the ratio that Hubbub is to reach, or where less is better, not to exceed."""
 

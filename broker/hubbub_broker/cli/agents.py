@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .exit_code import ends_well
+from .exit_code import ExitCode, Failure, ends_well
 from .http import get
 from .options import DEFAULT_URL, AsJson, Timeout, Token, Url
 from .output import emit, printable, table
@@ -27,20 +27,25 @@ def agents(
     token: Token = None,
     timeout: Timeout = 10.0,
 ) -> None:
-    """List the registered agents: whoever has said hello, read its inbox, or was registered by hand.
+    """List the registered agents: whoever has said hello, read its inbox, or was registered by hand. While the control
+    plane is there, with their state (idle, busy, slow, deaf, gone) and load, and what they are at work on.
 
     Examples:
       hubbub agents --online
       hubbub agents --capability search --json
     """
     query = {"capability": capability, "group": group, "online": None if online is None else str(online).lower()}
-    found = _find(url, {name: value for name, value in query.items() if value is not None}, timeout, token)
+    wanted = {name: value for name, value in query.items() if value is not None}
+    found = list(_find(url, "/v1/agents", wanted, timeout, token))
+    told = _told(url, {name: value for name, value in wanted.items() if name != "online"}, timeout, token)
+    for item in found:
+        item["control"] = told.get(item["agent"])
     if as_json:
         for item in found:
             emit(json.dumps(item, ensure_ascii=False))
         return
     table(
-        ("agent", "inbox", "online", "last seen", "can", "is"),
+        ("agent", "inbox", "online", "last seen", "can", "is", "state", "load", "at work on"),
         [
             (
                 item["agent"],
@@ -49,16 +54,35 @@ def agents(
                 datetime.fromtimestamp(item["seen"], UTC).astimezone().isoformat(sep=" ", timespec="seconds"),
                 printable(", ".join(item["capabilities"])),
                 printable(item["description"]),
+                *_load(item["control"]),
             )
             for item in found
         ],
     )
 
 
-def _find(url: str, query: dict[str, Any], timeout: float, token: str | None) -> Iterator[dict[str, Any]]:
+def _told(url: str, query: dict[str, Any], timeout: float, token: str | None) -> dict[str, dict[str, Any]]:
+    """What the control plane knows of the agents; nothing while there is none."""
+    try:
+        return {item["agent"]: item for item in _find(url, "/v1/control/agents", query, timeout, token)}
+    except Failure as failure:
+        if failure.code is ExitCode.UNREACHABLE:
+            raise
+        return {}
+
+
+def _load(told: dict[str, Any] | None) -> tuple[str, str, str]:
+    if told is None:
+        return "-", "-", ""
+    state = told["state"] + (" (paused)" if told["paused"] else "")
+    load = f"{told['running'] + told['waiting']}/{told['room']}" if told["reports"] else "-"
+    return state, load, printable(", ".join(f"{task['topic']} {task['id']}" for task in told["tasks"]))
+
+
+def _find(url: str, path: str, query: dict[str, Any], timeout: float, token: str | None) -> Iterator[dict[str, Any]]:
     offset = 0
     while True:
-        page = get(url, "/v1/agents", query | {"offset": offset, "limit": PAGE}, timeout, token)
+        page = get(url, path, query | {"offset": offset, "limit": PAGE}, timeout, token)
         yield from page["agents"]
         offset += len(page["agents"])
         if not page["agents"] or offset >= page["total"]:

@@ -10,6 +10,7 @@ from .agents import agents
 from .backup import backup
 from .bench import bench
 from .blob import blob_get, blob_put
+from .command import command, commands
 from .config import config
 from .consumers import (
     consumers_list,
@@ -52,6 +53,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "A broker": (serve, config, demo, bench),
     "Messages": (pub, tail, topics, receipts, blob_put, blob_get),
     "Mail": (send, inbox, agents),
+    "Commands": (command, commands),
     "Consumers": (
         top,
         consumers_list,

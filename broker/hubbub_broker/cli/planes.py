@@ -67,7 +67,7 @@ def control_plane(settings: Settings) -> ControlPlane:
         gone=settings.agent_gone,
         unseen=settings.agent_unseen,
     )
-    registry = Registry(limits)
+    registry = Registry(limits, secured=settings.authenticates)
     commands = Commands(registry, settings.commands_kept, settings.command_agents)
     return ControlPlane([registry, commands, Rules(), Workflows()])
 

@@ -10,7 +10,7 @@ publish history stream budget catalogue bus status consumers dead_letters top   
 blobs blob_store    those for large bodies, and how these lie in their topics
 operator_api operator_models    the seam and the JSON of those for operators
 rules rules_api rules_models    policies and schemas: their routes, the seam, and the JSON
-state_api state_models    the seam and the JSON of those for shared states
+state state_api state_models    shared states: their routes, the seam, and the JSON
 bus_api     what the routes of the simple bus need of a broker
 reference   /docs, rendered here: no script and nothing from elsewhere
 connection  a connection's limits before anybody is known
@@ -59,6 +59,7 @@ from .rules_api import (
     SkippedInfo,
     VerdictInfo,
 )
+from .state import routes as state_routes
 from .state_api import StateApi
 
 __all__ = [
@@ -106,4 +107,5 @@ __all__ = [
     "create_side_app",
     "render_line",
     "rules_routes",
+    "state_routes",
 ]

@@ -21,7 +21,6 @@ from . import (
     publish,
     reference,
     refusal,
-    state,
     status,
     stream,
     top,
@@ -32,7 +31,6 @@ from .bus_api import BusApi
 from .caller import Authenticated
 from .guard import KnownOrigins
 from .operator_api import OperatorApi
-from .state_api import StateApi
 
 _DESCRIPTION = """The HTTP side of the broker: publishing and reading without a socket, what there is, and how it is.
 
@@ -88,8 +86,6 @@ def create_app(
     bus: BusApi | None = None,
     operators: OperatorApi | None = None,
     more: Sequence[APIRouter] = (),
-    *,
-    states: StateApi | None = None,
 ) -> FastAPI:
     """The HTTP API of `broker`, with its reference at /docs and /openapi.json, and with the routes of `more`."""
     app = _bare()
@@ -101,8 +97,6 @@ def create_app(
     if operators is not None:
         for part in (consumers, dead_letters, top):
             app.include_router(part.routes(operators))
-    if states is not None:
-        app.include_router(state.routes(states))
     return _completed(app, broker, more)
 
 

@@ -18,7 +18,7 @@ from hubbub_protocol.frames import Err
 from .api import Refused
 from .refusal import response_to
 
-OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/v1/health", "/v1/ready", PATH})
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/v1/health", "/v1/ready", "/.well-known/agent-card.json", PATH})
 """What anybody may ask: whether the broker lives, and what its API looks like. They tell nothing of what is in it."""
 
 

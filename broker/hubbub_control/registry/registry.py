@@ -14,15 +14,16 @@ from fastapi import APIRouter
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from hubbub import HubbubError, Message, MessageDecodeError
+from hubbub import HubbubError, Message, MessageDecodeError, SharedState
 from hubbub.control.control import PROBE
 from hubbub.control.reports import REPORT
 from hubbub_control.client import Client
 from hubbub_control.refusal import RETRY_SECONDS, Refusal
 from hubbub_protocol.errors import ErrorCode
-from hubbub_protocol.names import AGENTS, REPORTS, line_of
+from hubbub_protocol.names import AGENTS, CONTROL_GROUP, REPORTS, line_of
 
-from . import routes
+from . import card_routes, routes
+from .cards import skills_of
 from .models import read_task
 from .picture import TASKS_MAX, Limits, Picture, Report
 
@@ -37,6 +38,9 @@ TICK_SECONDS = 1.0
 PROBES_MAX = 200
 """Probes in a tick: more than that at once would make agents slow that are not."""
 
+CARD = "card"
+"""What the keys of cards begin with."""
+
 AGAIN_SECONDS = 30.0
 """How often deaf agents are probed again."""
 
@@ -46,8 +50,12 @@ class Registry:
 
     name = "registry"
 
-    def __init__(self, limits: Limits | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, limits: Limits | None = None, *, secured: bool = False, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`secured`: whether callers have to show a token, so that strangers are told of nobody."""
         self.picture = Picture(limits)
+        self.secured = secured
         self.clock = clock
         self.reports = 0
         self.probes = 0
@@ -58,6 +66,9 @@ class Registry:
         self._news: set[str] = set()
         """Agents of whom the broker has told something while the register is asked for."""
         self._greeted: deque[str] = deque()
+        self._agent: Client | None = None
+        self._skills: dict[str, tuple[str, ...]] = {}
+        """By agent that brought a card."""
 
     # At work --------------------------------------------------------------------------------------------------------
 
@@ -68,7 +79,9 @@ class Registry:
         agent.on_state(lambda _before, after: online.set() if after == "online" else None)
         if agent.state == "online":
             online.set()
+        self._agent = agent
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_cards(agent))
             tasks.create_task(self._hear(agent, REPORTS, self._reported))
             tasks.create_task(self._hear(agent, AGENTS, self._told))
             tasks.create_task(self._look(agent, online))
@@ -119,7 +132,9 @@ class Registry:
 
     def _register(self, item: Mapping[str, Any]) -> None:
         group = item["inbox"].partition("/")[0] if "inbox" in item else item["group"]
-        self.picture.registered(item["agent"], group, item["capabilities"], item["description"], seen=item["seen"])
+        name = item["agent"]
+        capabilities = dict.fromkeys((*item["capabilities"], *self._skills.get(name, ())))
+        self.picture.registered(name, group, tuple(capabilities), item["description"], seen=item["seen"])
 
     def _told(self, message: Message) -> None:
         """The broker says that somebody came, left, or is registered otherwise."""
@@ -179,6 +194,38 @@ class Registry:
                 self.probes += 1
                 await agent.publish(line_of(name), {}, type=PROBE, ephemeral=True, id=uuid4().hex)
 
+    # Cards ----------------------------------------------------------------------------------------------------------
+
+    async def _read_cards(self, agent: Client) -> None:
+        """Know what the agents' cards say that they can do, from the log."""
+        async for entry in agent.group_state(CONTROL_GROUP).watch(f"{CARD}/*"):
+            name = entry.key.partition("/")[2]
+            before = self._skills.pop(name, ())
+            if not entry.deleted:
+                self._skills[name] = skills_of(entry.value)
+            view = self.picture.get(name)
+            if view is not None:
+                own = [each for each in view.capabilities if each not in before]
+                both = dict.fromkeys((*own, *self._skills.get(name, ())))
+                self.picture.registered(name, view.group, tuple(both), view.description, seen=view.seen)
+
+    async def card(self, name: str) -> Any:
+        """The card that an agent brought; None if it brought none."""
+        return (await self._state().get(f"{CARD}/{name}")).value
+
+    async def keep_card(self, name: str, card: dict[str, Any]) -> None:
+        """Keep an agent's card; returns when it is on stable storage."""
+        await self._state().put(f"{CARD}/{name}", card)
+
+    async def drop_card(self, name: str) -> None:
+        """Forget it."""
+        await self._state().delete(f"{CARD}/{name}")
+
+    def _state(self) -> SharedState:
+        self.require_known()
+        assert self._agent is not None
+        return self._agent.group_state(CONTROL_GROUP)
+
     # For the routes -------------------------------------------------------------------------------------------------
 
     def require_known(self) -> None:
@@ -192,7 +239,9 @@ class Registry:
 
     def routes(self) -> APIRouter:
         """Its routes."""
-        return routes.routes(self)
+        router = routes.routes(self)
+        router.include_router(card_routes.routes(self))
+        return router
 
     def metrics(self) -> Iterable[Metric]:
         """How many agents are how, and what that costs."""

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query
 
-from hubbub_control.caller import SEE_AGENT, Caller, FromCaller, require
+from hubbub_control.caller import SEE_AGENT, FromCaller, may_see, require
 from hubbub_control.refusal import ControlRoute, Refusal
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.names import check_agent, inbox_of
 
 from .models import AgentStatus, AgentStatuses, Picked, shown
-from .picture import AgentState, View
+from .picture import AgentState
 
 if TYPE_CHECKING:
     from .registry import Registry
@@ -46,7 +46,7 @@ def routes(registry: Registry) -> APIRouter:
         found = [
             view
             for view in picture.find(capability, group)
-            if state in (None, picture.state(view, now)) and _may_see(caller, view)
+            if state in (None, picture.state(view, now)) and may_see(caller, inbox_of(view.group, view.name))
         ]
         found.sort(key=lambda view: view.name)
         page = [shown(picture, view, now) for view in found[offset : offset + limit]]
@@ -74,7 +74,9 @@ def routes(registry: Registry) -> APIRouter:
             raise Refusal(ErrorCode.BAD_REQUEST, "say a `capability` or a `group`")
         registry.require_known()
         now = registry.clock()
-        candidates = (view for view in picture.find(capability, group) if _may_see(caller, view))
+        candidates = (
+            view for view in picture.find(capability, group) if may_see(caller, inbox_of(view.group, view.name))
+        )
         view = picture.least_loaded(candidates, now)
         if view is None:
             wanted = f"can do {capability!r}" if capability is not None else f"is in group {group!r}"
@@ -88,7 +90,3 @@ def routes(registry: Registry) -> APIRouter:
         )
 
     return router
-
-
-def _may_see(caller: Caller, view: View) -> bool:
-    return caller.may(SEE_AGENT, inbox_of(view.group, view.name))
