@@ -18,6 +18,7 @@ from hubbub_protocol.errors import BadName
 from hubbub_protocol.limits import (
     FILTER_BYTES_MAX,
     FILTER_DEPTH_MAX,
+    FILTER_TESTS_MAX,
     FRAME_BYTES_MAX,
     HEARTBEAT_SECONDS,
     INFLIGHT_MAX,
@@ -193,6 +194,9 @@ class Settings(Table):
     )
     max_filter_bytes: int = setting(
         FILTER_BYTES_MAX, "Largest filter of a subscription, as JSON.", unit="bytes", least=64, most=MIB
+    )
+    max_filter_tests: int = setting(
+        FILTER_TESTS_MAX, "Tests in a filter; a list of values (`in`) is one.", least=1, most=100_000
     )
     max_filter_depth: int = setting(
         FILTER_DEPTH_MAX, "Levels of all, any and not in a filter, and steps of a path in it.", least=1, most=64

@@ -156,6 +156,7 @@ _SECTIONS = {
         "max_subscriptions",
         "max_filters",
         "max_filter_bytes",
+        "max_filter_tests",
         "max_filter_depth",
         "max_ancestors",
         "max_lookups",
