@@ -1,4 +1,4 @@
-"""Whoever listens to every conversation of the demonstration hears these, and nothing else that is said at the broker."""
+"""Whoever listens to every conversation of the demonstration hears these, and nothing else that is said there."""
 
 import asyncio
 
