@@ -11,9 +11,9 @@
 Read the package in this order: `errors`, `state`, `policy`, `backoff`, `transport`, `link`, `supervisor`; then what is
 received: `message`, `cursor`, `mailbox`, `feed`, `channel`, `switchboard`, `subscription`; what is shared out and
 settled: `lease`, `acks`, `delivery`, `consumer`, `seen`, `workers`, `consuming`; what is sent: `outbox`, `sender`,
-`composer`, `outcomes`; what is shared: `asks`, `shared_state`; the simple bus: `mail`, `mail_consumer`, `presence`,
-`will`, `participant`; under the control plane: `activity`, `control`; and `options`, `life` and `agent`, which put
-them together.
+`composer`, `outcomes`; large bodies: `blob`, `blob_content`, `blob_store`; what led to what: `causes`; what is shared:
+`asks`, `shared_state`; the simple bus: `mail`, `mail_consumer`, `presence`, `will`, `participant`; under the control
+plane: `activity`, `control`; and `options`, `life` and `agent`, which put them together.
 """
 
 from hubbub_protocol import __version__

@@ -12,7 +12,7 @@ Where = Mapping[str, Any]
 Select = str | Sequence[str]
 """What of them: `["data.title", "headers.trace"]`, or one such path."""
 
-_THE_BROKERS = FilterLimits(bytes=1 << 30, depth=100)
+_THE_BROKERS = FilterLimits(bytes=1 << 30, depth=100, tests=1 << 20)
 """How large a filter may be is the broker's to say."""
 
 

@@ -22,7 +22,7 @@ from msgspec import Raw
 from . import codec
 from .errors import BadFrame
 from .frames import NO_DATA, Msg
-from .limits import FILTER_BYTES_MAX, FILTER_DEPTH_MAX
+from .limits import FILTER_BYTES_MAX, FILTER_DEPTH_MAX, FILTER_TESTS_MAX
 
 Path = tuple[str, ...]
 Test = Callable[["View"], bool]
@@ -82,6 +82,7 @@ class FilterLimits:
 
     bytes: int = FILTER_BYTES_MAX
     depth: int = FILTER_DEPTH_MAX
+    tests: int = FILTER_TESTS_MAX
 
 
 class Filter:
@@ -107,6 +108,12 @@ class Filter:
         self.where = where or None
         self.select = select
         self._test = None if not where else _parse(where, limits.depth, limits.depth)
+        count = _tests_in(self.where)
+        if count > limits.tests:
+            raise BadFrame(
+                f"the filter has {count} tests; the limit (max_filter_tests) is {limits.tests}: "
+                "a list of values is one test, by `in`"
+            )
         self._data: dict[str, Any] | None = None
         self._headers: dict[str, Any] | None = None
         selected: list[str] | None = None
@@ -184,6 +191,19 @@ def _parse(where: object, depth: int, limit: int) -> Test:
         else:
             tests += _tests_of(_path(name, limit), wanted)
     return tests[0] if len(tests) == 1 else _joined(tests, all)
+
+
+def _tests_in(where: Any) -> int:
+    """How many tests a checked filter makes of a message, at most."""
+    count = 0
+    for name, wanted in (where or {}).items():
+        if name in ("all", "any"):
+            count += sum(map(_tests_in, wanted))
+        elif name == "not":
+            count += _tests_in(wanted)
+        else:
+            count += len(wanted) if isinstance(wanted, dict) else 1
+    return count
 
 
 def _joined(tests: list[Test], how: Callable[[Iterator[bool]], bool]) -> Test:

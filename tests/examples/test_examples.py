@@ -20,6 +20,13 @@ SAID = {
         "model: half_open -> closed by",
         "all are done; they were spared",
     ],
+    "context.py": [
+        "worth reading: {'title': 'The third quarter'}",
+        "the report has 2,602,000 bytes, and ends: All is well.",
+        "question: How was the third quarter?",
+        "note: I will look at the figures.",
+        "result: {'title': 'The third quarter'",
+    ],
     "two_agents.py": [
         "ann asked (message 1)",
         "joe heard: Why are there two tides a day?",

@@ -75,7 +75,7 @@ wheres = st.recursive(
     max_leaves=4,
 )
 selects = st.none() | st.lists(inner_paths, max_size=3)
-ROOMY = FilterLimits(bytes=1 << 20, depth=100)
+ROOMY = FilterLimits(bytes=1 << 20, depth=100, tests=1000)
 
 
 def view_of(line: dict[str, Any]) -> View:
@@ -217,6 +217,10 @@ class TestRefusals:
     def test_the_limits_are_named(self) -> None:
         with pytest.raises(BadFrame, match=r"max_filter_bytes\) is 64"):
             Filter({"type": "x" * 80}, None, FilterLimits(bytes=64))
+        many = {"all": [{"type": {">": "a", "<": "b"}}, {"not": {"id": "1", "from": {"in": ["a", "b", "c"]}}}]}
+        with pytest.raises(BadFrame, match=r"4 tests; the limit \(max_filter_tests\) is 3"):
+            Filter(many, None, FilterLimits(tests=3))
+        assert Filter(many, None, FilterLimits(tests=4)).where == many
         nested: dict[str, Any] = {"type": "x"}
         for _ in range(3):
             nested = {"not": nested}

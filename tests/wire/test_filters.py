@@ -157,6 +157,7 @@ class TestRefusals:
             ({"where": {"colour": 1}}, "names nothing of a message"),
             ({"where": {"type": {"like": 1}}}, "no operator"),
             ({"where": {"type": "x" * 5000}}, "max_filter_bytes"),
+            ({"where": {f"data.x{n}": n for n in range(33)}}, "max_filter_tests"),
             ({"select": ["type"]}, "always comes"),
             ({"where": [1]}, "where"),
             ({"select": "data"}, "select"),

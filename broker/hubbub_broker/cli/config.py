@@ -120,6 +120,7 @@ _SECTIONS = {
         "data_dir",
         "shards",
     ),
+    "Workers": ("workers", "worker_port", "worker_urls", "worker_restarts", "link_timeout", "link_calls"),
     "The control plane": (
         "role",
         "broker_url",
@@ -155,6 +156,7 @@ _SECTIONS = {
         "max_subscriptions",
         "max_filters",
         "max_filter_bytes",
+        "max_filter_tests",
         "max_filter_depth",
         "max_ancestors",
         "max_lookups",

@@ -11,7 +11,7 @@ from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.filters import Filter, FilterLimits
 from hubbub_protocol.names import is_hidden, is_pattern, matcher, overlap
 
-_UNLIMITED = FilterLimits(bytes=1 << 30, depth=1 << 20)
+_UNLIMITED = FilterLimits(bytes=1 << 30, depth=1 << 20, tests=1 << 30)
 """What was taken under a larger limit than today's goes on."""
 
 

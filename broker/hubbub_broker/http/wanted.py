@@ -36,4 +36,5 @@ def filter_asked(where: str | None, select: list[str] | None, settings: Settings
         raise BadFrame(f"`where` is not JSON: {error}") from None
     if wanted is not None and not isinstance(wanted, dict):
         raise BadFrame("`where` is a JSON object")
-    return filter_of(wanted, select, FilterLimits(settings.max_filter_bytes, settings.max_filter_depth))
+    limits = FilterLimits(settings.max_filter_bytes, settings.max_filter_depth, settings.max_filter_tests)
+    return filter_of(wanted, select, limits)

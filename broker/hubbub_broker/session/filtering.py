@@ -22,7 +22,8 @@ def parse_filter(sub: Sub, settings: Settings) -> Filter | None:
     Raises:
         BadFrame: saying what is wrong with it, or which limit it exceeds.
     """
-    return filter_of(sub.where, sub.select, FilterLimits(settings.max_filter_bytes, settings.max_filter_depth))
+    limits = FilterLimits(settings.max_filter_bytes, settings.max_filter_depth, settings.max_filter_tests)
+    return filter_of(sub.where, sub.select, limits)
 
 
 def check_apart(session: Session, name: str, filter: Filter | None) -> None:
