@@ -90,6 +90,9 @@ async def test_the_reference_has_every_route_with_every_field(client: httpx.Asyn
     assert set(paths) == {
         "/v1/publish",
         "/v1/topics/{topic}/messages",
+        "/v1/topics/{topic}/messages/{id}",
+        "/v1/blobs/{group}",
+        "/v1/blobs/{group}/{sha256}",
         "/v1/topics/{topic}/budget",
         "/v1/topics",
         "/v1/sessions",
@@ -111,6 +114,8 @@ async def test_the_reference_has_every_route_with_every_field(client: httpx.Asyn
         "orphan",
         "read_only",
         "since",
+        "missing",
+        "sha256",
     ):
         assert f"<code>{field}" in page, field
 
