@@ -28,6 +28,7 @@ FLOORS = {
     "hubbub_broker.schema": 2,
     "hubbub_broker.shard": 3,
     "hubbub_broker.consumers": 4,
+    "hubbub_broker.peers": 4,
     "hubbub_broker.state": 4,
     "hubbub_broker.bus": 5,
     "hubbub_broker.rules": 5,
@@ -42,6 +43,7 @@ FLOORS = {
     "hubbub_broker.watch": 7,
     "hubbub_broker.watch_metrics": 7,
     "hubbub_broker.server": 7,
+    "hubbub_broker.workers": 7,
     "hubbub_broker.cli": 8,
     "hubbub_broker.__main__": 8,
 }
@@ -57,6 +59,7 @@ COMPOSITION = {
     "hubbub_broker.state_door",
     "hubbub_broker.watch",
     "hubbub_broker.watch_metrics",
+    "hubbub_broker.workers",
 }
 """Floor 7 is one process, put together in a few files that do know each other."""
 

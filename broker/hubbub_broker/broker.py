@@ -10,24 +10,28 @@ from contextlib import suppress
 from typing import Any
 
 from hubbub_broker.access import Access
-from hubbub_broker.bus import Bus
+from hubbub_broker.bus import Bus, RegisterCopy
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Administration, ConsumerFigures, Consumers, Latency
 from hubbub_broker.guard import EVENTS_TOPIC, Guard
-from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer, shard_of
+from hubbub_broker.log import DataDirectory, LogError, LogSettings, Retention, ShardLog, Syncer
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import BrokerGauges, Metrics, ShardGauges
+from hubbub_broker.peers import Peers, Way
 from hubbub_broker.policy import Override
 from hubbub_broker.schema import NO_SCHEMAS, Schemas
-from hubbub_broker.session import Heartbeat, Sessions
+from hubbub_broker.session import Gate, Heartbeat, Sessions
 from hubbub_broker.shard import CatchUp, Shard
 from hubbub_broker.state import StateFigures, States
 from hubbub_protocol.errors import CloseCode
 from hubbub_protocol.names import group_of
+from hubbub_protocol.routing import shard_of
 
 from .rules import KEPT_IN, Rules
 from .ticker import Ticker
 from .watch import Watch
+from .workers.services import Services
+from .workers.shared_rules import RulesFollower, RulesTeller
 
 log = get_logger(__name__)
 
@@ -51,40 +55,34 @@ class Broker:
         BadKey: from `Broker(...)`, if a file of keys or tokens can't be used.
     """
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        peers: Peers | None = None,
+        own_credential: str | None = None,
+    ) -> None:
+        """`peers` are the other workers that share the data directory, if there are any; `own_credential` is what the
+        broker's own control plane shows at each of them.
+        """
         self.settings = settings
+        self.peers = peers
         self.metrics = Metrics()
         self.started = time.time()
         self._loop = loop
-        self.access = Access(settings, self.metrics)
-        self._directory = DataDirectory.open(settings.data_dir, shards=settings.shards)
+        self.access = Access(settings, self.metrics, own=own_credential)
+        if peers is None:
+            self._directory = DataDirectory.open(settings.data_dir, shards=settings.shards)
+        else:  # the supervisor has locked it for all workers
+            self._directory = DataDirectory.join(settings.data_dir)
         self._syncer = Syncer(settings.sync_threads)
         self.catch_up = CatchUp(loop, self.metrics)
         policies = settings.policies()
         self.policies = policies
         self.schemas = NO_SCHEMAS
         """In force, as `policies` are: what is set at run time changes both."""
-        log_settings = LogSettings(
-            segment_bytes=settings.segment_bytes,
-            segment_topics=settings.segment_topics,
-            unsealed_segments=settings.unsealed_segments,
-            dedup_entries=settings.dedup_entries,
-            dedup_window=max([settings.dedup_window, *(rule.dedup_window for rule in policies.rules)]),
-            min_free_bytes=settings.min_free_bytes,
-            retention_bytes=settings.retention_bytes,
-        )
-        self.shards = [
-            Shard(
-                number,
-                ShardLog.open(self._directory.shard(number), log_settings, self._syncer),
-                settings,
-                policies,
-                self.metrics,
-                self.catch_up,
-                loop,
-            )
-            for number in range(self._directory.shards)
-        ]
+        self._by_number = self._open_shards()
+        self.shards = [shard for shard in self._by_number if shard is not None]
         self.guard = Guard(settings, self.metrics, loop.time, self._announce, loop.call_soon)
         for shard in self.shards:
             shard.guard.report = self.guard.events.report
@@ -100,20 +98,36 @@ class Broker:
             self.consumers_of,
             self.access,
         )
+        self.services = None if peers is None else Services(self, peers)
+        tell = self.sessions.tell if self.services is None else self.services.tell
         self.consumers = [
-            Consumers(shard, settings, self.metrics, self.consumer_figures, self.latency, self.sessions.tell, loop)
+            Consumers(shard, settings, self.metrics, self.consumer_figures, self.latency, tell, loop)
             for shard in self.shards
         ]
         self.administrations = [Administration(consumers, loop) for consumers in self.consumers]
-        self.sessions.on_agent = self._tell_receipts
+        self._places = {shard.number: place for place, shard in enumerate(self.shards)}
+        self.sessions.on_agent = self._agent_came
+        self.sessions.way_to = self.way_to
         self.bus = self.sessions.bus = Bus(
-            settings, self.shard_of, self.consumers_of, self.sessions, self._is_here, loop
+            settings,
+            self.shard_of,
+            self.consumers_of,
+            self.sessions,
+            self.is_here,
+            loop,
+            peers=peers,
+            way_to=self.way_to,
+            greeted=self.sessions.agents,
         )
+        if peers is not None and self.services is not None:
+            copy = self.bus.agents if isinstance(self.bus.agents, RegisterCopy) else None
+            self.sessions.gate = Gate(peers, self.access, copy, secure=settings.tls_certificate is not None)
+            self.sessions.on_gone = self.services.left
         self.state_figures = StateFigures()
         self.states = [States(shard, settings, self.state_figures, loop) for shard in self.shards]
         self.sessions.states_of = self.states_of
         self.rules = Rules(settings, policies, self._follow)
-        self.rules.serve(self.states_of(KEPT_IN))
+        self.rules_follower = self._serve_rules()
         self.heartbeat = Heartbeat(self.sessions, loop.time)
         self.watch = Watch(self, loop)
         self._tickers: list[Ticker] = []
@@ -122,21 +136,80 @@ class Broker:
         self._probe_due = 0.0
         self._closed = False
 
+    def _open_shards(self) -> list[Shard | None]:
+        """The shards by number; None stands for another worker's."""
+        settings, policies = self.settings, self.policies
+        log_settings = LogSettings(
+            segment_bytes=settings.segment_bytes,
+            segment_topics=settings.segment_topics,
+            unsealed_segments=settings.unsealed_segments,
+            dedup_entries=settings.dedup_entries,
+            dedup_window=max([settings.dedup_window, *(rule.dedup_window for rule in policies.rules)]),
+            min_free_bytes=settings.min_free_bytes,
+            retention_bytes=settings.retention_bytes,
+        )
+        return [
+            Shard(
+                number,
+                ShardLog.open(self._directory.shard(number), log_settings, self._syncer),
+                settings,
+                policies,
+                self.metrics,
+                self.catch_up,
+                self._loop,
+            )
+            if self.peers is None or self.peers.topology.owns(number)
+            else None
+            for number in range(self._directory.shards)
+        ]
+
+    def _serve_rules(self) -> RulesFollower | None:
+        """Go by what is set at run time: by the state that is here, or by what the home worker tells of it."""
+        peers = self.peers
+        if peers is not None and not peers.topology.is_home:
+            return RulesFollower(self.rules, peers)
+        states = self.states_of(KEPT_IN)
+        self.rules.serve(states)
+        if peers is not None:
+            self.sessions.answer_change = RulesTeller(states, peers, self._loop).answer_later
+        return None
+
     def shard_of(self, group: str) -> Shard:
-        """The shard that owns a group's topics."""
-        return self.shards[shard_of(group, len(self.shards))]
+        """The shard that owns a group's topics.
+
+        Raises:
+            Elsewhere: it is another worker's.
+        """
+        shard = self._by_number[shard_of(group, len(self._by_number))]
+        if shard is None:
+            assert self.peers is not None
+            raise self.peers.elsewhere(group)
+        return shard
+
+    def number_of(self, group: str) -> int:
+        """The number of the shard that owns a group's topics, whoever has it."""
+        return shard_of(group, len(self._by_number))
+
+    def way_to(self, group: str) -> Way:
+        """How to publish to a group's topics, wherever they are."""
+        number = self.number_of(group)
+        shard = self._by_number[number]
+        if shard is None:
+            assert self.peers is not None
+            return self.peers.way_to(number % self.peers.topology.workers)
+        return shard
 
     def consumers_of(self, group: str) -> Consumers:
-        """The consumers of a group's topics."""
-        return self.consumers[self.shard_of(group).number]
+        """The consumers of a group's topics. Raises as `shard_of`."""
+        return self.consumers[self._places[self.shard_of(group).number]]
 
     def states_of(self, group: str) -> States:
         """The states of a group, and of its conversations."""
-        return self.states[self.shard_of(group).number]
+        return self.states[self._places[self.shard_of(group).number]]
 
     def administration_of(self, group: str) -> Administration:
-        """What operators ask of the consumers of a group's topics."""
-        return self.administrations[self.shard_of(group).number]
+        """What operators ask of the consumers of a group's topics. Raises as `shard_of`."""
+        return self.administrations[self._places[self.shard_of(group).number]]
 
     def _follow(self, overrides: Iterable[Override], schemas: Schemas) -> None:
         """Let these run-time policies and schemas hold, and no others, from the next message on."""
@@ -216,6 +289,8 @@ class Broker:
             administration.close()
 
         await self.bus.close()
+        if self.peers is not None:
+            await self.peers.close()
         for consumers in self.consumers:
             consumers.close()
         await asyncio.gather(*self._commits)
@@ -239,10 +314,17 @@ class Broker:
         for consumers in self.consumers:
             consumers.tick()
 
-    def _is_here(self, agent: str) -> bool:
-        return bool(self.sessions.of(agent))
+    def is_here(self, agent: str) -> bool:
+        """Whether an agent is connected now, to whichever worker."""
+        return bool(self.sessions.of(agent)) if self.services is None else self.services.is_online(agent)
 
-    def _tell_receipts(self, agent: str) -> None:
+    def _agent_came(self, agent: str) -> None:
+        self.tell_receipts(agent)
+        if self.services is not None:
+            self.services.came(agent)
+
+    def tell_receipts(self, agent: str) -> None:
+        """An agent is there, here or at another worker: it is told what it missed."""
         for consumers in self.consumers:
             consumers.receipts.greeted(agent)
 
@@ -285,8 +367,12 @@ class Broker:
 
     def _announce(self, type: str, data: dict[str, Any]) -> None:
         """Tell operators, on the topic that is theirs."""
+        self.announce(EVENTS_TOPIC, type, data)
+
+    def announce(self, topic: str, type: str, data: dict[str, Any]) -> None:
+        """Publish a message of the broker's own, wherever its topic is. What can't be taken now is lost, and logged."""
         try:
-            self.shard_of(group_of(EVENTS_TOPIC)).announce(EVENTS_TOPIC, type, data)
+            self.way_to(group_of(topic)).announce(topic, type, data)
         except LogError as error:
             log.warning("event lost", reason=str(error), rule=data.get("rule"), sender=data.get("sender"))
 

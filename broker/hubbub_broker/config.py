@@ -60,6 +60,34 @@ class Settings(Table):
         16, "Number of shards. Fixed when the data directory is made; a group belongs to one shard.", least=1, most=4096
     )
 
+    # Workers
+    workers: int = setting(
+        1, "Processes that share the shards; with 1 there is no supervisor. See workers.md.", least=1, most=64
+    )
+    worker_port: int = setting(
+        0,
+        "First of the workers' own ports, which follow one another; 0: the one after `port`, or any if that is 0.",
+        least=0,
+        most=65_535,
+    )
+    worker_urls: tuple[str, ...] = setting(
+        (),
+        "The workers' own addresses as clients are told them, where `worker_port` is not what they reach.",
+        unit="a list of WebSocket addresses, one for each worker, in the environment with spaces between",
+    )
+    worker_restarts: int = setting(
+        10,
+        "Deaths of a worker in a row, each soon after its start, after which the broker gives up.",
+        least=1,
+        most=1_000_000,
+    )
+    link_timeout: float = setting(
+        5.0, "How long a worker waits for another before it refuses what it asked for.", unit="s", least=0.01, most=300
+    )
+    link_calls: int = setting(
+        10_000, "Requests of one worker to another that have no answer yet.", least=1, most=10_000_000
+    )
+
     # The control plane
     role: Literal["all", "data", "control"] = setting(
         "all",
@@ -495,9 +523,9 @@ class Settings(Table):
         """Whether anybody has to show who it is: whether there is any key."""
         return bool(self.bus_token or self.bus_token_file or self.token_keys or self.token_secret)
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "worker_urls", mode="before")
     @classmethod
-    def _origins(cls, value: object) -> object:
+    def _list(cls, value: object) -> object:
         return value.replace(",", " ").split() if isinstance(value, str) else value
 
     @field_validator("allowed_origins")
@@ -507,6 +535,15 @@ class Settings(Table):
             parts = urlsplit(origin)
             if origin != "*" and (not parts.scheme or not parts.netloc or parts.path or parts.query or parts.fragment):
                 raise ValueError("not an origin")
+        return value
+
+    @field_validator("worker_urls")
+    @classmethod
+    def _each_worker_url(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            parts = urlsplit(url)
+            if parts.scheme not in ("ws", "wss") or not parts.netloc:
+                raise ValueError("not a WebSocket address")
         return value
 
     @field_validator("bus_token")
@@ -571,6 +608,10 @@ class Settings(Table):
             names = ("tls_certificate", "tls_key")
             given, missing = names if self.tls_key is None else names[::-1]
             yield given, f"takes {missing} with it"
+        if self.workers > self.shards:
+            yield "workers", f"must be at most shards, which is {self.shards}: a worker without a shard does nothing"
+        if self.worker_urls and len(self.worker_urls) != self.workers:
+            yield "worker_urls", f"takes one address for each of the {self.workers} workers"
         seen: set[str] = set()
         for number, rule in enumerate(self.policy, 1):
             if {rule.pattern, ANY_TOPIC} & seen:

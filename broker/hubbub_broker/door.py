@@ -23,6 +23,7 @@ from hubbub_broker.http.api import (
 )
 from hubbub_broker.log import LogError, ShardLog, TopicLog
 from hubbub_broker.metrics import Exposition
+from hubbub_broker.peers import RemoteShard
 from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.session import Refusal
 from hubbub_broker.shard import Answer, Lookup, Publisher, part_of
@@ -72,7 +73,8 @@ class Door:
 
     async def publish(self, agent: str, requests: Sequence[PublishRequest]) -> Sequence[Ok | Err]:
         """Publish in order, wait until each is durable or refused."""
-        answers = [self._publish_one(agent, request) for request in requests]
+        several = len(requests) > 1
+        answers = [self._publish_one(agent, request, several=several) for request in requests]
         self._waiting += len(answers)
         try:
             return [answer if isinstance(answer, Err) else await answer.wait() for answer in answers]
@@ -165,9 +167,14 @@ class Door:
             for shard in self._broker.shards
         ]
 
-    def route(self, group: str) -> Route:
-        """Where a group lives: here, as long as one process owns every shard."""
-        return Route(self._broker.shard_of(group).number)
+    def route(self, group: str, host: str) -> Route:
+        """Where a group lives, for a client that reaches this process as `host`."""
+        number = self._broker.number_of(group)
+        peers = self._broker.peers
+        if peers is None:
+            return Route(number)
+        secure = self.settings.tls_certificate is not None
+        return Route(number, peers.topology.url(peers.topology.worker_of(group), host, secure=secure))
 
     def budget(self, topic: str) -> BudgetEntry:
         """What a conversation has used."""
@@ -193,15 +200,21 @@ class Door:
         """The metrics now."""
         return self._exposition.render(accept)
 
-    def _publish_one(self, agent: str, request: PublishRequest) -> Err | Answer:
+    def _publish_one(self, agent: str, request: PublishRequest, *, several: bool) -> Err | Answer:
+        """What is another worker's is published there; or, if that is the whole request, it is `Elsewhere`."""
         pub = request.pub
         try:
             check_agent(agent)
             if self._waiting >= self.settings.max_inflight:
                 limit = self.settings.max_inflight
                 raise Refusal(ErrorCode.OVERLOADED, f"{limit} publishes over HTTP wait, the limit (max_inflight)", 0.1)
-            self._broker.sessions.admit(agent, pub, request.payload)
+            way = self._broker.way_to(group_of(check_topic(pub.topic)))
+            if several and isinstance(way, RemoteShard):
+                answer = Answer(asyncio.get_running_loop())
+                way.send("publish_for", Publisher(agent, None, way.topic(pub.topic)), pub, request.payload, answer)
+                return answer
             shard, topic = self._broker.sessions.open_topic(pub.topic)
+            self._broker.sessions.admit(agent, pub, request.payload)
         except BadName as error:
             refusal = Refusal(ErrorCode.BAD_REQUEST, str(error))
         except Refusal as raised:

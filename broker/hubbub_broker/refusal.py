@@ -17,3 +17,17 @@ class Refusal(Exception):
         self.code = code
         self.message = message
         self.retry_after = retry_after
+
+
+class Elsewhere(Exception):
+    """What was asked for is another worker's. Each door says so in its own way: no `Refusal`, which is a last word.
+
+    Args:
+        worker: whose it is; None if it takes all of them.
+        message: what the author of a client reads that can't go there by itself.
+    """
+
+    def __init__(self, worker: int | None, message: str) -> None:
+        super().__init__(message)
+        self.worker = worker
+        self.message = message

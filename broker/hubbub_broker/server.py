@@ -19,18 +19,22 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from prometheus_client.registry import Collector
+from starlette.types import ASGIApp
 
 from hubbub_broker.addresses import Addresses
+from hubbub_broker.bus import RegisterCopy
 from hubbub_broker.config import Settings
 from hubbub_broker.http import HttpConnection, create_app, rules_routes, state_routes
 from hubbub_broker.logs import get_logger
+from hubbub_broker.peers import Peers
 from hubbub_broker.session import WebSocketConnection
 from hubbub_broker.tls import Certificate
 
@@ -41,6 +45,9 @@ from .operator_door import OperatorDoor
 from .rules_door import RulesDoor
 from .state_door import StateDoor
 from .ticker import Ticker
+
+if TYPE_CHECKING:
+    from .workers.fellows import Fellows
 
 log = get_logger(__name__)
 
@@ -66,6 +73,21 @@ class Companion(Protocol):
         """The broker is about to stop."""
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a worker has from its supervisor."""
+
+    peers: Peers
+    listeners: list[socket.socket]
+    """The public one, then the worker's own: bound, and listening."""
+    restarts: int
+    """How often this worker was started again."""
+    own_credential: str
+    """What the broker's control plane shows at every worker."""
+    joined: Callable[[Broker], Awaitable[None]]
+    """Awaited when the data are open, before any connection is taken."""
+
+
 class Server:
     """A broker that listens. `async with Server(settings) as server:` serves until the block ends.
 
@@ -75,28 +97,37 @@ class Server:
         BadKey, BadCertificate: from entering, if a file of keys, tokens or for TLS can't be used.
     """
 
-    def __init__(self, settings: Settings, companion: Companion | None = None) -> None:
+    def __init__(self, settings: Settings, companion: Companion | None = None, site: Site | None = None) -> None:
+        """`companion` runs beside it; `site` makes it one worker of several."""
         self.settings = settings
+        self.site = site
         self._companion = companion
         self.broker: Broker
         self.port = settings.port
         self._http: uvicorn.Server
         self._clock: Ticker
         self._certificate: Certificate | None = None
+        self._fellows: Fellows | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        listener = listen(self.settings.host, self.settings.port)
+        site = self.site
+        listeners = [listen(self.settings.host, self.settings.port)] if site is None else site.listeners
         try:
-            self.port = listener.getsockname()[1]
-            self.broker = Broker(self.settings, loop)
+            self.port = listeners[0].getsockname()[1]
+            if site is None:
+                self.broker = Broker(self.settings, loop)
+            else:
+                self.broker = Broker(self.settings, loop, site.peers, site.own_credential)
         except BaseException:
-            listener.close()
+            _close(listeners)
             raise
         try:
-            await self._start_http(loop, listener)
+            if site is not None:
+                await site.joined(self.broker)
+            await self._start_http(loop, listeners)
         except BaseException:
-            listener.close()
+            _close(listeners)
             await self.broker.close()
             raise
         self._clock = Ticker(loop, 1.0, self._each_second)
@@ -127,7 +158,7 @@ class Server:
         await self.broker.close()
         log.info("stopped")
 
-    async def _start_http(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+    async def _start_http(self, loop: asyncio.AbstractEventLoop, listeners: list[socket.socket]) -> None:
         """Uvicorn's start without its loop, which would wake up ten times a second to look whether it is to stop."""
         settings = self.settings
         if settings.tls_certificate is not None and settings.tls_key is not None:
@@ -162,20 +193,34 @@ class Server:
                 ssl=self._certificate.context if self._certificate is not None else None,
                 ssl_handshake_timeout=settings.handshake_seconds if self._certificate is not None else None,
             )
+            for listener in listeners
         ]
 
-    def _app(self) -> FastAPI:
+    def _app(self) -> ASGIApp:
+        site = self.site
+        broker = self.broker
         companion = self._companion
-        door = Door(self.broker, *([] if companion is None else [companion.collector()]))
-        states, rules = StateDoor(self.broker), RulesDoor(self.broker)
+        collectors = [] if companion is None else [companion.collector()]
+        states, rules = StateDoor(broker), RulesDoor(broker)
         more = [state_routes(states), rules_routes(rules), *(() if companion is None else companion.routers())]
-        return create_app(door, BusDoor(self.broker), OperatorDoor(self.broker), more)
+        if site is None:
+            return create_app(Door(broker, *collectors), BusDoor(broker), OperatorDoor(broker), more)
+        from .workers.fellows import Fellows  # noqa: PLC0415 - an HTTP client, which one process has no use for
+        from .workers.figures import WorkerFigures  # noqa: PLC0415
+        from .workers.forward import Forward  # noqa: PLC0415
+
+        figures = WorkerFigures(site.peers, site.restarts)
+        app = create_app(Door(broker, figures, *collectors), BusDoor(broker), OperatorDoor(broker), more)
+        self._fellows = Fellows(self.settings, site.peers)
+        copy = broker.bus.agents if isinstance(broker.bus.agents, RegisterCopy) else None
+        return Forward(app, self._fellows, copy, figures.count_forwarded)
 
     def _own_address(self) -> str:
         """Where this process reaches itself."""
         host = _ANYWHERE.get(self.settings.host, self.settings.host)
         scheme = "ws" if self._certificate is None else "wss"
-        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        port = self.port if self.site is None else self.site.listeners[1].getsockname()[1]
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     async def _stop_http(self) -> None:
         self._clock.stop()
@@ -186,6 +231,8 @@ class Server:
             _, late = await asyncio.wait(state.tasks, timeout=max(0.1, self.settings.shutdown_grace))
             for task in late:
                 task.cancel()
+        if self._fellows is not None:
+            await self._fellows.close()
 
     def _each_second(self) -> None:
         self._set_date()
@@ -196,6 +243,11 @@ class Server:
         """The `Date` that every response carries (RFC 9110, section 6.6.1), made once a second."""
         date = (b"date", formatdate(usegmt=True).encode())
         self._http.server_state.default_headers = [date, *self._http.config.encoded_headers]
+
+
+def _close(listeners: list[socket.socket]) -> None:
+    for listener in listeners:
+        listener.close()
 
 
 def _connection(broker: Broker, **_: object) -> WebSocketConnection:
@@ -229,11 +281,16 @@ def run(settings: Settings, ready: Callable[[Server], None] | None = None, compa
         LogError: if the data directory can't.
         BadKey, BadCertificate: if a file of keys, tokens or for TLS can't be used.
     """
+    with running(settings) as runner:
+        runner.run(_serve(settings, ready, companion))
+
+
+def running(settings: Settings) -> asyncio.Runner:
+    """The event loop of a process that serves."""
     if settings.switch_interval:
         sys.setswitchinterval(settings.switch_interval)
     gc.set_threshold(50_000, 20, 50)  # messages make no cycles; fewer passes over what lives long
-    with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
-        runner.run(_serve(settings, ready, companion))
+    return asyncio.Runner(loop_factory=_loop_factory(settings))
 
 
 async def _serve(

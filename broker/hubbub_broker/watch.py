@@ -187,7 +187,7 @@ class Watch:
 
     def _gone(self) -> list[AgentRow]:
         found: list[AgentRow] = []
-        here = self._broker.sessions.of
+        here = self._broker.is_here
         for consumers in self._broker.consumers:
             for departure, when in consumers.departures.since(time.time()):
                 if len(found) == self._most:

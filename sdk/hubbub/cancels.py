@@ -132,14 +132,19 @@ class Cancels:
             task = asyncio.create_task(self._listen(subscription), name=f"hubbub-cancels-{group}")
             self._lines[group] = (subscription, task)
 
+    def is_caught_up(self, message: MessageView) -> bool:
+        """Whether what was called off in the message's group before is known."""
+        heard = self._groups.get(names.group_of(message.topic))
+        return heard is None or heard.is_set()
+
     async def caught_up(self, message: MessageView) -> None:
-        """Wait until what was called off in the message's group before is known; for a bounded time."""
+        """Wait until that is so; for a bounded time, once."""
         heard = self._groups.get(names.group_of(message.topic))
         if heard is not None and not heard.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CAUGHT_UP_SECONDS):
                     await heard.wait()
-            heard.set()  # it waits once
+            heard.set()
 
     def is_off(self, message: MessageView) -> bool:
         """Whether it was called off."""

@@ -102,12 +102,18 @@ class Channel:
     def link_up(self, link: Link) -> None:
         """Subscribe first, then publish: an answer to what is published finds the subscription in place."""
         link.on_beat = self._beat
+        link.on_parted = self._parted
         self._owner.channel_up(self)
         self.feeds.link_up(link)
         self._consumers.link_up(link)
         self._lines.link_up(link)
         if self._sender is not None:
             self._sender.link_up(link)
+
+    def _parted(self, topics: set[str]) -> None:
+        """These subscriptions are off the wire, though the connection goes on."""
+        self.feeds.parted(topics)
+        self._lines.parted(topics)
 
     def link_down(self, ending: Ending) -> None:
         self.feeds.link_down()

@@ -263,6 +263,14 @@ class FeedTable:
             if not feed.boxes:
                 self._forget(feed)
 
+    def parted(self, topics: set[str]) -> None:
+        """These are off the wire, though the connection goes on: they are asked for again, each from its place."""
+        for topic in topics:
+            feed = self._feeds.get(topic)
+            if feed is not None and feed.state is FeedState.ON:  # else what is under way has an answer of its own
+                feed.happen(FeedEvent.LOST)
+                self.check(feed)
+
     def fail(self, error: HubbubError) -> None:
         """End all feeds and their mailboxes."""
         for feed in self:

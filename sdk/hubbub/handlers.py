@@ -127,7 +127,8 @@ class HandlerRunner:
         """Call the handler for as long as the message is not called off."""
         cancels = self._cancels
         cancels.came(message)
-        await cancels.caught_up(message)
+        if not cancels.is_caught_up(message):
+            await cancels.caught_up(message)
         if cancels.is_off(message):
             self._stats.called_off += 1
             return

@@ -15,7 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -42,6 +42,7 @@ from hubbub_protocol.limits import FRAME_BYTES_MAX, INFLIGHT_MAX
 
 from . import policy
 from .errors import Refused
+from .fleet import Fleet
 from .renewal import keep_fresh
 from .stats import Stats
 from .transport import ConnectFailed, Connection, ConnectionLost, Transport, is_binary, open_within
@@ -122,6 +123,8 @@ class Link:
         self.welcome = welcome
         self.frame_bytes_max = _limit(welcome.limits, "max_frame", FRAME_BYTES_MAX)
         self.inflight_max = _limit(welcome.limits, "max_inflight", INFLIGHT_MAX)
+        self.on_parted: Callable[[set[str]], None] = _nothing_parted
+        """Called with subscriptions that the broker has lost although the connection goes on: a worker's of several."""
         self.on_beat: Callable[[], None] = _nothing
         """Called once a heartbeat interval, for what else wants watching."""
         self._connection = connection
@@ -158,29 +161,9 @@ class Link:
         except Exception as error:
             logger.exception("! the token callable failed")
             raise LinkFailed(f"the token callable raised {type(error).__name__}") from error
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        try:
-            connection = await open_within(transport, endpoint.url, headers, endpoint.connect_timeout)
-        except ConnectFailed as failure:
-            refusal = policy.refusal_of_status(failure.status)
-            if refusal is not None:
-                raise LinkRefused(refusal) from failure
-            raise LinkFailed(str(failure)) from failure
-        try:
-            async with asyncio.timeout(endpoint.connect_timeout):
-                await connection.send(codec.encode(_hello(endpoint)))
-                welcome, early = await _welcome(connection)
-        except TimeoutError:
-            connection.abort()
-            raise LinkFailed(f"no welcome within {endpoint.connect_timeout:g} s") from None
-        except ConnectionLost as lost:
-            refusal = policy.refusal_of_close(lost.code, lost.reason)
-            if refusal is not None:
-                raise LinkRefused(refusal) from lost
-            raise LinkFailed(str(lost)) from lost
-        except BaseException:
-            connection.abort()
-            raise
+        connection, welcome, early = await _introduce(transport, endpoint, endpoint.url, token, _hello(endpoint))
+        if welcome.workers is not None and len(welcome.workers) > 1:
+            connection = _fleet(transport, endpoint, connection, welcome)
         link = cls(connection, welcome, early, stats)
         link._endpoint, link._token = endpoint, token
         return link
@@ -227,6 +210,8 @@ class Link:
             renewing = keep_fresh(self, self._endpoint.token, self._token)
             tasks.append(asyncio.create_task(renewing, name="hubbub-renewal"))
         self._schedule_beat()
+        if isinstance(self._connection, Fleet):
+            self._connection.on_parted = self.on_parted
         try:
             for frame in self._early:
                 self._take(frame, receive, receive_binary)
@@ -329,7 +314,7 @@ class Link:
             answer(welcome)
 
     def _ending(self, lost: ConnectionLost) -> Ending:
-        retry_after = self._retry_after
+        retry_after = self._retry_after if lost.retry_after is None else lost.retry_after
         if self._goaway_until is not None:
             retry_after = max(0.0, self._goaway_until - self._loop.time())
         return Ending(
@@ -398,6 +383,10 @@ def _nothing() -> None:
     """The beat that nobody listens to."""
 
 
+def _nothing_parted(_topics: set[str]) -> None:
+    """Nobody subscribes here."""
+
+
 def _limit(limits: dict[str, Any], name: str, default: int) -> int:
     value = limits.get(name, default)
     return value if isinstance(value, int) and value > 0 else default
@@ -415,6 +404,51 @@ def _hello(endpoint: Endpoint, token: str | None = None, rid: Rid | None = None)
         capabilities=endpoint.capabilities,
         description=endpoint.description,
     )
+
+
+async def _introduce(
+    transport: Transport, endpoint: Endpoint, url: str, token: str | None, hello: Hello
+) -> tuple[Connection, Welcome, list[bytes]]:
+    """Connect, say hello, and wait for the welcome. The connection, the welcome, and what came behind it.
+
+    Raises:
+        LinkFailed, LinkRefused: as `Link.open`.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        connection = await open_within(transport, url, headers, endpoint.connect_timeout)
+    except ConnectFailed as failure:
+        refusal = policy.refusal_of_status(failure.status)
+        if refusal is not None:
+            raise LinkRefused(refusal) from failure
+        raise LinkFailed(str(failure)) from failure
+    try:
+        async with asyncio.timeout(endpoint.connect_timeout):
+            await connection.send(codec.encode(hello))
+            welcome, early = await _welcome(connection)
+    except TimeoutError:
+        connection.abort()
+        raise LinkFailed(f"no welcome within {endpoint.connect_timeout:g} s") from None
+    except ConnectionLost as lost:
+        refusal = policy.refusal_of_close(lost.code, lost.reason)
+        if refusal is not None:
+            raise LinkRefused(refusal) from lost
+        raise LinkFailed(str(lost)) from lost
+    except BaseException:
+        connection.abort()
+        raise
+    return connection, welcome, early
+
+
+def _fleet(transport: Transport, endpoint: Endpoint, main: Connection, welcome: Welcome) -> Connection:
+    """A connection to all workers, begun with the one to the first."""
+    # Its groups and its will are main's: the will is to be said once, and the groups would only send it back there.
+    plain = replace(endpoint, groups=[], will=None, capabilities=None, description=None)
+
+    async def open(url: str) -> tuple[Connection, Welcome, list[bytes]]:
+        return await _introduce(transport, plain, url, await endpoint.token(), _hello(plain))
+
+    return Fleet(main, welcome, open, lambda token: _hello(plain, token))
 
 
 async def _welcome(connection: Connection) -> tuple[Welcome, list[bytes]]:

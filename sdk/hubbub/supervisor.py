@@ -27,6 +27,9 @@ from .transport import ABNORMAL, Transport
 
 logger = logging.getLogger("hubbub")
 
+REDIRECTS_MAX = 4
+"""How often in a row the broker may send an agent on at once. Beyond that it is a failure like others."""
+
 
 class Owner(Protocol):
     """Who has work for a connection. All calls come from the event loop, and must not block."""
@@ -106,7 +109,7 @@ class Supervisor:
             self._owner.link_refused(Refused(f"the connection can't be kept up: {error!r}"))
 
     async def _connect_again_and_again(self) -> None:
-        attempt = 0
+        attempt = redirects = 0
         while True:
             retry_after: float | None = None
             try:
@@ -116,6 +119,9 @@ class Supervisor:
                 return
             except LinkFailed as failed:
                 self._redirect(failed)
+                if failed.url is not None and redirects < REDIRECTS_MAX:
+                    redirects += 1
+                    continue
                 retry_after = failed.retry_after
                 self._owner.link_failed(str(failed))
             else:
@@ -127,6 +133,7 @@ class Supervisor:
                     return
                 retry_after = ending.retry_after
                 attempt = 0 if ending.lived >= SETTLED_SECONDS else attempt
+            redirects = 0
             delay = self._backoff.delay(attempt, self._random) if retry_after is None else retry_after
             attempt += 1
             logger.debug("x next attempt in %.2f s", delay)

@@ -199,6 +199,14 @@ class Agent:
         """Send a mail, and wait for the receipt: see `hubbub.Agent.send`."""
         return self.wait(self._inner.send(to, subject, body, create=create, **options))
 
+    def on_command(self, name: str) -> Callable[[H], H]:
+        """Decorate a function that does, in a thread, what is commanded: see `hubbub.Agent.on_command`."""
+        return self._inner.on_command(name)
+
+    def cancel(self, topic: str, id: str, *, reason: str = "") -> None:
+        """Call off a message and everything that grew from it: see `hubbub.Agent.cancel`."""
+        self.wait(self._inner.cancel(topic, id, reason=reason))
+
     def flush(self) -> None:
         """Wait until everything accepted so far is confirmed."""
         self.wait(self._inner.flush())

@@ -35,10 +35,12 @@ class ConnectFailed(Exception):
 class ConnectionLost(Exception):
     """The connection is over."""
 
-    def __init__(self, code: int = ABNORMAL, reason: str = "") -> None:
+    def __init__(self, code: int = ABNORMAL, reason: str = "", retry_after: float | None = None) -> None:
         super().__init__(f"connection closed with code {code}{f': {reason}' if reason else ''}")
         self.code = code
         self.reason = reason
+        self.retry_after = retry_after
+        """Seconds to stay away, if that is known."""
 
 
 @runtime_checkable

@@ -250,7 +250,8 @@ class Workers:
 
     async def _settled_before(self, call: Call) -> Ruling | None:
         """What becomes of a message that is not to be begun at all."""
-        await self._cancels.caught_up(call.delivery)
+        if not self._cancels.is_caught_up(call.delivery):
+            await self._cancels.caught_up(call.delivery)
         if self._is_off(call):
             return self._off(call.delivery)
         return ACK if await self._is_done(call.delivery) else None

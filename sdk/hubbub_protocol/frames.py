@@ -98,6 +98,8 @@ class Sub(Frame, frozen=True, tag="sub", rename={"start": "from"}):
     backoff: list[float] | None = None
     exclusive: bool = False
     """Extension, with `consumer`: one member at a time gets everything, the others stand by."""
+    here: bool = False
+    """Extension, for a pattern of all groups: only what the worker that is asked has, where there are several."""
     ordered: str | None = None
     """Extension, with `consumer`: the header whose value is a message's key. Messages of one key come one after the
     other, each when the one before it is settled."""
@@ -265,6 +267,12 @@ class Welcome(Frame, frozen=True, tag="welcome"):
     """Extension: the topic that is this agent's inbox."""
     expires: float | None = None
     """Extension: when the token ends, and the connection with it unless a `hello` brings a fresh one."""
+    workers: list[str] | None = None
+    """Extension, where there are several: the address of each. A group is at place `routing.worker_of`."""
+    shards: int | None = None
+    """Extension, with `workers`: what that needs to know."""
+    worker: int | None = None
+    """Extension, with `workers`: which of them this connection is to."""
 
 
 class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):

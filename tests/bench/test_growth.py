@@ -36,6 +36,7 @@ def test_what_was_left_out_is_not_in_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # it starts seven brokers, one after the other
 def test_costs_and_starts_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(points, "SECONDS", 0.5)
     monkeypatch.setattr(points, "TOPICS_RATE", 200.0)

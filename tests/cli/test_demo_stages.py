@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from hubbub.workflows.draft import Step
 from hubbub.workflows.instance import Heard
-from hubbub.workflows.step import Step, begin, step
+from hubbub.workflows.step import begin, step
 from hubbub_broker.cli.demonstration.stages import PATH, READING, STAGES, astray
 
 

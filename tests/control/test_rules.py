@@ -120,6 +120,24 @@ async def test_of_fifty_operators_who_change_the_same_version_one_does(
     assert [one["policy"] for one in changes] == [winner["policy"], SMALL], "what was not made is in no history"
 
 
+async def test_no_policy_for_all_topics_locks_operators_out(
+    plane: ControlPlane, http: httpx.AsyncClient, server: Server
+) -> None:
+    worst = {"pattern": "**", "durable": False, "max_message": 128, "max_ttl": 0.001, "sender_rate": 0.001}
+    assert (
+        await http.put(f"{POLICIES}/worst", json={**worst, "budget_messages": 1, "schemas": "off"})
+    ).status_code == 200
+    own = {"pattern": "_hubbub/**", "durable": False, "max_message": 128, "dedup_window": 0}
+    assert (await http.put(f"{POLICIES}/own", json=own, params={"note": "x" * 500})).status_code == 200
+    async with wire_client(url_of(server), "joe") as joe:
+        assert "seq" not in await joe.pub("g/c", 1)
+    for name in ("own", "worst"):
+        assert (await http.delete(f"{POLICIES}/{name}", params={"note": "x" * 500})).status_code == 200
+        assert len((await http.get(f"{POLICIES}/{name}/history")).json()["changes"]) == 2
+    verdict = (await http.get("/v1/policies/test", params={"topic": "_hubbub/events"})).json()
+    assert verdict["settings"]["max_message"] == {"value": 2**20, "source": "rule **"}
+
+
 async def test_what_is_in_force_and_why_is_told(plane: ControlPlane, http: httpx.AsyncClient) -> None:
     await http.put(f"{POLICIES}/low", json={"pattern": "**", "priority": -1, "max_count": 7})
     await http.put(f"{POLICIES}/high", json={"pattern": "g/*", "priority": 3, "max_age": "1h"}, params={"by": "ann"})

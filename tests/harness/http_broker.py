@@ -109,7 +109,7 @@ class HttpBroker:
     def shards(self) -> list[ShardInfo]:
         return [ShardInfo(0, "e1", 2, 0, 4096, None), ShardInfo(1, "e2", 0, 9, 10, "the disk is full")]
 
-    def route(self, group: str) -> Route:
+    def route(self, group: str, host: str) -> Route:
         return Route(7, "ws://elsewhere:1/v1/ws") if group == "far" else Route(3)
 
     def budget(self, topic: str) -> BudgetEntry:

@@ -447,6 +447,31 @@ class TestLeases:
         async with ann.topic("c").lease("writer", timeout=1):
             pass
 
+    async def test_a_block_that_ends_as_its_lease_is_lost_ends_with_that_and_nothing_else(self, joe: Agent) -> None:
+        lease = joe.topic("c").lease("writer", ttl=5)
+        with pytest.raises(LeaseLost):
+            async with lease:
+                lease._lose(RequestTimeout("as if"))
+        await asyncio.sleep(0.1)  # a cancellation that was left over would come here
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    async def test_one_that_was_got_by_a_request_without_an_answer_is_found_again(
+        self, joe: Agent, broker: MemoryBroker
+    ) -> None:
+        broker.hold_answers()
+        holding = asyncio.create_task(self._hold_once(joe))
+        await until(lambda: bool(broker.stored("g/_state/c")))
+        broker._answers = None  # lost; the lease is asked for again, and there it is
+        async with asyncio.timeout(4):
+            assert await holding == 1
+
+    @staticmethod
+    async def _hold_once(agent: Agent) -> int:
+        async with agent.topic("c").lease("writer", ttl=5) as lease:
+            return lease.token
+
     async def test_what_makes_no_sense_is_refused(self, joe: Agent) -> None:
         with pytest.raises(ValueError, match="ttl"):
             joe.topic("c").lease("writer", ttl=0.1)

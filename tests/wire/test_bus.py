@@ -116,7 +116,9 @@ class TestSend:
             assert await read(http, name) == ["hear"]
         assert await read(http, "joe") == []
 
-    async def test_all_is_finished_by_the_next_broker_if_the_first_one_dies_in_between(self, tmp_path: Path) -> None:
+    async def test_all_is_finished_by_the_next_broker_if_the_first_one_dies_in_between(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         async with serving(tmp_path / "data") as server:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
                 for name in ("ann", "jack"):
@@ -127,7 +129,7 @@ class TestSend:
                     begun.set()
                     await asyncio.Event().wait()
 
-                server.broker.bus.mail._deliver = never  # type: ignore[method-assign, assignment]
+                monkeypatch.setattr(server.broker.bus.mail, "_deliver", never)
                 sending = asyncio.create_task(http.post("/api/send", json={"from": "joe", "to": "ALL", "id": "r"}))
                 await asyncio.wait_for(begun.wait(), 10)
                 sending.cancel()

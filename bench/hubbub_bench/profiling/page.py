@@ -36,5 +36,6 @@ def _table(one: Profiled, what: str, counts: Sequence[tuple[str, int]]) -> str:
     for name, count in counts:
         share = one.profile.share(count)
         if share >= 0.005:
-            rows.append(f"| {name} | {share * one.microseconds:.2f} | {share:.0%} |")
+            time = share * one.microseconds
+            rows.append(f"| {name} | {time:{'.2f' if time >= 0.1 else '.3f'}} | {share:.0%} |")
     return "\n".join(rows)

@@ -50,5 +50,6 @@ def _top(frames: list[str]) -> tuple[str, str]:
         if found:
             folder, slash, _ = rest.partition("/")
             area = (folder if slash else "top") if package == "hubbub_broker/" else "protocol"
-            return area, f"`{area}/{rest.rpartition('/')[2]}` `{match['function']}`"
+            where = rest if package == "hubbub_broker/" else f"{area}/{rest}"
+            return area, f"`{where}` `{match['function']}`"
     return ELSEWHERE, f"{ELSEWHERE}: `{match['function']}`"

@@ -47,19 +47,22 @@ class Access:
         settings: the broker's.
         metrics: where refusals are counted.
         clock: seconds since the epoch.
+        own: what the control plane is to show, where it is another process's too; made up if not given.
 
     Raises:
         BadKey: from `Access(...)`, if a key file can't be used.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time, own: str | None = None
+    ) -> None:
         self.enabled = settings.authenticates
         """Whether anybody has to show a credential. Never changes, whatever becomes of the files."""
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
         self._keyring = Keyring(settings)
-        self.own = secrets.token_urlsafe(32)
+        self.own = own or secrets.token_urlsafe(32)
         """What the control plane shows that runs inside this process. Nobody else is ever told."""
         self._own_digest = _digest(self.own)
         self._known: dict[bytes, Identity] = {}

@@ -2,7 +2,8 @@
 
     agents     the register of agents                 inbox      what is unread, read, marked
     mail       to one agent, or to ALL                presence   who is in a topic; last wills
-    arrivals   who came and left, told                bus        all of it, put together
+    arrivals   who came and left, told                register   agents where there are several workers
+    bus        all of it, put together                remote_mail   mail, likewise
 
 An inbox is a durable topic, and its read mark a consumer: nothing here stores a message of its own.
 """
@@ -12,6 +13,8 @@ from .bus import Bus
 from .inbox import INBOX, Inbox, Unread
 from .mail import ALL, MAIL, Mail, Sent
 from .presence import Presence, Wills
+from .register import RegisterCopy
+from .remote_mail import RemoteMail
 
 __all__ = [
     "ALL",
@@ -24,6 +27,8 @@ __all__ = [
     "Inbox",
     "Mail",
     "Presence",
+    "RegisterCopy",
+    "RemoteMail",
     "Sent",
     "Unread",
     "Wills",

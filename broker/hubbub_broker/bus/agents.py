@@ -7,7 +7,7 @@ log; a registration by hand is answered when it is on stable storage, the others
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 import msgspec
@@ -21,9 +21,6 @@ from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err
 from hubbub_protocol.limits import CAPABILITIES_MAX, CAPABILITY_CHARS_MAX, DESCRIPTION_CHARS_MAX
 from hubbub_protocol.names import check_agent, check_group, inbox_of
-
-HOME = "_hubbub"
-"""The group of the broker's own: its shard keeps the register."""
 
 SEEN_SECONDS = 60.0
 """How exactly the register remembers, over a restart, when an agent was last seen."""
@@ -95,6 +92,8 @@ class Agents:
         self._dirty: dict[str, None] = {}
         self._writing: list[str] = []
         self._stored_seen: dict[str, float] = {}
+        self.on_removed: Callable[[str], Awaitable[None]] | None = None
+        """Awaited before it is answered that an agent is unregistered: every copy has to let go of it."""
         for _, body in shard.log.states(StateKind.AGENT):
             try:
                 record = _decoder.decode(body)
@@ -175,6 +174,8 @@ class Agents:
         self.on_change(name, None)
         self._stored_seen.pop(name, None)
         await self._store(name)
+        if self.on_removed is not None:
+            await self.on_removed(name)
         return True
 
     def _new(self, name: str, group: str | None, now: float) -> AgentRecord:

@@ -17,6 +17,7 @@ import msgspec
 from hubbub_broker.kinds import StateKind
 from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
+from hubbub_broker.peers import Way
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import RETRY_SECONDS, Answer, Publisher, Shard
 from hubbub_protocol.codec import encode_value
@@ -89,7 +90,7 @@ class Mail:
         self,
         agents: Agents,
         home: Shard,
-        shard_of: Callable[[str], Shard],
+        way_to: Callable[[str], Way],
         limits: Limits,
         *,
         window: float,
@@ -98,7 +99,7 @@ class Mail:
     ) -> None:
         self._agents = agents
         self._home = home
-        self._shard_of = shard_of
+        self._way_to = way_to
         self._limits = limits
         self._window = window
         self._loop = loop
@@ -180,7 +181,7 @@ class Mail:
         return Sent(id, to, frame.seq, None, frame.dup)
 
     async def _publish(self, sender: str, pub: Pub, *, promised: bool = False) -> Ok | Err:
-        shard = self._shard_of(pub.topic.partition("/")[0])
+        shard = self._way_to(pub.topic.partition("/")[0])
         answer = Answer(self._loop)
         try:
             publisher = Publisher(sender, None, shard.topic(pub.topic))
@@ -226,7 +227,7 @@ class Mail:
         """Everybody or nobody: what one inbox would refuse is not promised to the others."""
         for inbox in inboxes:
             copy = Pub(topic=inbox, id=pub.id, type=MAIL, data=pub.data)
-            misfit = self._shard_of(inbox.partition("/")[0]).misfit(copy)
+            misfit = self._home.misfit(copy)  # schemas are the same everywhere
             if misfit is not None:
                 raise Refusal(ErrorCode.BAD_REQUEST, misfit)
 

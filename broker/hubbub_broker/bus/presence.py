@@ -13,6 +13,7 @@ import msgspec
 
 from hubbub_broker.consumers import Confirm
 from hubbub_broker.logs import get_logger
+from hubbub_broker.peers import Way
 from hubbub_broker.shard import Publisher, Shard
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.frames import Err, Pub, Will
@@ -32,7 +33,12 @@ class Presence:
         self._here: dict[str, dict[str, int]] = {}
 
     def join(self, topic: str, agent: str) -> None:
-        """An agent has come. Those who are there are told, by an ephemeral message, unless it was there before."""
+        """An agent has come. Those who are there are told, by an ephemeral message, unless it was there before.
+
+        Raises:
+            Elsewhere: the topic is another worker's.
+        """
+        self._shard_of(group_of(topic))
         agents = self._here.setdefault(topic, {})
         agents[agent] = agents.get(agent, 0) + 1
         if agents[agent] == 1:
@@ -51,7 +57,12 @@ class Presence:
             self._tell(topic, agent, "leave")
 
     def present(self, topic: str) -> Sequence[str]:
-        """Who is in a topic, by name."""
+        """Who is in a topic, by name.
+
+        Raises:
+            Elsewhere: the topic is another worker's.
+        """
+        self._shard_of(group_of(topic))
         return sorted(self._here.get(topic, ()))
 
     def _tell(self, topic: str, agent: str, event: str) -> None:
@@ -62,8 +73,8 @@ class Presence:
 class Wills:
     """What agents want said if they drop and don't come back in time."""
 
-    def __init__(self, shard_of: Callable[[str], Shard], here: Callable[[str], bool], loop: AbstractEventLoop) -> None:
-        self._shard_of = shard_of
+    def __init__(self, way_to: Callable[[str], Way], here: Callable[[str], bool], loop: AbstractEventLoop) -> None:
+        self._way_to = way_to
         self._here = here
         self._loop = loop
         self._due: dict[str, tuple[TimerHandle, Will]] = {}
@@ -90,7 +101,7 @@ class Wills:
             data=will.data or msgspec.Raw(b"null"),
             ephemeral=will.ephemeral,
         )
-        say(self._shard_of, agent, pub)
+        say(self._way_to, agent, pub)
 
     def close(self) -> None:
         """Say nothing any more."""
@@ -99,12 +110,12 @@ class Wills:
         self._due.clear()
 
 
-def say(shard_of: Callable[[str], Shard], agent: str, pub: Pub) -> None:
+def say(way_to: Callable[[str], Way], agent: str, pub: Pub) -> None:
     """Publish what an agent would have said itself. What the shard refuses is logged."""
 
     def answered(error: Err | None) -> None:
         if error is not None:
             log.warning("not published", topic=pub.topic, type=pub.type, reason=error.message)
 
-    shard = shard_of(group_of(pub.topic))
+    shard = way_to(group_of(pub.topic))
     shard.publish(Publisher(agent, None, shard.topic(pub.topic)), pub, None, Confirm(answered))

@@ -120,6 +120,7 @@ _SECTIONS = {
         "data_dir",
         "shards",
     ),
+    "Workers": ("workers", "worker_port", "worker_urls", "worker_restarts", "link_timeout", "link_calls"),
     "The control plane": (
         "role",
         "broker_url",

@@ -19,6 +19,7 @@ def serve(
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Listen beyond loopback although nobody shows a token.")
     ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the work; 1 is no supervisor.")] = None,
     role: Annotated[
         str | None, typer.Option(help="all, data (no control plane) or control (nothing else, for --broker).")
     ] = None,
@@ -40,6 +41,7 @@ def serve(
     Examples:
       hubbub serve
       hubbub serve --data-dir /var/lib/hubbub --port 9000
+      hubbub serve --workers 4
       hubbub serve --config hubbub.toml --set max_frame=2MiB
       HUBBUB_LOG_FORMAT=json hubbub serve
       hubbub serve --role control --broker ws://broker:8091 --port 8092
@@ -51,6 +53,7 @@ def serve(
         host=host,
         port=port,
         insecure=insecure,
+        workers=workers,
         role=role,
         broker_url=broker,
         broker_token=token if role == "control" else None,
@@ -68,15 +71,18 @@ def serve(
     from hubbub_broker.log import LogError
     from hubbub_broker.server import run
     from hubbub_broker.tls import BadCertificate
+    from hubbub_broker.workers.supervisor import GaveUp, supervise
 
     from .planes import Inside, run_control
 
     try:
         if settings.role == "control":
             run_control(settings)
+        elif settings.workers > 1:
+            supervise(settings)
         else:
             run(settings, companion=None if settings.role == "data" else Inside(settings))
-    except LogError as error:
+    except (GaveUp, LogError) as error:
         raise Failure(str(error)) from None
     except (BadKey, BadCertificate) as error:
         raise Failure(str(error), ExitCode.USAGE) from None

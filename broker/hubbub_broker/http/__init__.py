@@ -49,6 +49,7 @@ from .operator_api import (
     Spread,
     Top,
 )
+from .refusal import ELSEWHERE_HEADER, response_to
 from .rules import routes as rules_routes
 from .rules_api import (
     PoliciesInfo,
@@ -63,6 +64,7 @@ from .state import routes as state_routes
 from .state_api import StateApi
 
 __all__ = [
+    "ELSEWHERE_HEADER",
     "AgentRow",
     "BrokerApi",
     "BudgetEntry",
@@ -106,6 +108,7 @@ __all__ = [
     "create_app",
     "create_side_app",
     "render_line",
+    "response_to",
     "rules_routes",
     "state_routes",
 ]

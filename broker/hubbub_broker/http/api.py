@@ -174,8 +174,8 @@ class BrokerApi(StatusApi, Protocol):
     def shards(self) -> Sequence[ShardInfo]:
         """The shards of this broker, by number."""
 
-    def route(self, group: str) -> Route:
-        """Where `group` lives."""
+    def route(self, group: str, host: str) -> Route:
+        """Where `group` lives, for a client that reaches this broker as `host`."""
 
     def budget(self, topic: str) -> BudgetEntry:
         """What a conversation has used."""

@@ -98,7 +98,7 @@ def routes(broker: BrokerApi) -> APIRouter:
     ) -> RouteItem:
         """The shard of a group, and the address of the broker that owns it."""
         caller.require(Operation.ROUTE, check_group(group))
-        found = broker.route(group)
+        found = broker.route(group, request.url.netloc)
         return RouteItem(group=group, shard=found.shard, url=found.url or _own_url(request))
 
     return router

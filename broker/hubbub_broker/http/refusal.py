@@ -8,11 +8,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from hubbub_broker.logs import get_logger
+from hubbub_broker.refusal import Elsewhere
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import BadFrame, BadName, ErrorCode
 from hubbub_protocol.frames import Err
 
 from .api import Refused
+
+ELSEWHERE_HEADER = b"x-hubbub-worker"
+"""Goes with the answer to what belongs to another worker: its number."""
 
 _log = get_logger("hubbub.http")
 
@@ -37,6 +41,7 @@ def retry_after(seconds: float) -> str:
 def install(app: FastAPI) -> None:
     """Make every refusal of `app` look alike, those of the framework and bugs included."""
     app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(Elsewhere, _elsewhere)
     app.add_exception_handler(BadFrame, _bad_request)
     app.add_exception_handler(BadName, _bad_request)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
@@ -47,6 +52,14 @@ def install(app: FastAPI) -> None:
 def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     return response_to(error.err)
+
+
+def _elsewhere(_request: Request, error: Exception) -> Response:
+    """Another worker's: whoever serves for several takes this for itself, and no client ever sees it."""
+    assert isinstance(error, Elsewhere)
+    worker = "" if error.worker is None else str(error.worker)
+    err = Err(code=ErrorCode.WRONG_SHARD, message=error.message)
+    return response_to(err, headers={ELSEWHERE_HEADER.decode(): worker})
 
 
 def _bad_request(_request: Request, error: Exception) -> Response:

@@ -33,7 +33,6 @@ from .errors import (
 from .files import Files
 from .lock import DirectoryLock, lock_directory
 from .log import ShardLog
-from .names import shard_of
 from .reader import Chunk
 from .settings import LogSettings, Retention
 from .standing import TopicInfo
@@ -64,5 +63,4 @@ __all__ = [
     "TopicInfo",
     "TopicLog",
     "lock_directory",
-    "shard_of",
 ]

@@ -31,7 +31,7 @@ class DirectoryMeta(msgspec.Struct, kw_only=True, frozen=True):
 class DataDirectory:
     """An open, locked data directory."""
 
-    def __init__(self, path: Path, meta: DirectoryMeta, lock: DirectoryLock) -> None:
+    def __init__(self, path: Path, meta: DirectoryMeta, lock: DirectoryLock | None) -> None:
         self.path = path
         self.shards = meta.shards
         """How many shards it has."""
@@ -41,7 +41,7 @@ class DataDirectory:
 
     @classmethod
     def open(cls, path: Path, shards: int | None = None, *, files: Files | None = None) -> "DataDirectory":
-        """Open a data directory, or make one (with `shards` shards, 16 unless said).
+        """Open a data directory, or make one (with `shards` shards, 16 unless said), and lock it.
 
         Raises:
             DirectoryLocked: another process has it.
@@ -71,13 +71,32 @@ class DataDirectory:
             ) from error
         return cls(path, meta, lock)
 
+    @classmethod
+    def join(cls, path: Path) -> "DataDirectory":
+        """Use a data directory that another process has made and locked for this one: which shares that lock.
+
+        Raises:
+            FormatError: it is none.
+        """
+        meta = read_meta(path)
+        if meta is None:
+            raise FormatError(f"{path} is no data directory")
+        return cls(path, meta, None)
+
     def shard(self, number: int) -> Path:
         """The folder of a shard's log."""
         return self.path / "shards" / f"{number:03d}"
 
     def close(self) -> None:
         """Let go of the lock, after the logs were closed. Idempotent."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    @property
+    def lock_fd(self) -> int:
+        """The lock's file, for processes that are to share it: the directory is in use until the last has closed it."""
+        assert self._lock is not None, "it is locked by another process"
+        return self._lock.fd
 
 
 def read_meta(path: Path, files: Files | None = None) -> DirectoryMeta | None:

@@ -19,6 +19,11 @@ class DirectoryLock:
         self.path = path
         self._fd = fd
 
+    @property
+    def fd(self) -> int:
+        """The locked file. Whoever inherits it holds the lock too."""
+        return self._fd
+
     def close(self) -> None:
         """Let go of it. Idempotent."""
         if self._fd >= 0:

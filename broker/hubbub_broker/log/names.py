@@ -34,8 +34,3 @@ def topic_key(name: bytes) -> bytes:
 def topic_salt(name: bytes) -> int:
     """What a message's id hash is mixed with, so that one table serves all topics of a segment."""
     return xxh3_64_intdigest(name)
-
-
-def shard_of(group: str, shards: int) -> int:
-    """The shard that owns a group: stable across processes, machines and versions."""
-    return xxh3_64_intdigest(group.encode()) % shards

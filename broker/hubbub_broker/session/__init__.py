@@ -4,12 +4,14 @@ from hubbub_broker.refusal import Refusal
 
 from .admission import check_publish
 from .connection import WebSocketConnection
+from .entrance import Gate
 from .heartbeat import Heartbeat
 from .intake import Intake
 from .session import Session
 from .sessions import Sessions
 
 __all__ = [
+    "Gate",
     "Heartbeat",
     "Intake",
     "Refusal",

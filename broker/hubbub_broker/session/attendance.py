@@ -43,8 +43,8 @@ class Attendance:
                     ErrorCode.OVERLOADED,
                     f"this connection is present in {self._limit} topics, the limit (max_subscriptions): leave some",
                 )
-            self._topics.add(topic)
             self._presence.join(topic, self._agent)
+            self._topics.add(topic)
         return self._presence.present(topic)
 
     def leave(self, topic: str) -> None:
@@ -66,7 +66,7 @@ def check_will(will: Will, sessions: Sessions, identity: Identity) -> None:
         Refusal: it could not.
         BadName: its topic is none.
     """
-    sessions.open_topic(will.topic)
+    sessions.check_open(will.topic)
     why = sessions.access.why_not(identity, Operation.PUBLISH, will.topic)
     if why is not None:
         raise Refusal(ErrorCode.FORBIDDEN, why)

@@ -23,6 +23,7 @@ from hubbub_protocol import PATH, SUBPROTOCOL
 from hubbub_protocol.errors import BadName, CloseCode
 from hubbub_protocol.names import check_agent
 
+from .entrance import Doorkeeper
 from .frame_reader import FrameReader
 from .intake import Intake
 from .session import REASON_CHARS_MAX, Session
@@ -187,7 +188,7 @@ class WebSocketConnection(asyncio.Protocol):
             self.transport.close()
         elif self._reader is not None:
             self._handshake = None
-            self._admit()
+            self._come_in()
 
     def _answer(self, handshake: ServerProtocol, request: Request) -> None:
         if urlsplit(request.path).path != PATH:
@@ -197,6 +198,13 @@ class WebSocketConnection(asyncio.Protocol):
         if why is not None:
             self._sessions.metrics.count_connection_refusal("origin")
             handshake.send_response(handshake.reject(403, why + "\n"))
+            return
+        gate = self._sessions.gate
+        url = None if gate is None else gate.redirect(request)
+        if url is not None:
+            elsewhere = handshake.reject(307, f"this group's worker is at {url.partition('?')[0]}\n")
+            elsewhere.headers["Location"] = url
+            handshake.send_response(elsewhere)
             return
         response = handshake.accept(request)
         offered = [
@@ -208,6 +216,8 @@ class WebSocketConnection(asyncio.Protocol):
         if response.status_code != 101:
             return
         self._session = Session(self._sessions, self, _address(self.transport))
+        if gate is not None:
+            self._session.entrance = gate.entrance(request)
         self._intake = Intake(self._session, self._sessions.metrics, self._loop)
         self._reader = FrameReader(
             self._sessions.settings.max_frame, self._intake.text, self._intake.binary, self._send
@@ -217,6 +227,18 @@ class WebSocketConnection(asyncio.Protocol):
         headers = request.headers
         credential = credential_of(headers.get_all("Authorization"), headers.get_all("X-Bus-Token"), query)
         self._admission = _Admission(offered, names[0] if names else None, credential)
+
+    def _come_in(self) -> None:
+        gate = self._sessions.gate
+        if gate is None or gate.register is None:
+            self._admit()
+            return
+        assert self._admission is not None
+        assert self._session is not None
+        assert self._intake is not None
+        assert self._reader is not None
+        keeper = Doorkeeper(gate, gate.register, self._session, self._intake, self._reader, self._admit, self.close)
+        keeper.begin(self._admission.agent, self._admission.credential)
 
     def _page_refused(self, request: Request) -> str | None:
         """Why a page in somebody's browser may not connect; None for anybody else.

@@ -65,6 +65,11 @@ class FrameReader:
         self.closing = False
         """The closing handshake has begun, by either side: nothing that comes is a message any more."""
 
+    def deliver_to(self, on_text: Callable[[bytes], None], on_binary: Callable[[bytes], None]) -> None:
+        """Give messages to somebody else from now on."""
+        self._on_text = on_text
+        self._on_binary = on_binary
+
     def feed(self, data: bytes) -> None:
         """Take what came from the socket."""
         if self.closing:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
 
 from hubbub_broker.access import Operation
-from hubbub_broker.bus import ALL, MAIL, Bus
+from hubbub_broker.bus import ALL, MAIL, Bus, RemoteMail
+from hubbub_broker.peers import RemoteTopic
 from hubbub_broker.refusal import Refusal
-from hubbub_broker.shard import Publisher, Sink, answers
+from hubbub_broker.shard import Publisher, Sink, Topic, answers
 from hubbub_protocol.codec import decode_value, encode
 from hubbub_protocol.errors import BadFrame, ErrorCode, ProtocolError
 from hubbub_protocol.frames import Ok, Pub
@@ -61,20 +62,36 @@ def open_mail(session: Session, sessions: Sessions, bus: Bus, agent: str, pub: P
     life = session.life
     if name == ALL:
         session.require(Operation.SEND_TO_ALL)
-        topic = sessions.shard_of(MAIL_GROUP).topic(f"{MAIL_GROUP}/{ALL}")
+        topic = sessions.shards[0].topic(f"{MAIL_GROUP}/{ALL}")  # of any shard: nothing is ever stored there
         line = _line_of(sessions.to_all, agent, life)
         return Publisher(agent, life, topic), lambda _, pub, payload, sink: _to_all(
             bus, line, agent, pub, payload, sink
         )
-    session.require(Operation.SEND, bus.inbox_of(check_agent(name)))
+    check_agent(name)
+    if isinstance(bus.mail, RemoteMail) and bus.agents.get(name) is None:
+        return _by_home(session, sessions, bus.mail, agent, pub)
+    session.require(Operation.SEND, bus.inbox_of(name))
     sessions.admit_send(agent)
     record = bus.mail.recipient(name, create=_fields(pub.headers).get("create") is True)
-    shard = sessions.shard_of(group_of(record.inbox))
+    shard = sessions.way_to(group_of(record.inbox))
 
     def publish(publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> None:
         shard.publish(publisher, replace(pub, topic=record.inbox, type=pub.type or MAIL), payload, sink)
 
     return Publisher(agent, f"{life or ''}~mail", shard.topic(record.inbox)), publish
+
+
+def _by_home(session: Session, sessions: Sessions, mail: RemoteMail, agent: str, pub: Pub) -> tuple[Publisher, Publish]:
+    """The way to somebody whom the register's copy does not have: the home worker knows, or refuses."""
+    sessions.admit_send(agent)
+    identity = session.identity
+    assert identity is not None  # an agent that is known has one
+
+    def publish(publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> None:
+        mail.publish_by_home(identity, publisher, replace(pub, type=pub.type or MAIL), payload, sink)
+
+    topic = cast("Topic", RemoteTopic(pub.topic))
+    return Publisher(agent, f"{session.life or ''}~mail", topic), publish
 
 
 def _line_of(lines: Lines, agent: str, life: str | None) -> Line:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from hubbub_broker.access import OPEN, Denied, Identity, Operation
 from hubbub_broker.bus import Card
 from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
-from hubbub_broker.refusal import Refusal
+from hubbub_broker.peers import RemoteTopic
+from hubbub_broker.refusal import Elsewhere, Refusal
 from hubbub_broker.shard import Cursor, PatternSubscription, Publisher, Shard, Sink, Start
 from hubbub_broker.wire import text_frame
 from hubbub_protocol import __version__
@@ -49,10 +52,12 @@ from hubbub_protocol.names import check_agent, check_group, check_pattern, check
 
 from .attendance import Attendance, check_will
 from .consuming import Consuming
+from .entrance import Entrance
 from .filtering import check_apart, parse_filter
 from .finding import answer_get, check_get
 from .mailing import is_mail, open_mail
 from .sharing import share
+from .socket import Connection
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -76,22 +81,6 @@ Publish = Callable[[Publisher, Pub, bytes | None, Sink], None]
 """A shard's way in: what `Sequencer.publish` is."""
 
 
-class Connection(Protocol):
-    """What a session needs of its socket."""
-
-    def write(self, blob: bytes) -> None:
-        """Send encoded frames."""
-
-    def pause_reading(self) -> None:
-        """Take no more from the socket."""
-
-    def resume_reading(self) -> None:
-        """Go on."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Close with that code, after what was written."""
-
-
 class Session:
     """One agent on one connection. A `Sink` for the shards."""
 
@@ -112,6 +101,7 @@ class Session:
         "agent",
         "closed",
         "cursors",
+        "entrance",
         "filtering",
         "groups",
         "heard",
@@ -137,6 +127,8 @@ class Session:
         self.cursors: dict[str, Cursor] = {}
         self.address = address
         """Where the client is, for operators."""
+        self.entrance: Entrance | None = None
+        """How it came in, where there are several workers."""
         self.identity: Identity | None = None if sessions.access.enabled else OPEN
         """What it may do, once it has shown who it is."""
         self._expiry: asyncio.TimerHandle | None = None
@@ -310,6 +302,8 @@ class Session:
             self._handle(frame)
         except Refusal as refusal:
             self.refuse(frame.rid, refusal)
+        except Elsewhere as elsewhere:
+            self._send_on(elsewhere, Err(code=ErrorCode.WRONG_SHARD, message=elsewhere.message, rid=frame.rid))
         except ProtocolError as error:
             self._refuse(frame.rid, ErrorCode.BAD_REQUEST, str(error))
         except LogError as error:
@@ -352,6 +346,8 @@ class Session:
             return
         if self.agent is not None and self.agent != hello.agent:
             raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
+        if self.entrance is not None:
+            self.entrance.check_groups(groups)
         if hello.will is not None:
             check_will(hello.will, self._sessions, identity)
         card = Card.of(hello.capabilities, hello.description)
@@ -383,6 +379,9 @@ class Session:
                         ts=time(),
                         inbox=inbox,
                         expires=identity.expires,
+                        workers=None if self.entrance is None else self.entrance.urls,
+                        shards=None if self.entrance is None else self.entrance.shards,
+                        worker=None if self.entrance is None else self.entrance.worker,
                     )
                 )
             ]
@@ -471,6 +470,10 @@ class Session:
             sessions.admit(known[0].name, pub, payload)
         except Refusal as refusal:
             self._refuse_publish(pub, refusal)
+            return
+        except Elsewhere as elsewhere:
+            err = Err(code=ErrorCode.WRONG_SHARD, message=elsewhere.message, rid=pub.rid, id=pub.id, topic=pub.topic)
+            self._send_on(elsewhere, err)
             return
         except ProtocolError as error:
             self._refuse_publish(pub, Refusal(ErrorCode.BAD_REQUEST, str(error)))
@@ -563,6 +566,8 @@ class Session:
     def _subscribe_pattern(self, sub: Sub, start: Start, filter: Filter | None) -> None:
         pattern = sub.topic
         first = group_of(pattern)
+        if self.entrance is not None and is_pattern(first) and not sub.here:
+            raise Elsewhere(None, "no worker has all groups: subscribe at each of `workers`, with `here`: true")
         shards = self._sessions.shards if is_pattern(first) else [self._sessions.shard_of(first)]
         for shard in shards:
             shard.readers.check_pattern_filter(filter)
@@ -628,7 +633,9 @@ class Session:
         self._replays.discard(task)
 
     def _check_heard(self, publisher: Publisher) -> None:
-        topic = publisher.topic
+        topic: Any = publisher.topic
+        if type(topic) is RemoteTopic:  # its owner looks
+            return
         if not self._sessions.shard_of(group_of(topic.name)).readers.heard_besides(topic, self):
             raise Refusal(ErrorCode.NOT_FOUND, f"nobody is subscribed to {topic.name} (mandatory)")
 
@@ -643,6 +650,12 @@ class Session:
         self.answer([encode(Ok(rid=join.rid, topic=join.topic, present=list(present)))])
 
     # Refuse ---------------------------------------------------------------------------------------------------------
+
+    def _send_on(self, elsewhere: Elsewhere, err: Err) -> None:
+        """Say where to go with what was asked for."""
+        self._sessions.metrics.count_request_refusal(ErrorCode.WRONG_SHARD)
+        url = None if self.entrance is None or elsewhere.worker is None else self.entrance.url_of(elsewhere.worker)
+        self.answer([encode(replace(err, url=url))])
 
     def refuse(self, rid: Rid | None, refusal: Refusal) -> None:
         """Answer a request with why it is not carried out."""

@@ -1,7 +1,7 @@
 """All the sessions of a broker, and what they share: the way to the shards, the limits, the register of who is here."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from hubbub_broker.access import Access
 from hubbub_broker.bus import Bus, Card
@@ -9,11 +9,12 @@ from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Consumers
 from hubbub_broker.guard import Denial, Guard
 from hubbub_broker.metrics import Metrics
+from hubbub_broker.peers import Way
 from hubbub_broker.refusal import Refusal
-from hubbub_broker.shard import CatchUp, Shard, Topic
+from hubbub_broker.shard import CatchUp, Shard, Sink, Topic
 from hubbub_broker.state import StatesOf
 from hubbub_protocol.errors import CloseCode, ErrorCode
-from hubbub_protocol.frames import Pub
+from hubbub_protocol.frames import Change, Pub
 from hubbub_protocol.names import (
     CONTROL_AGENT,
     check_topic,
@@ -26,6 +27,7 @@ from hubbub_protocol.names import (
 )
 
 from .admission import check_publish
+from .entrance import Gate
 from .mailing import Lines
 from .session import Session
 
@@ -68,6 +70,14 @@ class Sessions:
         """The mails to ALL that are under way, and in which order they go on."""
         self.on_agent: Callable[[str], None] = lambda _: None
         """Called when an agent is there: what it missed can be told."""
+        self.on_gone: Callable[[str], None] = lambda _: None
+        """Called when the last connection of an agent is gone."""
+        self.answer_change: Callable[[Change, Sink], Sink] = _at_once
+        """What gets the answer to a change of a state, in place of the sink that asked for it."""
+        self.gate: Gate | None = None
+        """Where there are several workers: sends connections on, and makes agents known before they come in."""
+        self.way_to: Callable[[str], Way] = shard_of
+        """How to publish to a group, wherever it is."""
 
     def next_id(self) -> str:
         """A name for a new session."""
@@ -98,6 +108,11 @@ class Sessions:
         """The sessions under an agent's name, oldest first."""
         return self._by_agent.get(agent, {}).keys()
 
+    def agents(self) -> Iterator[tuple[str, str | None]]:
+        """The agents that are here, each with the group that it was greeted in."""
+        for agent, sessions in self._by_agent.items():
+            yield agent, next((session.groups[0] for session in sessions if session.groups), None)
+
     def tell(self, agent: str, line: bytes) -> bool:
         """Send a line to every session under that name. False if there is none."""
         sessions = self._by_agent.get(agent, ())
@@ -122,6 +137,7 @@ class Sessions:
                 named.pop(session, None)
                 if not named:
                     del self._by_agent[session.agent]
+                    self.on_gone(session.agent)
         if session.life is not None and session.agent is not None:
             key = (session.agent, session.life)
             if self._lives.get(key) is session:
@@ -139,7 +155,7 @@ class Sessions:
             return None
         self.bus.wills.back(session.agent)
         record = self.bus.agents.seen(session.agent, next(iter(session.groups), None), card)
-        if all(other is session for other in self.of(session.agent)):
+        if self.bus.arrivals is not None and all(other is session for other in self.of(session.agent)):
             self.bus.arrivals.came(record)
         return record.inbox
 
@@ -148,7 +164,7 @@ class Sessions:
         self.open.pop(session, None)
         if self.bus is not None and session.agent is not None and not self.draining:
             self.bus.agents.left(session.agent)
-            if not self.of(session.agent):
+            if self.bus.arrivals is not None and not self.of(session.agent):
                 self.bus.arrivals.left(session.agent)
             will = session.will
             if will is not None and code not in (CloseCode.NORMAL, CloseCode.GOING_AWAY) and not self.of(session.agent):
@@ -162,6 +178,18 @@ class Sessions:
         Raises:
             BadName: if it is not a topic.
             Refusal: if only the broker publishes there.
+            Elsewhere: if it is another worker's.
+        """
+        self.check_open(name)
+        shard = self.shard_of(group_of(name))
+        return shard, shard.topic(name)
+
+    def check_open(self, name: str) -> None:
+        """See that clients may publish to a topic at all.
+
+        Raises:
+            BadName: if it is not a topic.
+            Refusal: if only the broker publishes there.
         """
         check_topic(name)
         control = is_heard_by_control(name) or is_said_by_control(name)
@@ -170,8 +198,6 @@ class Sessions:
                 f"{group_of(name)!r} is the broker's own group" if is_reserved(name) else f"{name} is the broker's own"
             )
             raise Refusal(ErrorCode.FORBIDDEN, f"{own}: only the broker publishes there")
-        shard = self.shard_of(group_of(name))
-        return shard, shard.topic(name)
 
     def admit(self, agent: str, pub: Pub, payload: bytes | None = None) -> None:
         """Check one publish against the limits that are the same at every door.
@@ -208,3 +234,7 @@ class Sessions:
 def _require(denial: Denial | None) -> None:
     if denial is not None:
         raise Refusal(denial.code, denial.message, denial.retry_after)
+
+
+def _at_once(_: Change, sink: Sink) -> Sink:
+    return sink

@@ -38,7 +38,7 @@ def share(session: Session, sessions: Sessions, agent: str, request: State | Cha
     session.in_flight += 1
     try:
         if isinstance(request, Change):
-            states.change(agent, request, session)
+            states.change(agent, request, sessions.answer_change(request, session))
         elif isinstance(request, Renew):
             states.renew(request, session)
         else:

@@ -25,7 +25,7 @@ from hubbub_broker.policy import Policies, TopicPolicy
 from hubbub_broker.schema import NO_SCHEMAS, Schemas
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.frames import Pub
-from hubbub_protocol.names import group_of, is_dead_letters, is_state
+from hubbub_protocol.names import group_of, is_dead_letters, is_reserved, is_state
 
 from .batch import Batch
 from .catch_up import CatchUp
@@ -80,6 +80,7 @@ class Shard:
         self._generation = 0
         """Counts the changes of the two: a topic whose own count is behind goes by older ones."""
         self._dedup_window = settings.dedup_window
+        self._whole: dict[str, Any] = {"max_message": settings.max_frame, "max_ttl": 0.0}
         self._topics_in_memory = settings.topics_in_memory
         self.readers = Readers(log, metrics, catch_up, self.topic, settings.max_filters)
         self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
@@ -108,9 +109,9 @@ class Shard:
         policy = policies.of(name)
         if is_dead_letters(name):  # kept whatever holds for other topics, and larger than what it is about
             return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES, **UNGUARDED)
-        if is_state(name):  # likewise; what one change may hold, the limits of states say
+        if is_state(name) or is_reserved(name):  # likewise; what one change may hold, the limits of states say
             window = max(policy.dedup_window, self._dedup_window)  # a change that is asked for twice is made once
-            return replace(policy, durable=True, dedup_window=window, **UNGUARDED)
+            return replace(policy, durable=True, dedup_window=window, **self._whole, **UNGUARDED)
         return policy
 
     def follow(self, policies: Policies, schemas: Schemas) -> None:

@@ -9,8 +9,8 @@ from hubbub_protocol.names import literal_prefix
 
 from .record import Held, Totals, place
 
-ROWS = 64
-"""Keys that are read from the log at a time."""
+ROWS = 16
+"""Keys that are read from the log at a time: few, because each may have a large value."""
 
 
 class Page(NamedTuple):

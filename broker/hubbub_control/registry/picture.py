@@ -95,35 +95,28 @@ class View:
     pick: int = 0
     """Which pick of all its last one was."""
 
-    @property
-    def running(self) -> int:
-        """Messages at work."""
-        return sum(report.running for report in self.reports.values())
+    running: int = 0
+    """Messages at work, in all its processes."""
+    waiting: int = 0
+    """Messages that it was given and has not begun."""
+    room: int = 0
+    """Messages that it could be at work on at a time."""
+    paused: bool = False
+    """Whether all of it is paused."""
+    load: float = 0.0
+    """Work that it has, for each message that it could be at work on: 0 is none, 1 is full."""
+    lag: float = 0.0
+    """How late the latest of its processes is."""
 
-    @property
-    def waiting(self) -> int:
-        """Messages that it was given and has not begun."""
-        return sum(report.waiting for report in self.reports.values())
-
-    @property
-    def room(self) -> int:
-        """Messages that it could be at work on at a time."""
-        return sum(report.room for report in self.reports.values())
-
-    @property
-    def paused(self) -> bool:
-        """Whether all of it is paused."""
-        return bool(self.reports) and all(report.paused for report in self.reports.values())
-
-    @property
-    def load(self) -> float:
-        """Work that it has, for each message that it could be at work on: 0 is none, 1 is full."""
-        return (self.running + self.waiting) / max(1, self.room)
-
-    @property
-    def lag(self) -> float:
-        """How late the latest of its processes is."""
-        return max((report.lag for report in self.reports.values()), default=0.0)
+    def sum_up(self) -> None:
+        """Its reports are others: whoever looks for the least loaded does not add up a thousand agents."""
+        reports = self.reports.values()
+        self.running = sum(report.running for report in reports)
+        self.waiting = sum(report.waiting for report in reports)
+        self.room = sum(report.room for report in reports)
+        self.paused = bool(reports) and all(report.paused for report in reports)
+        self.load = (self.running + self.waiting) / max(1, self.room)
+        self.lag = max((report.lag for report in reports), default=0.0)
 
     @property
     def tasks(self) -> list[dict[str, Any]]:
@@ -182,6 +175,7 @@ class Picture:
             view.online = False
             view.seen = now
             view.reports.clear()
+            view.sum_up()
             view.picked = 0
             self._quiet(view)
 
@@ -209,6 +203,7 @@ class Picture:
         view.reports[session] = report
         if len(view.reports) > PROCESSES_MAX:
             del view.reports[next(iter(view.reports))]
+        view.sum_up()
         if view.since == 0.0 or was_busy != bool(view.running or view.waiting):
             view.since = report.at
         if probe and view.probed is not None:
@@ -280,10 +275,14 @@ class Picture:
         best: View | None = None
         least: tuple[object, ...] = ()
         for view in candidates:
-            state = self.state(view, now)
-            if state in (AgentState.GONE, AgentState.DEAF) or view.paused:
+            if view.paused:
                 continue
-            load = view.load + view.picked / max(1, view.room)
+            load = view.load + view.picked / (view.room or 1)
+            if best is not None and view.online and (False, False, load, view.pick) >= least:
+                continue  # whatever its state, it is not better: most are not
+            state = self.state(view, now)
+            if state in (AgentState.GONE, AgentState.DEAF):
+                continue
             key = (state is AgentState.SLOW, not view.online, load, view.pick)
             if best is None or key < least:
                 best, least = view, key

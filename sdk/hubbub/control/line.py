@@ -8,11 +8,15 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from hubbub import policy
 from hubbub.cursor import Start, TopicCursor
 from hubbub.link import Link
 from hubbub.message import MessageView
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err, Gap, Msg, Ok, Sub
+
+RETRY_SECONDS = 2.0
+"""When a broker is asked again that can't take it now, and does not say when it can."""
 
 logger = logging.getLogger("hubbub")
 
@@ -58,11 +62,19 @@ class Line:
             self._cursor.opened(answer, link.broker_time())
             self.on_up()
             return
-        # A broker that knows nothing of control planes; or one that is busy: the next connection asks again.
+        # A broker that knows nothing of control planes; or one that is busy, or whose worker for this is away.
         level = logging.INFO if answer.code == ErrorCode.FORBIDDEN else logging.WARNING
         logger.log(level, "! %s is not heard: %s (%s)", self.topic, answer.message, answer.code)
-        self.link = None
         self.live.set()
+        if policy.is_retryable(answer.code):
+            delay = RETRY_SECONDS if answer.retry_after is None else answer.retry_after
+            asyncio.get_running_loop().call_later(delay, self._ask_again, link)
+        else:
+            self.link = None
+
+    def _ask_again(self, link: Link) -> None:
+        if self.link is link:
+            self.link_up(link)
 
 
 def _nothing() -> None:

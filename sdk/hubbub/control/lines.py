@@ -31,6 +31,12 @@ class Lines:
         for line in self.topics.values():
             line.link_up(link)
 
+    def parted(self, topics: set[str]) -> None:
+        """These are off the wire, though the connection goes on: they are asked for again."""
+        for topic in topics & self.topics.keys():
+            if self.link is not None:
+                self.topics[topic].link_up(self.link)
+
     def link_down(self) -> None:
         """Nothing is heard for now."""
         self.link = None

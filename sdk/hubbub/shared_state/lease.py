@@ -64,7 +64,6 @@ class Lease:
         self._until = 0.0
         self._renewing: asyncio.Task[None] | None = None
         self._holder: asyncio.Task[object] | None = None
-        self._cancelled = False
 
     def __repr__(self) -> str:
         return f"<Lease {self.name} of {self.state.name}, token {self.token}>"
@@ -92,16 +91,22 @@ class Lease:
         renewing, self._renewing = self._renewing, None
         if renewing is not None:
             renewing.cancel()
-            with suppress(asyncio.CancelledError):
-                await renewing
-        if self.lost.is_set():
-            if self._cancelled and isinstance(error, asyncio.CancelledError):
-                self._cancelled = False
-                if self._holder is None or self._holder.uncancel() <= 0:
-                    raise LeaseLost(f"the lease {self.name} was lost: others may have it") from error
+        if not self.lost.is_set():
+            with suppress(StateConflictError, RequestTimeout, Closed, Refused):  # it is another's, or goes by itself
+                await self.state.delete(self.key, expected_version=self.token, timeout=self._ttl)
             return
-        with suppress(StateConflictError, RequestTimeout, Closed, Refused):  # it is another's, or goes by itself
-            await self.state.delete(self.key, expected_version=self.token, timeout=self._ttl)
+        holder, self._holder = self._holder, None
+        if holder is None:
+            return
+        if error is None:  # the block has ended before it could be stopped: that is still to come
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as cancelled:
+                error = cancelled
+        if isinstance(error, asyncio.CancelledError):
+            if holder.uncancel() <= 0:
+                raise LeaseLost(f"the lease {self.name} was lost: others may have it") from error
+            raise error
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -113,17 +118,33 @@ class Lease:
         while True:
             asked_at = loop.time()
             try:
-                self.token = await self.state.put(self.key, value, expected_version=0, ttl=self._ttl, timeout=self._ttl)
+                self.token = await self.state.put(
+                    self.key, value, expected_version=0, ttl=self._ttl, timeout=self._ttl / RENEWALS
+                )
             except StateConflictError:
-                pass
+                if await self._is_ours():
+                    return
             except RequestTimeout:
-                continue  # should it be ours after all, it goes by itself
+                continue  # whether it was made, the next try tells
             else:
                 self._until = asked_at + self._ttl
                 return
             await self._wait_until_free()
             await asyncio.sleep(RUSH.delay(attempt, desk.source))
             attempt += 1
+
+    async def _is_ours(self) -> bool:
+        """Whether it was got by a request whose answer never came."""
+        value, version = await self.state.get(self.key)
+        if not (isinstance(value, dict) and value.get("mark") == self._mark):
+            return False
+        asked_at = asyncio.get_running_loop().time()
+        try:
+            await self.state.renew(self.key, version, timeout=self._ttl)
+        except (StateConflictError, RequestTimeout):
+            return False
+        self.token, self._until = version, asked_at + self._ttl
+        return True
 
     async def _wait_until_free(self) -> None:
         watching = self.state.watch(self.key)
@@ -155,6 +176,5 @@ class Lease:
     def _lose(self, error: HubbubError) -> None:
         logger.warning("! lease %s of %s is lost: %s", self.name, self.state.name, error)
         self.lost.set()
-        if self._holder is not None and not self._holder.done():
-            self._cancelled = True
+        if self._holder is not None:
             self._holder.cancel()

@@ -10,8 +10,8 @@
     report = workflow(Report)
 
 Read the package in this order: `errors`, `declaration`, `validation`, `model` and `spelling` (what is declared);
-`instance` and `step` (what becomes of a run of it: pure); `diagram`; then `topics`, `store`, `book` (where instances
-stand), `engine`, `coordinator`, `worker`, `flow`.
+`instance`, `draft` and `step` (what becomes of a run of it: pure); `diagram`; then `topics`, `store`, `book` (where
+instances stand), `engine`, `coordinator`, `worker`, `flow`.
 """
 
 from .coordinator import Coordinator

@@ -15,10 +15,10 @@ import msgspec
 from hubbub.errors import HubbubError, StateConflictError
 
 from . import topics
+from .draft import Step
 from .errors import AlreadyStarted, NoSuchInstance
 from .instance import Assignment, Change, Instance
 from .model import Workflow
-from .step import Step
 from .store import Post, Store
 
 PAGE = 100

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from hubbub.errors import HubbubError, StateConflictError, TooLarge
 
 from .book import Book
+from .draft import Refusal
 from .errors import IllegalTransition
 from .instance import Broke, Event, Finished, Heard, Instance
-from .step import Refusal, step
+from .step import step
 
 logger = logging.getLogger("hubbub")
 

@@ -175,7 +175,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # What happens ------------------------------------------------------------------------------------------------------
 
 
-class Finished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="finished"):
+class Finished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A handler returned."""
 
     task: str
@@ -184,7 +184,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     value: Any = None
 
 
-class Broke(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="broke"):
+class Broke(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A handler failed."""
 
     task: str

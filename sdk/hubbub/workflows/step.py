@@ -8,7 +8,7 @@ A `Step` is taken whole or not at all: the next instance, the lines of its histo
 (the answer to a task that somebody else has done): what is delivered twice is refused so the second time.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -28,12 +28,10 @@ from .declaration import (
     STUCK,
     TASK,
     TIMEOUT,
-    State,
 )
+from .draft import WHY_CHARS_MAX, Draft, Refusal, Step, items_of
 from .instance import (
-    Assignment,
     Broke,
-    Change,
     Elapsed,
     Event,
     Finished,
@@ -46,28 +44,8 @@ from .instance import (
 )
 from .model import Workflow
 
-FAN_OUT_MAX = 200
-"""Tasks of one state: all of them stand in the instance's record, and go out in one step."""
-
 HEARD_MAX = 64
 """Messages that moved an instance, whose places it remembers; older ones can't move it any more."""
-
-WHY_CHARS_MAX = 500
-
-
-class Step(NamedTuple):
-    """What is done, all of it together."""
-
-    instance: Instance
-    changes: tuple[Change, ...]
-    tasks: tuple[Assignment, ...]
-
-
-class Refusal(NamedTuple):
-    """Nothing is done."""
-
-    why: str
-    stale: bool = False
 
 
 def begin(model: Workflow, id: str, data: dict[str, Any], *, now: float, by: str) -> Step:
@@ -95,20 +73,8 @@ def step(model: Workflow, instance: Instance, event: Event, now: float) -> Step 
     return course.take(event) or course.step()
 
 
-class _Course:
-    """One decision while it is made: the instance so far, and what goes with it."""
-
-    def __init__(self, model: Workflow, instance: Instance, now: float, by: str) -> None:
-        self._model = model
-        self._now = now
-        self._by = by
-        self._entered = 0
-        self._instance = instance
-        self._changes: list[Change] = []
-        self._tasks: list[Assignment] = []
-
-    def step(self) -> Step:
-        return Step(self._instance, tuple(self._changes), tuple(self._tasks))
+class _Course(Draft):
+    """One decision while it is made."""
 
     def take(self, event: Event) -> Refusal | None:
         match event:
@@ -269,7 +235,7 @@ class _Course:
         if state.each is None:
             self._give_out([Task(handler=handler) for handler in state.handlers])
             return
-        items = _items(self._instance.data, state.each)
+        items = items_of(self._instance.data, state.each)
         if isinstance(items, str):
             self._fail(items)
             return
@@ -329,34 +295,6 @@ class _Course:
         self._instance = replace(self._instance, tasks=tuple(tasks))
         for index, task in enumerate(tasks):
             self._send(index, task)
-
-    def _send(self, index: int, task: Task) -> None:
-        if self._instance.paused is not None:
-            self._put(index, replace(task, status="waiting", due=self._now))
-            return
-        limit = self._spec.attempt_timeout
-        task = replace(task, status="out", due=None if limit is None else self._now + limit)
-        self._put(index, task)
-        instance, undoing = self._instance, self._instance.state == COMPENSATING
-        each = None if undoing else self._spec.each
-        item = None
-        if each is not None:
-            items = _items(instance.data, each)
-            assert isinstance(items, list), "it was a list when the state was entered"
-            item = items[index]
-        self._tasks.append(
-            Assignment(
-                workflow=instance.workflow,
-                instance=instance.id,
-                state=instance.undo[-1] if undoing else instance.state,
-                task=f"{instance.run}.{instance.visit}.{index}.{task.attempt}",
-                handler=task.handler,
-                attempt=task.attempt,
-                index=index,
-                item=item,
-                undo=undoing,
-            )
-        )
 
     def _failed(self, index: int, task: Task, error: str, *, fatal: bool) -> None:
         """An attempt failed: try again, or give the task up."""
@@ -431,67 +369,3 @@ class _Course:
         if task.status in ("done", "failed"):
             return Refusal(f"task {name} is settled already", stale=True)
         return index, task, attempt
-
-    # ------------------------------------------------------------------------------------------------------------
-
-    @property
-    def _undoing(self) -> bool:
-        return self._instance.state == COMPENSATING
-
-    @property
-    def _spec(self) -> State:
-        """The declaration of the state; while something is undone, of the state that did it."""
-        instance = self._instance
-        return self._model.states[instance.undo[-1] if instance.state == COMPENSATING else instance.state]
-
-    def _causes(self) -> str:
-        causes = ", ".join(self._model.causes(self._instance.state)) or "nothing"
-        return f"what can happen in {self._instance.state}: {causes}"
-
-    def _label(self, index: int, text: str) -> str:
-        tasks = self._instance.tasks
-        which = f"{tasks[index].handler} {index + 1} of {len(tasks)}" if len(tasks) > 1 else tasks[index].handler
-        return f"{which}: {text}" if text else which
-
-    def _put(self, index: int, task: Task) -> None:
-        tasks = self._instance.tasks
-        self._instance = replace(self._instance, tasks=(*tasks[:index], task, *tasks[index + 1 :]))
-
-    def _keep(self, name: str, value: Any) -> None:
-        self._instance = replace(self._instance, data={**self._instance.data, name: value})
-
-    def _stay(self, cause: str, why: str) -> None:
-        self._change(self._instance.state, self._instance.state, cause, why)
-
-    def _change(self, source: str | None, target: str, cause: str, why: str = "") -> None:
-        n = self._instance.n + 1
-        self._instance = replace(self._instance, n=n)
-        self._changes.append(
-            Change(
-                id=self._instance.id,
-                workflow=self._instance.workflow,
-                run=self._instance.run,
-                n=n,
-                source=source,
-                target=target,
-                cause=cause,
-                at=self._now,
-                by=self._by,
-                why=why[:WHY_CHARS_MAX],
-                ended=self._model.is_end(target),
-            )
-        )
-
-
-def _items(data: dict[str, Any], path: str) -> list[Any] | str:
-    """The list at a place in the data, or why there is none."""
-    found: Any = data
-    for name in path.split("."):
-        if not isinstance(found, dict) or name not in found:
-            return f"there is no {path!r} in its data to make tasks of"
-        found = found[name]
-    if not isinstance(found, list):
-        return f"{path!r} in its data is no list to make tasks of"
-    if len(found) > FAN_OUT_MAX:
-        return f"{path!r} in its data has {len(found)} items: {FAN_OUT_MAX} at most become tasks"
-    return found

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hubbub_broker.log import DataDirectory, DirectoryLocked, FormatError, shard_of
+from hubbub_broker.log import DataDirectory, DirectoryLocked, FormatError
+from hubbub_protocol.routing import shard_of
 
 
 def test_it_knows_its_shards_and_keeps_them(tmp_path):

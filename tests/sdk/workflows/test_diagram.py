@@ -1,8 +1,9 @@
 import re
 
 from hubbub.workflows import State, Workflow, mermaid
+from hubbub.workflows.draft import Step
 from hubbub.workflows.instance import Broke, Finished
-from hubbub.workflows.step import Step, begin, step
+from hubbub.workflows.step import begin, step
 
 MODEL = Workflow(
     "order",

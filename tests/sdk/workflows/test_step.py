@@ -3,8 +3,9 @@
 from typing import Any
 
 from hubbub.workflows import Assignment, Change, Instance, Order, State, Status, Workflow
+from hubbub.workflows.draft import FAN_OUT_MAX, Refusal, Step
 from hubbub.workflows.instance import Broke, Elapsed, Event, Finished, Heard, Ordered
-from hubbub.workflows.step import FAN_OUT_MAX, HEARD_MAX, Refusal, Step, begin, step
+from hubbub.workflows.step import HEARD_MAX, begin, step
 
 Z = State(end=True)
 

@@ -21,8 +21,9 @@ from hubbub.workflows import (
     State,
     Workflow,
 )
+from hubbub.workflows.draft import Refusal, Step
 from hubbub.workflows.instance import Broke, Elapsed, Event, Finished, Heard, Ordered
-from hubbub.workflows.step import Refusal, Step, begin, step
+from hubbub.workflows.step import begin, step
 
 NAMES = ("a", "b", "c", "d")
 TARGETS = (*NAMES, "z", FAILED, CANCELLED)
