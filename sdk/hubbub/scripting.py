@@ -1,12 +1,15 @@
 """What a script holds of an agent that lives in another thread: see `hubbub.sync`."""
 
+import os
 import threading
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from . import consuming, delivery, outcomes
 from . import message as received
+from .blob import FETCH_BYTES_MAX
 from .message import MessageView, Receipt
 from .outcomes import Outcome
 
@@ -29,6 +32,18 @@ class Message(MessageView):
         super().__init__(*inner.contents())
         self._inner = inner
         self._agent = agent
+
+    def fetch(self, which: int | str = 0, *, max_bytes: int = FETCH_BYTES_MAX) -> bytes:
+        """Fetch a large body that it refers to: see `hubbub.Message.fetch`."""
+        return self._agent.wait(self._inner.fetch(which, max_bytes=max_bytes))
+
+    def fetch_to(self, path: str | os.PathLike[str], which: int | str = 0) -> Path:
+        """Fetch a large body that it refers to into a file: see `hubbub.Message.fetch_to`."""
+        return self._agent.wait(self._inner.fetch_to(path, which))
+
+    def ancestors(self, depth: int = 10) -> "list[Message]":
+        """What led to it, nearest first: see `hubbub.Message.ancestors`."""
+        return [Message(each, self._agent) for each in self._agent.wait(self._inner.ancestors(depth))]
 
     def reply(
         self,

@@ -14,6 +14,7 @@ used from several threads, and Ctrl-C ends any wait.
 import asyncio
 import contextlib
 import functools
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
@@ -21,6 +22,7 @@ from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
+from hubbub_protocol.blobs import BlobRef
 from hubbub_protocol.frames import Gap
 
 from . import agent as asynchronous
@@ -192,6 +194,23 @@ class Agent:
     def on_outcome(self, listener: OutcomeListener) -> None:
         """Call `listener(outcome)`, in the agent's thread, for each receipt: see `hubbub.Agent.on_outcome`."""
         self._inner.on_outcome(listener)
+
+    def attach(
+        self,
+        group: str,
+        content: bytes | bytearray | memoryview | os.PathLike[str],
+        /,
+        *,
+        name: str = "",
+        media_type: str = "",
+    ) -> BlobRef:
+        """Store a large body, for `attachments` of a publish: see `hubbub.Agent.attach`."""
+        return self.wait(self._inner.attach(group, content, name=name, media_type=media_type))
+
+    def thread(self, topic: str, id: str, *, limit: int = 1000) -> list[Message]:
+        """The whole thread that a message is in: see `hubbub.Topic.thread`."""
+        found = self.wait(self._inner.topic(topic).thread(id, limit=limit))
+        return [Message(message, self) for message in found]
 
     def send(
         self, to: str, subject: str = "", body: Any = "", *, create: bool = False, **options: Unpack[PublishOptions]

@@ -222,3 +222,16 @@ def test_iterating_over_a_consumer(joe: Agent) -> None:
 def test_a_mandatory_question(joe: Agent) -> None:
     with pytest.raises(NoResponder):
         joe.request("q", 1, timeout=10, mandatory=True)
+
+
+def test_large_bodies_and_what_led_to_a_message(joe: Agent, tmp_path: Path) -> None:
+    body = bytes(range(256)) * 2000
+    first = joe.publish("c", "how?")
+    ref = joe.attach("g", body, name="report")
+    joe.publish("c", "so", parent=first.id, attachments=[ref])
+    with joe.subscribe("c", {"last": 1}, where={"parent": first.id}) as incoming:
+        message = next(incoming)
+    assert message.fetch("report") == body
+    assert message.fetch_to(tmp_path / "report").read_bytes() == body
+    assert [each.data for each in message.ancestors()] == ["how?"]
+    assert [each.data for each in joe.thread("c", message.id)] == ["how?", "so"]

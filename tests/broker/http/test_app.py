@@ -114,6 +114,8 @@ async def test_the_reference_has_every_route_with_every_field(client: httpx.Asyn
         "orphan",
         "read_only",
         "since",
+        "missing",
+        "sha256",
     ):
         assert f"<code>{field}" in page, field
 
