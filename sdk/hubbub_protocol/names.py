@@ -56,6 +56,8 @@ ANSWERS = f"{CONTROL_GROUP}/answers"
 COMMANDS = f"{CONTROL_GROUP}/commands"
 """Where the control plane notes who commanded what."""
 
+_TALK = frozenset({REPORTS, AGENTS, ANSWERS, COMMANDS})
+
 POLICIES, SCHEMAS = f"{CONTROL_GROUP}/policies", f"{CONTROL_GROUP}/schemas"
 """Below these the control plane notes who changed which policy, and which schema."""
 
@@ -63,6 +65,8 @@ BLOBS = "_blobs"
 """The conversations of each group that hold large bodies: see `blobs`."""
 
 _is_blob_topic = re.compile(rf"{_SEGMENT}/{BLOBS}/[0-9a-f]{{64}}").fullmatch
+
+_ASIDE = frozenset({BLOBS, STATE, CANCELS})
 
 _ALPHABET = "A-Z a-z 0-9 . _ - ~ @ : = +"
 
@@ -262,8 +266,10 @@ def is_blob_topic(topic: str) -> bool:
 
 
 def is_hidden(topic: str) -> bool:
-    """Whether a consumer's pattern passes the topic over: an inbox, or a conversation whose name begins with `_`."""
-    return topic.partition("/")[2].startswith(("_", "@"))
+    """Whether a consumer's pattern passes the topic over: an inbox, a conversation whose name begins with `_`, or what
+    agents and the control plane say to one another.
+    """
+    return topic.partition("/")[2].startswith(("_", "@")) or topic in _TALK
 
 
 def readers_overlap(one: str, other: str) -> bool:
@@ -272,9 +278,14 @@ def readers_overlap(one: str, other: str) -> bool:
 
 
 def _aside(topic: str) -> str | None:
-    """What a topic holds that is no conversation, where that is so: large bodies, or the changes of states."""
-    conversation = topic.partition("/")[2].partition("/")[0]
-    return conversation if conversation in (BLOBS, STATE) else None
+    """What a topic holds that is no conversation, where that is so: large bodies, the changes of states, what is called
+    off; or what agents, the broker and the control plane say to one another.
+    """
+    group, _, rest = topic.partition("/")
+    conversation = rest.partition("/")[0]
+    if conversation in _ASIDE:
+        return conversation
+    return group if group == CONTROL_GROUP else None
 
 
 def overlap(one: str, other: str) -> bool:
@@ -347,13 +358,13 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 def reader_of(pattern: str) -> Callable[[str], bool]:
     """A predicate over topics: those that a subscription by that pattern delivers.
 
-    Its wildcards don't stand for large bodies, nor for what tells of states: whoever reads `research/**` wants
-    conversations, and not the pieces of what they refer to, nor what their agents keep.
+    Its wildcards don't stand for large bodies, nor for what tells of states or calls something off, nor for the group
+    `_hubbub`: whoever reads `research/**` wants conversations, and not the pieces of what they refer to, nor what their
+    agents keep; and whoever reads `**` not what all agents say of themselves.
     """
     matches = matcher(pattern)
-    if _aside(pattern) is not None:
-        return matches
-    return lambda topic: matches(topic) and _aside(topic) is None
+    own = _aside(pattern)
+    return lambda topic: matches(topic) and _aside(topic) == own
 
 
 def _why_not_topic(name: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -144,6 +145,39 @@ async def test_no_worker_outlives_its_supervisor_and_no_second_broker_gets_in(tm
             assert not joe.stats.confirmed - 1
     async with workers_process(tmp_path / "data", WORKERS) as broker, Agent("joe", url=broker.url) as joe:
         assert (await joe.publish("g/t", 2)).seq == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--set", "worker_port={port}"], 1, "a worker's own: see worker_port"),
+        (["--set", "token_keys=/nowhere"], 2, "/nowhere"),
+        (["--set", "shards=2"], 2, "workers"),
+        (["--set", "worker_urls=ws://one:1/v1/ws"], 2, "takes one address for each of the 3 workers"),
+    ],
+)
+def test_what_can_not_begin_is_said_before_anything_does(
+    tmp_path: Path, options: list[str], code: int, said: str
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        filled = [option.format(port=taken.getsockname()[1]) for option in options]
+        command = [
+            sys.executable,
+            "-m",
+            "hubbub_broker",
+            "serve",
+            "--workers",
+            "3",
+            "--data-dir",
+            str(tmp_path / "data"),
+        ]
+        ended = subprocess.run(
+            [*command, "--port", "0", *filled], capture_output=True, text=True, timeout=50, check=False
+        )
+    assert ended.returncode == code, ended.stderr
+    assert said in ended.stderr
 
 
 async def test_a_worker_that_can_not_be_kept_up_ends_the_broker(tmp_path: Path) -> None:

@@ -343,8 +343,23 @@ def test_patterns_of_keys(pattern: str, good: bool) -> None:
         ("g/_state/**", "g/_state/c", True),
         ("*/_state/*", "g/_state/c", True),
         ("g/_state/*", "g/c/d", False),
+        ("g/*", "g/_cancel", False),
+        ("*/_cancel", "g/_cancel", True),
+        ("**", "_hubbub/reports", False),
+        ("*/*", "_hubbub/@joe", False),
+        ("*/reports", "_hubbub/reports", False),
+        ("_hubbub/*", "_hubbub/reports", True),
+        ("_hubbub/**", "_hubbub/@joe", True),
+        ("_hubbub/**", "_hubbub/_state/x", False),
     ],
 )
-def test_wildcards_do_not_stand_for_what_tells_of_states(pattern: str, topic: str, delivered: bool) -> None:
+def test_wildcards_stand_for_conversations_and_nothing_else(pattern: str, topic: str, delivered: bool) -> None:
     assert names.reader_of(pattern)(topic) is delivered
     assert names.readers_overlap(pattern, topic) is delivered
+
+
+def test_a_consumers_pattern_passes_over_what_agents_say_of_themselves() -> None:
+    assert names.is_hidden(names.REPORTS)
+    assert names.is_hidden(names.line_of("joe"))
+    assert not names.is_hidden("_hubbub/events")
+    assert not names.is_hidden("g/reports")

@@ -338,6 +338,17 @@ class TestWatching:
         assert await take(entries, 1) == [("new", 1, False)]
         await entries.aclose()  # type: ignore[attr-defined]
 
+    async def test_who_is_present_at_a_state_is_no_change_of_it(self, joe: Agent, ann: Agent) -> None:
+        state = joe.topic("c").state
+        await state.put("k", 1)
+        entries = state.watch()
+        assert await take(entries, 1) == [("k", 1, False)]
+        following = asyncio.create_task(take(entries, 1))
+        async with ann.presence(state.topic):
+            await state.put("k", 2)
+        assert await following == [("k", 2, False)]
+        await entries.aclose()  # type: ignore[attr-defined]
+
     async def test_a_watch_ends_with_its_agent(self, make_agent: MakeAgent) -> None:
         agent = make_agent("joe")
         await agent.open()

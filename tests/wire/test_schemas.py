@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hubbub import Agent, BadRequest
 from hubbub_broker.bus.agents import durable
 from hubbub_broker.policy import Override
 from hubbub_broker.schema import SchemaLimits, Schemas, read_schema
@@ -96,6 +97,14 @@ async def test_publishing_and_mailing_over_http_pass_the_same_check(connect: Any
         assert answer.status_code == 400
         assert "`data/subject`" in answer.text
         assert (await client.post("/api/send", json={**letter, "subject": "hello"})).status_code == 200
+
+
+async def test_an_agent_gets_the_reason_as_an_error_and_goes_on(server: Server) -> None:
+    follow(server, g_task=TASK)
+    async with Agent("joe", group="g", url=f"ws://127.0.0.1:{server.port}", local=False) as joe:
+        with pytest.raises(BadRequest, match="`data/task`: it is missing"):
+            await joe.publish("c", {}, type="task")
+        assert (await joe.publish("c", {"task": "x"}, type="task")).seq == 1
 
 
 async def test_a_mail_to_all_that_one_group_would_refuse_reaches_nobody(connect: Any, server: Server) -> None:

@@ -171,7 +171,10 @@ class WebSocketConnection(asyncio.Protocol):
             if self._session is not None and not self._session.writable:
                 self._session.owe(len(data))
         elif self.transport.can_write_eof():
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:  # the client has hung up, which asyncio's own loop has not told us yet
+                self.transport.abort()
         else:  # TLS has no half-close
             self.transport.close()
 

@@ -8,6 +8,8 @@ from hubbub_broker.shard import Run
 from hubbub_protocol.codec import decode_broker, decode_value
 from hubbub_protocol.frames import Msg
 
+from .telling import TYPE
+
 log = get_logger(__name__)
 
 
@@ -37,7 +39,8 @@ class Watcher:
         """Changes are durable."""
         for line in run.lines:
             message = decode_broker(line)
-            assert isinstance(message, Msg)
+            if not isinstance(message, Msg) or message.type != TYPE:
+                continue  # who is present there
             told = decode_value(message.data)
             change = StateChange(message.seq or 0, message.sender, told.get("set", {}), tuple(told.get("delete", ())))
             try:

@@ -107,7 +107,7 @@ class Forward:
             nonlocal elsewhere
             if message["type"] == "http.response.start":
                 for name, value in message["headers"]:
-                    if name == ELSEWHERE_HEADER:
+                    if name == ELSEWHERE_HEADER and value:
                         elsewhere = int(value)
             if elsewhere is None:
                 await send(message)

@@ -20,10 +20,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 
+from hubbub_broker.access import Access
 from hubbub_broker.config import Settings
 from hubbub_broker.log import DataDirectory
 from hubbub_broker.logs import get_logger
+from hubbub_broker.metrics import Metrics
 from hubbub_broker.server import BACKLOG, listen
+from hubbub_broker.tls import Certificate
 from hubbub_broker.topology import Topology
 
 from .control import Drain, Join, Reports, Start, send_order
@@ -198,7 +201,7 @@ class Supervisor:
             self.port = self._public.getsockname()[1]
             first = settings.worker_port or (settings.port + 1 if settings.port else 0)
             for number in range(settings.workers):
-                own = listen(settings.host, first + number if first else 0)
+                own = self._listen_for_one(first + number if first else 0)
                 sockets.append(own)
                 self.places.append(Place(number, own))
             for each in sockets:
@@ -210,6 +213,13 @@ class Supervisor:
         ports = tuple(place.own.getsockname()[1] for place in self.places)
         self.topology = Topology(0, settings.workers, settings.shards, ports, settings.worker_urls)
         return sockets
+
+    def _listen_for_one(self, port: int) -> socket.socket:
+        try:
+            return listen(self.settings.host, port)
+        except OSError as error:
+            message = f"{error.strerror or error}; that is port {port}, a worker's own: see worker_port"
+            raise OSError(error.errno, message) from None
 
     async def _keep_all(self, loop: asyncio.AbstractEventLoop) -> None:
         await self._template.start()
@@ -329,5 +339,9 @@ def supervise(settings: Settings, ready: Callable[[Supervisor], None] | None = N
 
     Raises:
         OSError, LogError, GaveUp: as `Supervisor`.
+        BadKey, BadCertificate: if a file of keys, tokens or for TLS can't be used: no worker could.
     """
+    Access(settings, Metrics())
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        Certificate(settings.tls_certificate, settings.tls_key)
     asyncio.run(Supervisor(settings, ready).run())

@@ -16,6 +16,9 @@ from .entry import StateEntry
 
 logger = logging.getLogger("hubbub")
 
+TYPE = "state"
+"""The `type` of the messages that tell of changes."""
+
 Snapshot = Callable[[str], Awaitable[tuple[list[StateEntry], Page]]]
 
 
@@ -78,6 +81,8 @@ def _differences(known: dict[str, int], entries: list[StateEntry], head: int) ->
 
 def _told(known: dict[str, int], message: Message, matches: Callable[[str], bool]) -> Iterator[StateEntry]:
     """What a change says that is not in the snapshot yet."""
+    if message.type != TYPE:
+        return  # who is present there
     version = message.seq or 0
     told = message.data
     for key, value in told.get("set", {}).items():

@@ -11,9 +11,12 @@
 Every message says `at` when it was published, by the clock of its publisher (`clock.now`).
 """
 
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
 
 Kind = Literal["task", "finding", "done", "assessment", "analysis", "draft", "section"]
+
+KINDS: tuple[str, ...] = get_args(Kind)
+"""All of them."""
 
 Definition = tuple[str, str]
 """A name and what it means."""

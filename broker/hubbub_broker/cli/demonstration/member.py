@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .clock import now
-from .contents import Kind, Section, Task
+from .contents import KINDS, Kind, Section, Task
 from .corpus import read_piece
 from .plan import pieces_of
 from .research import research
@@ -149,8 +149,9 @@ class Editor:
         self._subscription: Subscription
 
     async def join(self) -> None:
-        """Subscribe to everything."""
-        self._subscription = self._agent.subscribe("*/*", start="all")
+        """Subscribe to all conversations."""
+        # Other things are said on such topics too: agents tell the control plane how they are, say.
+        self._subscription = self._agent.subscribe("*/*", start="all", where={"type": {"in": list(KINDS)}})
         await self._subscription.ready()
 
     async def take_part(self) -> None:
