@@ -44,11 +44,10 @@ class Arrivals:
 
     def _tell(self, event: str, data: dict[str, Any]) -> None:
         shard = self._shard
-        if not shard.readers.heard(shard.topic(AGENTS)):
-            return
         try:
-            shard.announce(AGENTS, event, data, ephemeral=True)
-        except LogError as error:
+            if shard.readers.heard(shard.topic(AGENTS)):
+                shard.announce(AGENTS, event, data, ephemeral=True)
+        except LogError as error:  # whoever comes is let in, all the same
             log.warning("arrival not told", agent=data["agent"], reason=str(error))
 
 
