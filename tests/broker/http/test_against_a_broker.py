@@ -42,7 +42,7 @@ async def test_published_over_http_is_durable_ordered_and_there_once(http: httpx
 
 
 async def test_http_and_sockets_share_the_same_topics(http: httpx.AsyncClient, server: Server) -> None:
-    async with Agent("joe", url=f"ws://127.0.0.1:{server.port}") as joe:
+    async with Agent("joe", url=f"ws://127.0.0.1:{server.port}", control=False) as joe:
         incoming = joe.subscribe(TOPIC)
         await incoming.ready()
         payload = bytes(range(256))
