@@ -439,11 +439,12 @@ async def test_the_same_directory_opens_with_any_number_of_workers(tmp_path: Pat
 
     async with serving(tmp_path / "data", shards=16) as server:
         await publish_and_read(url_of(server), 0)
-    async with workers_process(tmp_path / "data", 2) as broker:
-        await publish_and_read(broker.url, 1)
-        assert broker.terminate() == 0
+    for run, workers in enumerate((2, 4), 1):
+        async with workers_process(tmp_path / "data", workers) as broker:
+            await publish_and_read(broker.url, run)
+            assert broker.terminate() == 0
     async with serving(tmp_path / "data", shards=16) as server:
-        await publish_and_read(url_of(server), 2)
+        await publish_and_read(url_of(server), 3)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
             mails = (await http.get("/api/inbox/joe")).json()["messages"]
-        assert [mail["subject"] for mail in mails] == ["run 0", "run 1", "run 2"]
+        assert [mail["subject"] for mail in mails] == ["run 0", "run 1", "run 2", "run 3"]
