@@ -162,6 +162,8 @@ class BlobStore:
                 whole.update(data)
                 if at + len(data) != ref.size or whole.hexdigest() != ref.sha256:
                     raise ValueError(f"{ref.name or 'what is attached'} has changed while it was read")
+            elif not data:
+                raise ValueError(f"{ref.name or 'what is attached'} has changed while it was read: it ends early")
             sent = await self._send(ref, at, data)
             if first:
                 try:
@@ -176,8 +178,6 @@ class BlobStore:
                 ahead.append(sent)
             digest.update(data)
             at += len(data)
-            if not data and at < ref.size:
-                raise ValueError(f"{ref.name or 'what is attached'} has become shorter while it was read")
             while len(ahead) > (AHEAD if at < ref.size else 0):
                 await ahead.popleft()
 

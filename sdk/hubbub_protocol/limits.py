@@ -47,7 +47,7 @@ FILTER_BYTES_MAX = 4096
 """Default for the size of a filter (`where` and `select`), in bytes: room for a list of a hundred ids."""
 
 FILTER_TESTS_MAX = 32
-"""Default for the tests in one: each may cost every message of a topic a microsecond or two."""
+"""Default for the tests in one: each costs every message of a topic 2 or 3 microseconds."""
 
 FILTER_DEPTH_MAX = 8
 """Default for the levels of `all`, `any` and `not` in a filter, and for the steps of a path in it."""

@@ -1,6 +1,7 @@
 """Several workers are one broker: over the wire by hand, over HTTP, and with the SDK, which hides them."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -72,6 +73,28 @@ class TestRawClients:
             assert (line["code"], line["url"], line["id"]) == ("wrong_shard", own_url(broker, 1), "x")
         async with wire_client(line["url"], "ann") as client:
             assert (await client.pub(f"{group}/t", 1, id=f"x{op}{len(fields)}"))["op"] == "ok"
+
+    async def test_a_look_up_is_told_where(self, broker: WorkersProcess) -> None:
+        group = broker.group_of(1)
+        async with wire_client(own_url(broker, 0), "ann") as client:
+            answer = await client.ask("get", topic=f"{group}/t", id="none")
+            assert (answer["code"], answer["url"]) == ("wrong_shard", own_url(broker, 1))
+
+    async def test_large_bodies_and_look_ups_at_any_worker(self, broker: WorkersProcess) -> None:
+        body = os.urandom(600_000)
+        for worker in range(WORKERS):
+            group = broker.group_of(worker)
+            for asked in range(WORKERS):
+                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{broker.port_of(asked)}", timeout=20) as at:
+                    ref = (await at.put(f"/v1/blobs/{group}", content=body)).json()
+                    assert (await at.get(f"/v1/blobs/{group}/{ref['sha256']}")).content == body
+            async with Agent("joe", group=group, url=own_url(broker, (worker + 1) % WORKERS), local=False) as joe:
+                receipt = await joe.publish("c", 1, attachments=[await joe.attach(group, body)])
+                message = await joe.topic("c").message(receipt.id)
+                assert message is not None
+                assert await message.fetch() == body
+                found = joe.subscribe("c", "all", where={"id": receipt.id})
+                assert (await anext(found)).id == receipt.id
 
     async def test_a_pattern_of_all_groups_is_asked_of_each(self, broker: WorkersProcess) -> None:
         async with wire_client(own_url(broker, 0), "ann") as client:

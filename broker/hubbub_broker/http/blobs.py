@@ -123,6 +123,9 @@ def routes(broker: BrokerApi) -> APIRouter:
         check_group(group)
         caller.require(Operation.PUBLISH, blob_topic(group, sha256 or "0" * 64))
         by = check_agent(caller.name(agent) or DEFAULT_AGENT)
+        await broker.history(
+            blob_topic(group, sha256 or "0" * 64), 0, 1, 1
+        )  # another worker's is said before all comes
         if room.locked():
             limit = settings.max_blob_uploads
             message = f"{limit} large bodies are being stored, the limit (max_blob_uploads)"

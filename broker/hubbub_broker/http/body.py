@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from hubbub_protocol.errors import ErrorCode
 
@@ -15,7 +16,8 @@ async def read_body(request: Request, max_bytes: int, timeout: float) -> bytes:
     """The whole body.
 
     Raises:
-        Refused: if it is larger than `max_bytes` (setting `max_frame`), or takes longer than `timeout` seconds.
+        Refused: if it is larger than `max_bytes` (setting `max_frame`), takes longer than `timeout` seconds, or ends
+            with its connection (then nobody hears of it).
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > max_bytes:
@@ -32,6 +34,8 @@ async def read_body(request: Request, max_bytes: int, timeout: float) -> bytes:
     except TimeoutError:
         message = f"the body did not arrive within {timeout:g} s (hello_timeout)"
         raise Refused.because(ErrorCode.BAD_REQUEST, message) from None
+    except ClientDisconnect:
+        raise Refused.because(ErrorCode.BAD_REQUEST, "the connection ended within the body") from None
     return b"".join(parts)
 
 

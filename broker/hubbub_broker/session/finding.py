@@ -10,7 +10,7 @@ from msgspec import Raw
 from hubbub_broker.access import Operation
 from hubbub_broker.log import LogError
 from hubbub_broker.refusal import Refusal
-from hubbub_broker.shard import Found, Lookup
+from hubbub_broker.shard import Found, Lookup, Shard
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Get, Ok
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from .sessions import Sessions
 
 
-def check_get(get: Get, session: Session, sessions: Sessions) -> None:
-    """Whether a request makes sense, and may be made.
+def check_get(get: Get, session: Session, sessions: Sessions) -> Shard:
+    """Whether a request makes sense, and may be made: the shard that it is for.
 
     Raises:
         Refusal, BadName: why not.
+        Elsewhere: it is another worker's.
     """
     session.require(Operation.HISTORY, check_topic(get.topic))
     if (get.id is None) == (get.seq is None):
@@ -34,13 +35,13 @@ def check_get(get: Get, session: Session, sessions: Sessions) -> None:
     if not 0 <= get.ancestors <= limit:
         message = f"`ancestors` is {get.ancestors}; the limit (max_ancestors) is {limit}: ask again from the last one"
         raise Refusal(ErrorCode.BAD_REQUEST, message)
+    return sessions.shard_of(group_of(get.topic))
 
 
-async def answer_get(get: Get, session: Session, sessions: Sessions) -> None:
+async def answer_get(get: Get, session: Session, shard: Shard, max_bytes: int) -> None:
     """Look it up, and answer."""
-    lookup = Lookup(sessions.shard_of(group_of(get.topic)))
     try:
-        found = await lookup.lineage(get.topic, get.id, get.seq, get.ancestors, sessions.settings.max_frame // 2)
+        found = await Lookup(shard).lineage(get.topic, get.id, get.seq, get.ancestors, max_bytes)
     except LogError as error:
         session.refuse(get.rid, Refusal(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0))
         return

@@ -618,13 +618,16 @@ class Session:
         self.answer([encode(Ok(rid=unsub.rid, topic=name))])
 
     def _find(self, get: Get) -> None:
-        check_get(get, self, self._sessions)
-        limit = self._sessions.settings.max_lookups
+        settings = self._sessions.settings
+        shard = check_get(get, self, self._sessions)
+        limit = settings.max_lookups
         if self._lookups >= limit:
             message = f"{limit} requests of this connection are being looked up, the limit (max_lookups)"
             raise Refusal(ErrorCode.OVERLOADED, message, 0.1)
         self._lookups += 1
-        task = asyncio.get_running_loop().create_task(answer_get(get, self, self._sessions), name=f"get {get.topic}")
+        task = asyncio.get_running_loop().create_task(
+            answer_get(get, self, shard, settings.max_frame // 2), name=f"get {get.topic}"
+        )
         self._replays.add(task)
         task.add_done_callback(self._found)
 

@@ -27,6 +27,9 @@ from hubbub_protocol.names import check_agent
 from .fellows import FORWARDED, Fellows, Lost
 from .gather import Gather
 
+LARGE = "/v1/blobs/"
+"""Below this are bodies that are larger than should be held."""
+
 HOPS_MAX = 2
 """A request may go home first, and from there to its owner; more would be going round."""
 
@@ -74,7 +77,7 @@ class Forward:
             await response_to(err)(scope, receive, send)
             return
         sent = dict(scope)  # the app takes the credential out of the query
-        body = _Body(receive)
+        body = _Body(receive, keep=not scope["path"].startswith(LARGE))
         if worker is None:
             worker = await self._try_here(scope, body, send)
         if worker is not None:
@@ -131,19 +134,29 @@ class Forward:
 
 
 class _Body:
-    """A request's body, which the app may have read before it is sent on."""
+    """A request's body, which the app may have read before it is sent on.
 
-    def __init__(self, receive: Receive) -> None:
+    `keep`: it may. What is large is not kept, since its routes say whose it is before they read anything.
+    """
+
+    def __init__(self, receive: Receive, *, keep: bool) -> None:
         self._receive = receive
+        self._keep = keep
         self._read: list[bytes] = []
         self._more = True
         self.gone = False
         """Whether the client has left."""
 
     async def receive(self) -> Message:
+        """What the app reads."""
+        message = await self._next()
+        if self._keep and message["type"] == "http.request":
+            self._read.append(message.get("body", b""))
+        return message
+
+    async def _next(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
-            self._read.append(message.get("body", b""))
             self._more = message.get("more_body", False)
         else:
             self._more = False
@@ -156,18 +169,15 @@ class _Body:
             yield part
         self._read.clear()
         while self._more:
-            message = await self.receive()
-            for part in self._read:
-                yield part
-            self._read.clear()
+            message = await self._next()
             if message["type"] != "http.request":
                 return
+            yield message.get("body", b"")
 
     async def left(self) -> None:
         """Wait until the client has left."""
         while not self.gone:
-            await self.receive()
-            self._read.clear()
+            await self._next()
 
 
 async def _until_gone(streaming: AsyncIterator[None], body: _Body) -> None:

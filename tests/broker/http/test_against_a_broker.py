@@ -1,14 +1,17 @@
 """The HTTP API of a real broker."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from harness.broker import serving
+from harness.log_capture import captured_log
 from hubbub import Agent
 from hubbub_broker.server import Server
 
@@ -42,7 +45,7 @@ async def test_published_over_http_is_durable_ordered_and_there_once(http: httpx
 
 
 async def test_http_and_sockets_share_the_same_topics(http: httpx.AsyncClient, server: Server) -> None:
-    async with Agent("joe", url=f"ws://127.0.0.1:{server.port}") as joe:
+    async with Agent("joe", url=f"ws://127.0.0.1:{server.port}", control=False) as joe:
         incoming = joe.subscribe(TOPIC)
         await incoming.ready()
         payload = bytes(range(256))
@@ -68,6 +71,23 @@ async def test_a_pretty_printed_message_is_one_line_on_the_wire(http: httpx.Asyn
         answer = await http.post("/v1/publish", content=text, headers={"Content-Type": "application/json"})
         assert answer.status_code == 200
         assert (await anext(incoming)).data == {"op": "gap"}
+
+
+async def test_a_client_that_hangs_up_in_the_middle_of_its_body_is_no_bug(
+    http: httpx.AsyncClient, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with captured_log() as log:
+        for path in ("/v1/publish", "/api/send", "/v1/state/g/c"):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            headers = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            writer.write(f"{headers}Content-Length: 100\r\n\r\n{{".encode())
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+        for _ in range(10):
+            assert (await http.get("/v1/health")).status_code == 200
+        log.check_no_bug()
+    assert "Traceback" not in capsys.readouterr().err
 
 
 async def test_refusals_are_the_wires(http: httpx.AsyncClient) -> None:
