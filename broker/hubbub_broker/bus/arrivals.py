@@ -45,7 +45,8 @@ class Arrivals:
     def _tell(self, event: str, data: dict[str, Any]) -> None:
         shard = self._shard
         try:
-            if shard.readers.heard(shard.topic(AGENTS)):
+            topic = shard.topics.get(AGENTS)  # whoever reads it has brought it into memory
+            if topic is not None and shard.readers.heard(topic):
                 shard.announce(AGENTS, event, data, ephemeral=True)
         except LogError as error:  # whoever comes is let in, all the same
             log.warning("arrival not told", agent=data["agent"], reason=str(error))
