@@ -84,7 +84,7 @@ def figures_of(scenario: dict[str, Any]) -> dict[str, float]:
     return {figure["name"]: figure["median"] for figure in scenario["figures"]}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(150)  # it starts nine processes, one after the other
 def test_every_kind_of_scenario_is_measured_and_nothing_is_lost(tmp_path: Path) -> None:
     found = measured(tmp_path, "closed", "open", "replay", "opening", "idle")

@@ -35,7 +35,7 @@ def test_what_was_left_out_is_not_in_it(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["growth-connections.svg"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(180)  # it starts seven brokers, one after the other
 def test_costs_and_starts_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(points, "SECONDS", 0.5)
