@@ -7,6 +7,10 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+TURNS = 20
+"""Turns of the loop in which what was accepted in the last one is made a connection, told to us, and ended: four, of
+which some go by before it begins."""
+
 
 class LossyProxy:
     """Passes on what it is given. Of the connections, a share ends with a loss:
@@ -107,5 +111,5 @@ async def lossy_proxy(
         server.close()
         await proxy.end()
         await server.wait_closed()
-        for _ in range(3):  # what was accepted in the last turn is made a connection in the next ones, and ended there
+        for _ in range(TURNS):
             await asyncio.sleep(0)
