@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,6 +128,19 @@ class TestDelivery:
                 await member(ann, "g/*")
                 found = {(line["topic"], line["seq"]) for line in await ann.messages(2)}
                 assert found == {("g/fresh", 1), ("g/old", 2)}
+
+    async def test_a_late_request_that_overtakes_the_search_for_topics_hides_none_of_them(self, tmp_path: Path) -> None:
+        """It brings a topic into memory before the pattern's search has come by."""
+        async with serving(tmp_path / "d") as server, wire_client(url_of(server), "ann") as ann:
+            await member(ann, "g/*", from_="all")
+            await publish(ann, 3, "g/old")
+            await ann.messages(3)
+        async with serving(tmp_path / "d") as server, wire_client(url_of(server), "ann") as ann:
+            join = {"op": "sub", "topic": "g/*", "consumer": "w"}
+            late = {"op": "extend", "topic": "g/old", "consumer": "w", "seq": 2}
+            await ann.socket.send(f"{json.dumps(join)}\n{json.dumps(late)}")
+            assert [line["seq"] for line in await ann.messages(3)] == [1, 2, 3]
+            await idle(ann)
 
     async def test_bytes_come_as_bytes_also_the_second_time(self, connect: Any) -> None:
         async with connect("joe") as joe, connect("ann") as ann:

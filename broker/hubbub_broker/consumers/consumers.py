@@ -383,9 +383,10 @@ class Consumers:
             try:
                 page = self._log.topics(prefix, after, TOPICS_PAGE)
                 for info in page:
-                    if not matches(info.name) or is_hidden(info.name) or info.name in consumer.places:
+                    if not matches(info.name) or is_hidden(info.name):
                         continue
-                    if self._has_more(consumer, info.name, info.head, info.last_ts):
+                    # a place in memory says nothing: a late ack, or a count, may have brought it there
+                    if info.name in consumer.places or self._has_more(consumer, info.name, info.head, info.last_ts):
                         consumer.stir(self.place(consumer, info.name))
             except LogError as error:
                 log.warning("log unreadable", consumer=terms.name, reason=str(error))
