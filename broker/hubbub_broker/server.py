@@ -231,6 +231,9 @@ class Server:
             _, late = await asyncio.wait(state.tasks, timeout=max(0.1, self.settings.shutdown_grace))
             for task in late:
                 task.cancel()
+        for connection in list(state.connections):  # who is at the beginning of a request, or does not read its answer
+            connection.transport.abort()
+        await asyncio.sleep(0)  # so that the loop lets go of what was cut off
         if self._fellows is not None:
             await self._fellows.close()
 
@@ -257,7 +260,7 @@ def _connection(broker: Broker, **_: object) -> WebSocketConnection:
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, bound at once so that an address in use is reported before anything else is done."""
     info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    listener = socket.socket(info[0], info[1])
+    listener = socket.socket(*info[:3])  # asyncio sets TCP_NODELAY only on what says that it is TCP
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(info[4])

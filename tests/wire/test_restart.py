@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from harness.broker import broker_process, serving, url_of
+from harness.raw_socket import RawSocket
 from harness.wire import wire_client
 
 
@@ -24,6 +25,23 @@ async def test_a_clean_stop_says_goodbye_and_loses_nothing(tmp_path: Path) -> No
     async with serving(tmp_path / "d") as server, wire_client(url_of(server), "late") as late:
         ok = await late.sub("g/c", from_="all")
         assert (ok["head"], [m["data"] for m in await late.messages(200)]) == (200, list(range(200)))
+
+
+async def test_when_a_stop_is_over_no_socket_is_left_open(tmp_path: Path) -> None:
+    """Whoever did not take part in the end, or was still at the beginning, is cut off."""
+    async with serving(tmp_path / "d", shutdown_grace=0.1) as server:
+        silent, refused, slow = [await RawSocket.open(server.port) for _ in range(3)]
+        await silent.upgrade("ann")
+        await refused.upgrade("no name!".replace(" ", "%20"))
+        await slow.send(b"GET /v1/health HT")
+        await silent.request({"op": "ping", "rid": 1})
+        await silent.until("pong")  # the three came in this order: all of them are there
+        await server.stop()
+        for one in (silent, refused, slow):
+            async with asyncio.timeout(1.0):  # at once; a closing handshake alone may take two seconds
+                while await one.receive():
+                    pass
+            one.writer.close()
 
 
 async def test_dedup_order_and_epoch_survive_a_restart(tmp_path: Path) -> None:

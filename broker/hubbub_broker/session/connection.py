@@ -75,6 +75,7 @@ class WebSocketConnection(asyncio.Protocol):
         """The transport is ours now."""
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self.transport = transport  # type: ignore[assignment]
+        self._sessions.sockets.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -107,6 +108,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature is asyncio's
         """The socket is gone."""
+        self._sessions.sockets.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         if self.on_lost is not None:
@@ -146,9 +148,9 @@ class WebSocketConnection(asyncio.Protocol):
             self._reader.close(code, reason)
             self._leave()
 
-    def shutdown(self) -> None:
-        """HTTP is going down. The broker has said goodbye before."""
-        self.transport.close()
+    def cut(self) -> None:
+        """End it at once, whatever is still to be sent or said."""
+        self.transport.abort()
 
     # Inside ---------------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from .admission import check_publish
 from .entrance import Gate
 from .mailing import Lines
 from .session import Session
+from .socket import Socket
 
 
 class Sessions:
@@ -54,6 +55,8 @@ class Sessions:
         self.catch_up = catch_up
         self.consumers_of = consumers_of
         """The consumers of the shard that owns a group."""
+        self.sockets: set[Socket] = set()
+        """Every WebSocket, from before its handshake to its last byte."""
         self.open: dict[Session, None] = {}
         self.draining = False
         self.guard = guard

@@ -1,4 +1,4 @@
-"""The socket of a session, as far as the session knows it."""
+"""The socket of a session, as far as those who use it know it."""
 
 from typing import Protocol
 
@@ -17,3 +17,10 @@ class Connection(Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Close with that code, after what was written."""
+
+
+class Socket(Connection, Protocol):
+    """What the broker needs of it, from before there is a session."""
+
+    def cut(self) -> None:
+        """End it at once, whatever is still to be sent or said."""

@@ -31,7 +31,9 @@ class HungUp:
 
 async def test_a_client_that_hung_up_before_the_closing_handshake_was_over_is_let_go() -> None:
     transport = HungUp()
-    connection = WebSocketConnection(cast("Any", SimpleNamespace(settings=SimpleNamespace(max_frame=1000))))
+    connection = WebSocketConnection(
+        cast("Any", SimpleNamespace(settings=SimpleNamespace(max_frame=1000), sockets=set()))
+    )
     connection.connection_made(cast("Any", transport))
     connection._send(b"")
     assert transport.aborted
