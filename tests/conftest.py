@@ -1,4 +1,4 @@
-"""What holds for every test: how hypothesis searches."""
+"""What holds for every test: how hypothesis searches, and what the processes that tests start inherit."""
 
 import os
 
@@ -8,3 +8,6 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# Tests start some two hundred processes: where the environment forbids to cache what was compiled, each compiles anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
