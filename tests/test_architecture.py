@@ -35,6 +35,7 @@ FLOORS = {
     "hubbub_broker.session": 6,
     "hubbub_broker.http": 6,
     "hubbub_broker.broker": 7,
+    "hubbub_broker.answering": 7,
     "hubbub_broker.door": 7,
     "hubbub_broker.bus_door": 7,
     "hubbub_broker.operator_door": 7,
@@ -50,6 +51,7 @@ FLOORS = {
 """Which floor a module is on, by its longest prefix here. Packages of one floor don't know each other."""
 
 COMPOSITION = {
+    "hubbub_broker.answering",
     "hubbub_broker.broker",
     "hubbub_broker.bus_door",
     "hubbub_broker.door",

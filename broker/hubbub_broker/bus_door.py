@@ -20,7 +20,6 @@ from hubbub_broker.http import (
     render_line,
 )
 from hubbub_broker.log import LogError
-from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Tail, part_of
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import ErrorCode
@@ -28,6 +27,7 @@ from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Gap
 from hubbub_protocol.names import check_agent, group_of
 
+from .answering import answering
 from .broker import Broker
 
 PATIENCE_SECONDS = 1.0
@@ -60,7 +60,7 @@ class BusDoor:
 
     async def send(self, mail: MailRequest, allow: Callable[[str | None], None]) -> MailSent:
         """Send a mail."""
-        with _refusals():
+        with answering():
             allow(None if mail.to == ALL else self.inbox_of(check_agent(mail.to)))
             sent = await self._bus.mail.send(mail.sender, mail.to, mail.data, mail.id, create=mail.create)
         return MailSent(sent.id, sent.to, sent.seq, sent.recipients, sent.dup)
@@ -73,7 +73,7 @@ class BusDoor:
         self, agent: str, after: int, limit: int, *, mark: bool, wait: float, group: str | None = None
     ) -> InboxPage:
         """Read what is unread."""
-        with _refusals():
+        with answering():
             inbox = self._bus.inbox(agent, group)
             found, remaining = await inbox.read(after, limit, self.settings.max_frame, mark=mark, wait=wait)
         return InboxPage([(unread.seq, StoredLine(unread.line, unread.header_size)) for unread in found], remaining)
@@ -84,7 +84,7 @@ class BusDoor:
         Two senders may have used the same id: as often as it is named, the oldest unread message with it is marked. One
         that nobody has read yet is not, and the search ends at what was read.
         """
-        with _refusals():
+        with answering():
             inbox = self._bus.inbox(agent)
             wanted = list(seqs)
             left = Counter(ids)
@@ -109,12 +109,12 @@ class BusDoor:
         self, agent: str, group: str | None, capabilities: Sequence[str] | None, description: str | None
     ) -> RegisteredAgent:
         """Register an agent."""
-        with _refusals():
+        with answering():
             return self._shown(await self._bus.agents.register(agent, group, Card.of(capabilities, description)))
 
     async def unregister(self, agent: str) -> None:
         """Forget an agent."""
-        with _refusals():
+        with answering():
             if not await self._bus.agents.unregister(agent):
                 raise _unknown(agent)
 
@@ -194,19 +194,6 @@ class BusDoor:
             self._broker.now() if online else record.seen,
             online,
         )
-
-
-class _refusals:  # noqa: N801 - used like a function
-    """Turns what the bus raises into what the routes answer."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, Refusal):
-            raise Refused.because(error.code, error.message, error.retry_after) from None
-        if isinstance(error, LogError):
-            raise Refused.because(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0) from None
 
 
 def _gap(gap: Gap, epoch: str | None) -> StreamEvent:

@@ -14,7 +14,6 @@ from hubbub_broker.http.api import (
     BudgetEntry,
     HistoryPage,
     PublishRequest,
-    Refused,
     Route,
     SessionInfo,
     ShardInfo,
@@ -33,6 +32,7 @@ from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Err, Ok
 from hubbub_protocol.names import check_agent, check_topic, group_of
 
+from .answering import answering
 from .broker import Broker
 from .watch_metrics import WatchCollector
 
@@ -85,14 +85,8 @@ class Door:
         self, topic: str, after: int, limit: int, max_bytes: int, filter: Filter | None = None
     ) -> HistoryPage:
         """A page of a topic's messages, expired ones passed over."""
-        try:
-            check_topic(topic)
-        except BadName as error:
-            raise Refused.because(ErrorCode.BAD_REQUEST, str(error)) from None
-        try:
-            return await self._history(topic, after, limit, max_bytes, filter)
-        except LogError as error:
-            raise Refused.because(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0) from None
+        with answering():
+            return await self._history(check_topic(topic), after, limit, max_bytes, filter)
 
     async def _history(self, topic: str, after: int, limit: int, max_bytes: int, filter: Filter | None) -> HistoryPage:
         shard = self._broker.shard_of(group_of(topic))
@@ -125,10 +119,8 @@ class Door:
     async def find(self, topic: str, id: str, ancestors: int) -> tuple[Sequence[StoredLine], str | None]:
         """A message and its ancestors."""
         lookup = Lookup(self._broker.shard_of(group_of(topic)))
-        try:
+        with answering():
             found = await lookup.lineage(topic, id, None, ancestors, self.settings.max_frame // 2)
-        except LogError as error:
-            raise Refused.because(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0) from None
         return [StoredLine(one.line, one.header_size) for one in found.messages], found.missing
 
     async def topics(self, prefix: str, after: str, limit: int) -> Sequence[TopicEntry]:

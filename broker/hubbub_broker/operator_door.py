@@ -15,18 +15,16 @@ from hubbub_broker.http import (
     LetterOutcome,
     LetterPage,
     MemberInfo,
-    Refused,
     StoredLine,
     Top,
 )
-from hubbub_broker.log import LogError
-from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Start
-from hubbub_protocol.errors import BadFrame, ErrorCode
+from hubbub_protocol.errors import BadFrame
 from hubbub_protocol.frames import Err, Receipt
 from hubbub_protocol.frames import From as Beginning
 from hubbub_protocol.names import check_group, check_pattern, group_of
 
+from .answering import answering
 from .broker import Broker
 
 
@@ -46,25 +44,25 @@ class OperatorDoor:
 
     async def consumer(self, topic: str, name: str) -> ConsumerInfo:
         """One consumer."""
-        with _refusals():
+        with answering():
             administration = self._broker.administration_of(group_of(check_pattern(topic)))
             return _consumer(await administration.report(administration.find(topic, name)))
 
     async def reset_consumer(self, topic: str, name: str, start: From) -> ConsumerInfo:
         """Let it begin again elsewhere."""
-        with _refusals():
+        with answering():
             administration = self._broker.administration_of(group_of(check_pattern(topic)))
             return _consumer(await administration.report(await administration.reset(topic, name, _start(start))))
 
     async def pause_consumer(self, topic: str, name: str, *, paused: bool) -> ConsumerInfo:
         """Give out nothing more, or go on."""
-        with _refusals():
+        with answering():
             administration = self._broker.administration_of(group_of(check_pattern(topic)))
             return _consumer(await administration.report(await administration.pause(topic, name, paused=paused)))
 
     async def remove_consumer(self, topic: str, name: str) -> int:
         """Take it away."""
-        with _refusals():
+        with answering():
             administration = self._broker.administration_of(group_of(check_pattern(topic)))
             return await administration.remove(topic, name)
 
@@ -72,25 +70,25 @@ class OperatorDoor:
 
     async def letters(self, group: str, choice: LetterChoice, after: int, limit: int) -> LetterPage:
         """Open dead letters."""
-        with _refusals():
+        with answering():
             letters = self._broker.consumers_of(check_group(group)).dead_letters
             found, next = await letters.page(group, _which(choice), after, limit)
         return LetterPage([_letter(letter) for letter in found], next)
 
     async def letter(self, group: str, seq: int) -> LetterInfo:
         """One open dead letter."""
-        with _refusals():
+        with answering():
             return _letter(await self._broker.consumers_of(check_group(group)).dead_letters.letter(group, seq))
 
     async def redrive(self, group: str, choice: LetterChoice, after: int, *, republish: bool) -> LetterOutcome:
         """Give messages back."""
-        with _refusals():
+        with answering():
             letters = self._broker.consumers_of(check_group(group)).dead_letters
             return _outcome(await letters.redrive(group, _which(choice), after, republish=republish))
 
     async def drop(self, group: str, choice: LetterChoice, after: int) -> LetterOutcome:
         """Take letters as handled."""
-        with _refusals():
+        with answering():
             letters = self._broker.consumers_of(check_group(group)).dead_letters
             return _outcome(await letters.drop(group, _which(choice), after))
 
@@ -104,19 +102,6 @@ class OperatorDoor:
     async def top(self, limit: int) -> Top:
         """Who is how fast."""
         return await self._broker.watch.top(limit)
-
-
-class _refusals:  # noqa: N801 - used like a function
-    """Turns what the floors below raise into what the routes answer."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, Refusal):
-            raise Refused.because(error.code, error.message, error.retry_after) from None
-        if isinstance(error, LogError):
-            raise Refused.because(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0) from None
 
 
 def _start(given: From) -> Start:

@@ -20,9 +20,10 @@ from hubbub_broker.policy_rule import POLICY_FIELDS, BadPolicy
 from hubbub_broker.rules import POLICY, SCHEMA
 from hubbub_broker.schema import BadSchema
 from hubbub_protocol.codec import encode_value
-from hubbub_protocol.errors import BadName, ErrorCode
+from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.names import check_topic, group_of
 
+from .answering import answering
 from .broker import Broker
 
 assert set(POLICY_FIELDS) <= {field.name for field in fields(TopicPolicy)}
@@ -100,10 +101,8 @@ class RulesDoor:
         return [SkippedInfo(key, reason) for key, reason in sorted(found) if key.startswith(f"{kind}/")]
 
     def _verdict(self, policies: Policies, topic: str) -> VerdictInfo:
-        try:
+        with answering():
             check_topic(topic)
-        except BadName as error:
-            raise Refused.because(ErrorCode.BAD_REQUEST, str(error)) from None
         found = policies.explain(topic)
         override = found.override
         said = {} if override is None else override.changes

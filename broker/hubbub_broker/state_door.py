@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hubbub_broker.http import Refused
-from hubbub_broker.log import LogError
-from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Answer
 from hubbub_broker.state import permit_change
-from hubbub_protocol.errors import BadName, ErrorCode
+from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Change, Err, Ok, Pub, State
 from hubbub_protocol.names import group_of, state_of
 
+from .answering import answering
 from .broker import Broker
 
 if TYPE_CHECKING:
@@ -59,12 +58,7 @@ class StateDoor:
             raise Refused.because(ErrorCode.OVERLOADED, message, 0.1)
         self._waiting += 1
         try:
-            yield
-        except Refusal as refusal:
-            raise Refused.because(refusal.code, refusal.message, refusal.retry_after) from None
-        except BadName as error:
-            raise Refused.because(ErrorCode.BAD_REQUEST, str(error)) from None
-        except LogError as error:
-            raise Refused.because(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0) from None
+            with answering():
+                yield
         finally:
             self._waiting -= 1

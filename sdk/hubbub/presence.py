@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Self
 
 from hubbub_protocol.frames import Err, Gap, Join, Leave, Ok
 
@@ -21,7 +21,7 @@ from .backoff import Backoff
 from .errors import HubbubError, MessageDecodeError, fresh
 from .link import Link
 from .message import Message
-from .subscription import StartOption, Subscription
+from .subscription import Subscriber, Subscription
 
 logger = logging.getLogger("hubbub")
 
@@ -40,22 +40,6 @@ class PresenceEvent(NamedTuple):
 
     kind: Literal["join", "leave"]
     agent: str
-
-
-class Subscriber(Protocol):
-    """Who reads topics."""
-
-    def subscribe(
-        self,
-        topic: str,
-        /,
-        start: StartOption = "new",
-        *,
-        buffer: int | None = None,
-        on_gap: Callable[[Gap], None] | None = None,
-    ) -> Subscription:
-        """Subscribe."""
-        ...
 
 
 class Presence:

@@ -5,9 +5,9 @@ import contextlib
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from hubbub_protocol.frames import From
+from hubbub_protocol.frames import From, Gap
 
 from .cursor import Start
 from .errors import fresh
@@ -126,6 +126,22 @@ class Subscription:
     def _check(self) -> None:
         if self._box.error is not None:
             raise fresh(self._box.error)
+
+
+class Subscriber(Protocol):
+    """Who subscribes: an agent, for what is built on its subscriptions."""
+
+    def subscribe(
+        self,
+        topic: str,
+        /,
+        start: StartOption = "new",
+        *,
+        buffer: int | None = None,
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> Subscription:
+        """Subscribe to a topic."""
+        ...
 
 
 def start_of(option: StartOption) -> Start:

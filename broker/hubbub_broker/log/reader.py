@@ -401,24 +401,7 @@ class Reader:
 
     def has_id(self, topic: TopicLog, key: int, fresh: list[Segment]) -> bool:
         """Whether the topic has a message with this (salted) id hash."""
-        for segment in reversed(fresh):
-            if segment.index is not None and segment.index.has_id(key):
-                return True
-        chain = topic.chain
-        index = topic.index
-        newest = index.previous if index is not None else topic.segment
-        seq = (index.first if index is not None else topic.head + 1) - 1
-        while seq >= topic.first:
-            chain.drop_before(self._shelf.oldest)
-            chain.reach(newest, seq, lambda number: self._link(topic, number))
-            position = chain.position(seq)
-            if position < 0:
-                return False
-            segment_ = self._shelf.get(chain.numbers[position])
-            if segment_ is not None and segment_.index is None and self._has_id(segment_, key):
-                return True
-            seq = chain.firsts[position] - 1
-        return False
+        return next(self.spans_with_id(topic, key, fresh), None) is not None
 
     def spans_with_id(self, topic: TopicLog, key: int, fresh: list[Segment]) -> Iterator[tuple[int, int]]:
         """The parts of a topic that have a message with this (salted) id hash: first and last seq, newest first."""
@@ -438,8 +421,8 @@ class Reader:
             if position < 0:
                 return
             first = chain.firsts[position]
-            sealed = self._shelf.get(chain.numbers[position])
-            if sealed is not None and sealed.index is None and self._has_id(sealed, key):
+            segment_ = self._shelf.get(chain.numbers[position])
+            if segment_ is not None and segment_.index is None and self._has_id(segment_, key):
                 yield max(first, topic.first), seq
             seq = first - 1
 

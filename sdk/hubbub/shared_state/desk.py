@@ -3,33 +3,16 @@
 import random
 from collections.abc import Callable
 from itertools import count
-from typing import Protocol
 
 from hubbub.asks import Asks
 from hubbub.chain import caused
 from hubbub.naming import Naming, checked
-from hubbub.subscription import StartOption, Subscription
+from hubbub.subscription import Subscriber
 from hubbub_protocol import names
-from hubbub_protocol.frames import Gap, With
+from hubbub_protocol.frames import With
 
 from .client import StateClient, to_with
 from .entry import Publication
-
-
-class Subscriber(Protocol):
-    """What a watch needs of its agent."""
-
-    def subscribe(
-        self,
-        topic: str,
-        /,
-        start: StartOption = "new",
-        *,
-        buffer: int | None = None,
-        on_gap: Callable[[Gap], None] | None = None,
-    ) -> Subscription:
-        """Subscribe to a topic."""
-        ...
 
 
 class StateDesk:

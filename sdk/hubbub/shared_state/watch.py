@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from hubbub.errors import RequestTimeout
 from hubbub.message import Message
-from hubbub.subscription import Subscription
+from hubbub.subscription import Subscriber, Subscription
 from hubbub_protocol import names
 from hubbub_protocol.frames import Gap
 
 from .client import Page, checked_pattern
-from .desk import Subscriber
 from .entry import StateEntry
 
 logger = logging.getLogger("hubbub")
