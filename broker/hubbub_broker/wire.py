@@ -17,7 +17,10 @@ Special = dict[int, tuple[int, float]]
 
 def text_frame(payload: bytes) -> bytes:
     """One unfragmented, unmasked text frame (RFC 6455, section 5.2)."""
-    return _header(0x81, len(payload)) + payload
+    size = len(payload)
+    if 126 <= size < 65536:  # as nearly all are
+        return b"\x81\x7e%c%c%b" % (size >> 8, size & 255, payload)
+    return _header(0x81, size) + payload
 
 
 def binary_frame(payload: bytes) -> bytes:

@@ -4,15 +4,15 @@ from asyncio import Future
 from typing import NamedTuple
 
 from .index import TopicIndex
-from .record import seal_record_parts, with_more
+from .record import PREFIX_SIZE, seal_record_parts, with_more
 from .segment import Segment
 from .topic import TopicLog
 
-Appended = tuple[int, TopicLog, TopicIndex, bytes, int, int | None, int, float]
+Appended = tuple[int, TopicLog, TopicIndex, bytes, bytes, int | None, int, float]
 """A message that was appended, and what stood before it:
 
-    offset, topic, its index, the record behind mark and checksum,
-    salted id hash (-1: the segment had it before), the writer's count before (None: none), lc before, ts before
+    offset, topic, its index, the record behind mark and checksum up to its line, its line,
+    the writer's count before (None: none), lc before, ts before
 """
 
 
@@ -41,7 +41,7 @@ class Batch:
         self.start = start
         """Where it begins in the segment's file."""
         self.parts: list[bytes] = []
-        """Two for each record: mark and checksum, then what they are of."""
+        """Two for each record: mark and checksum come first, and the checksum is of all behind it."""
         self.messages: list[Appended] = []
         self.others: list[StateAppended | TailAppended] = []
         self.waiters: list[Future[None]] = []
@@ -50,7 +50,8 @@ class Batch:
         """Make one step of the records from `parts[start]` on: each but the last says that there is more of it."""
         parts = self.parts
         for place in range(start, len(parts) - 2, 2):
-            parts[place], parts[place + 1] = seal_record_parts(mark, with_more(parts[place + 1]))
+            body = parts[place][PREFIX_SIZE:] + parts[place + 1]
+            parts[place], parts[place + 1] = seal_record_parts(mark, with_more(body))
 
     @property
     def records(self) -> int:

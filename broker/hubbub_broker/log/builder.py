@@ -6,7 +6,7 @@ from zlib import crc32
 
 from .files import Files
 from .header import HEADER_SIZE
-from .index import STRIPE_MASK, MemoryIndex, TopicIndex
+from .index import MemoryIndex, TopicIndex
 from .names import topic_key, topic_salt
 from .record import (
     FIRST,
@@ -113,14 +113,14 @@ class IndexBuilder:
         After a crash this is what a start waits for. It stops at a topic's first message, at a seq that is not the
         next, at a step, and at whatever fails a check: those go the long way. Returns how many bytes it has taken.
         """
-        index, known, ids = self.index, self._known, self.index.ids
+        index, known = self.index, self._known
         if not index.first_ts or self._open:
             return 0
         view = memoryview(data)
         start, end = at, len(data)
         last = end - MESSAGE_SIZE
         moved = offset - at
-        add_hash, add_seq = index.dedup_hashes.append, index.dedup_seqs.append
+        add_id, add_hash, add_seq = index.ids.keys.append, index.dedup_hashes.append, index.dedup_seqs.append
         records, ts = 0, index.last_ts
         while at <= last:
             (
@@ -168,8 +168,7 @@ class IndexBuilder:
             topic.last_ts = ts = its_ts
             if n:
                 topic.writers[data[at + MESSAGE_SIZE : line]] = n
-            key = id_hash ^ salt
-            ids[key & STRIPE_MASK].add(key)
+            add_id(id_hash ^ salt)
             if dedup_hash:
                 add_hash(dedup_hash)
                 add_seq(seq)
@@ -215,8 +214,7 @@ class IndexBuilder:
         name = message.topic.encode()
         if name not in self._known:
             self._known[name] = topic, topic_salt(name)
-        key = message.id_hash ^ self._known[name][1]
-        index.ids[key & STRIPE_MASK].add(key)
+        index.ids.keys.append(message.id_hash ^ self._known[name][1])
         if message.dedup_hash:
             index.dedup_hashes.append(message.dedup_hash)
             index.dedup_seqs.append(message.seq)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from .index import STRIPE_MASK, STRIPES
+from .ids import STRIPE_MASK, STRIPES
 
 Stripes = list[dict[int, int]]
 

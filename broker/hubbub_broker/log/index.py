@@ -5,13 +5,9 @@ Nothing here grows with history: when the segment is sealed, its sidecar file ta
 
 from array import array
 
+from .ids import SegmentIds
 from .standing import Standing
 from .states import StateTable
-
-STRIPES = 16
-"""Hash tables are cut into this many, by the lowest bits of the key: a big table that grows moves all its entries at
-once (8 ms at 175,000), and the loop would stand still."""
-STRIPE_MASK = STRIPES - 1
 
 
 class TopicIndex:
@@ -98,8 +94,7 @@ class MemoryIndex:
 
     def __init__(self) -> None:
         self.topics: dict[str, TopicIndex] = {}
-        self.ids: list[set[int]] = [set() for _ in range(STRIPES)]
-        """Id hashes, mixed with their topic's salt."""
+        self.ids = SegmentIds()
         self.dedup_hashes: array[int] = array("Q")
         self.dedup_seqs: array[int] = array("Q")
         self.states = StateTable()
@@ -115,7 +110,3 @@ class MemoryIndex:
     def newest_ts(self) -> float:
         """When the segment's newest message was sequenced. Appending keeps `last_ts` of topics only."""
         return max((topic.last_ts for topic in self.topics.values() if topic.offsets), default=self.last_ts)
-
-    def has_id(self, key: int) -> bool:
-        """Whether a message with this (salted) id hash is in the segment."""
-        return key in self.ids[key & STRIPE_MASK]

@@ -33,7 +33,8 @@ from .batch import Batch, StateAppended, TailAppended
 from .dedup import Dedup
 from .errors import LogError, LogFailed, LogFull, LogMisused
 from .files import Files
-from .index import STRIPE_MASK, TopicIndex
+from .ids import STRIPE_MASK
+from .index import TopicIndex
 from .meta import ShardMeta
 from .reader import Chunk, Reader
 from .recall import recent_ids
@@ -215,38 +216,31 @@ class ShardLog:
         flags = 0 if parts else FIRST
         if header_size or expires:
             flags |= SPECIAL
-        body = (
-            _pack_message(
-                size,
-                MESSAGE,
-                VERSION,
-                flags,
-                topic.name_size,
-                writer_size,
-                header_size,
-                seq,
-                lc,
-                ts,
-                expires,
-                id_hash,
-                dedup_hash,
-                n,
-            )
-            + writer
-            + line
+        head = _pack_message(
+            size,
+            MESSAGE,
+            VERSION,
+            flags,
+            topic.name_size,
+            writer_size,
+            header_size,
+            seq,
+            lc,
+            ts,
+            expires,
+            id_hash,
+            dedup_hash,
+            n,
         )
-        parts.append(_pack_prefix(self._mark, crc32(body)))
-        parts.append(body)
+        if writer:
+            head += writer
+        parts.append(_pack_prefix(self._mark, crc32(line, crc32(head))) + head)
+        parts.append(line)  # the readers' own: a record is not made whole before the batch is
         # Nothing below can fail.
         offset = self._end
         self._end = offset + size
         self.pending_bytes += size
-        id_key = id_hash ^ topic.salt
-        ids = self._ids[id_key & STRIPE_MASK]
-        if id_key in ids:
-            id_key = -1  # an earlier message has it: taking this one back must not forget that one
-        else:
-            ids.add(id_key)
+        self._add_id(id_hash ^ topic.salt)
         if dedup_hash:
             self._dedup.young[dedup_hash & STRIPE_MASK][dedup_hash] = seq
             self._dedup_hashes.append(dedup_hash)
@@ -258,7 +252,7 @@ class ShardLog:
         else:
             n_before = None
         # A plain tuple in the order of Appended: a named one costs four times as much.
-        self._messages.append((offset, topic, index, body, id_key, n_before, topic.lc, topic.last_ts))
+        self._messages.append((offset, topic, index, head, line, n_before, topic.lc, topic.last_ts))
         offsets = index.offsets
         if not offsets:
             index.first_ts = ts
@@ -434,8 +428,12 @@ class ShardLog:
         self._syncing = batch
         topics = len(self._index.topics)
         full = segment.size >= self._settings.segment_bytes or topics >= self._settings.segment_topics
+        ids = self._index.ids
+        if ids.asked:
+            ids.gather()
         if full:
             self._enter_segment(new_segment(self._shelf, segment.number + 1))
+            self._index.ids.asked = ids.asked
             self.stats.segments = len(self._shelf.segments)
         else:
             self._begin_batch(segment, segment.size)
@@ -566,7 +564,7 @@ class ShardLog:
         self._index = index
         self._number = segment.number
         self._mark = segment.mark
-        self._ids = index.ids
+        self._add_id = index.ids.keys.append
         self._dedup_hashes = index.dedup_hashes
         self._dedup_seqs = index.dedup_seqs
         if segment not in self._standings.fresh:
@@ -623,8 +621,8 @@ class ShardLog:
     def _pending(self, offset: int) -> Message:
         """The appended message that will be at this offset."""
         messages = self._messages
-        _, _, _, body, *_ = messages[bisect_left(messages, offset, key=itemgetter(0))]
-        return decode_message(seal_record(0, body))
+        _, _, _, head, line, *_ = messages[bisect_left(messages, offset, key=itemgetter(0))]
+        return decode_message(seal_record(0, head + line))
 
     def first_seq(self, topic: TopicLog) -> int:
         """The first seq that can still be read; head + 1 when none can."""

@@ -406,7 +406,7 @@ class Reader:
     def spans_with_id(self, topic: TopicLog, key: int, fresh: list[Segment]) -> Iterator[tuple[int, int]]:
         """The parts of a topic that have a message with this (salted) id hash: first and last seq, newest first."""
         for segment in reversed(fresh):
-            if segment.index is not None and segment.index.has_id(key):
+            if segment.index is not None and segment.index.ids.has(key):
                 part = segment.index.topics.get(topic.name)
                 if part is not None and part.count:
                     yield part.first, part.head

@@ -130,7 +130,7 @@ def build(
     sections: list[list[bytes]] = [[] for _ in range(SECTIONS)]
     directory, sections[TOPICS] = yield from build_rows(rows, len(rows))
     sections[TOPICS_DIR] = [directory]
-    directory, sections[IDS] = yield from build_ids(index.ids, sum(map(len, index.ids)))
+    directory, sections[IDS] = yield from build_ids(index.ids.keys)
     sections[IDS_DIR] = [directory]
     sections[NAMES] = [bytes(names)]
     sections[DEDUP] = [*_pieces(index.dedup_hashes), *_pieces(index.dedup_seqs)]

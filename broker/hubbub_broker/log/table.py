@@ -32,18 +32,15 @@ def bucket_bits(rows: int, each: int) -> int:
     return max(0, (max(1, rows // each) - 1).bit_length())
 
 
-def build_ids(stripes: Iterable[Iterable[int]], count: int) -> Generator[None, None, tuple[bytes, list[bytes]]]:
+def build_ids(keys: "array[int]") -> Generator[None, None, tuple[bytes, list[bytes]]]:
     """Directory and rows of a table whose rows are its 64-bit keys. A generator that yields every few rows."""
-    bits = bucket_bits(count, 96)
+    bits = bucket_bits(len(keys), 96)
     shift = 64 - bits
     buckets: list[array[int]] = [array("Q") for _ in range(1 << bits)]
-    done = 0
-    for stripe in stripes:
-        for key in stripe:
+    for start in range(0, len(keys), SLICE):
+        for key in keys[start : start + SLICE]:
             buckets[key >> shift].append(key)
-            done += 1
-            if not done % SLICE:
-                yield
+        yield
     return (yield from _finish(buckets, 8))
 
 

@@ -2,7 +2,7 @@
 
 from .batch import Appended, Batch, StateAppended
 from .dedup import Dedup
-from .index import STRIPE_MASK, MemoryIndex
+from .index import MemoryIndex
 from .record import decode_message, seal_record
 
 
@@ -22,8 +22,8 @@ def take_back(batch: Batch, dedup: Dedup) -> None:
 
 
 def _take_back_message(memory: MemoryIndex, item: Appended, dedup: Dedup) -> None:
-    _, topic, index, body, id_key, n_before, lc_before, ts_before = item
-    message = decode_message(seal_record(0, body))
+    _, topic, index, head, line, n_before, lc_before, ts_before = item
+    message = decode_message(seal_record(0, head + line))
     index.offsets.pop()
     index.bytes -= index.sizes.pop()
     index.lc = topic.lc = lc_before
@@ -40,8 +40,7 @@ def _take_back_message(memory: MemoryIndex, item: Appended, dedup: Dedup) -> Non
             index.writers.pop(message.writer, None)
         else:
             topic.writers[message.writer] = index.writers[message.writer] = n_before
-    if id_key >= 0:
-        memory.ids[id_key & STRIPE_MASK].discard(id_key)
+    memory.ids.take_back()
     if message.dedup_hash:
         dedup.discard(message.dedup_hash)
         memory.dedup_hashes.pop()

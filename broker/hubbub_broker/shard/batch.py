@@ -185,8 +185,11 @@ class Batch:
             self._failed(LogFailed(self._log.failed), [], {})
             return
         runs = []
+        lines = durable = 0
         for topic in self._dirty:
             run = topic.take()
+            lines += len(run.lines)
+            durable += run.durable
             topic.queued = False
             topic.underway = True
             topic.in_flight = run.durable
@@ -195,8 +198,8 @@ class Batch:
         self._acks_in_flight, self._acks = self._acks, {}
         self._runs_in_flight = runs
         wrote = self._wanted and self._write_ledger()
-        if any(run.durable for _, run in runs):
-            self._metrics.observe_flush(sum(len(run.lines) for _, run in runs))
+        if durable:
+            self._metrics.observe_flush(lines)
             self._log.commit(self._committed)
         elif wrote:
             self._log.commit(self._committed)

@@ -95,6 +95,7 @@ def seen(index: MemoryIndex) -> dict[str, Any]:
         name: {slot: getattr(topic, slot) for slot in TopicIndex.__slots__} for name, topic in index.topics.items()
     }
     found["states"] = sorted(index.states.rows())
+    found["ids"] = index.ids.keys
     return found
 
 

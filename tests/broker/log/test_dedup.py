@@ -1,7 +1,7 @@
 """The dedup window: at least so many, at least so long, and never more than two generations."""
 
 from hubbub_broker.log.dedup import Dedup
-from hubbub_broker.log.index import STRIPE_MASK
+from hubbub_broker.log.ids import STRIPE_MASK
 
 
 def put(dedup, key, seq):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hubbub_broker.log import Files, LogDamaged
-from hubbub_broker.log.index import STRIPE_MASK, MemoryIndex, TopicIndex
+from hubbub_broker.log.index import MemoryIndex, TopicIndex
 from hubbub_broker.log.names import topic_key
 from hubbub_broker.log.sidecar import PAGE_SEQS, Sidecar, Writer, build
 
@@ -29,7 +29,7 @@ def index() -> MemoryIndex:
         topic.writers = {b"w": number} if number % 2 else {}
         index.topics[topic.name] = topic
         key = number * 0x9E3779B97F4A7C15 % 2**64
-        index.ids[key & STRIPE_MASK].add(key)
+        index.ids.keys.append(key)
         index.dedup_hashes.append(key)
         index.dedup_seqs.append(number)
     index.states.put(7, b"k", b"body")
@@ -59,7 +59,7 @@ def test_everything_is_found(path, index):
             assert offsets[position - start] == topic.offsets[position]
             assert sizes[position - start] == topic.sizes[position]
     assert sidecar.find(topic_key(b"g/none")) is None
-    assert all(sidecar.has_id(key) for stripe in index.ids for key in stripe)
+    assert all(sidecar.has_id(key) for key in index.ids.keys)
     assert not sidecar.has_id(12345)
     assert {name: entry.standing(name, 5) for name, entry in sidecar.entries()} == {
         name: topic.standing() for name, topic in index.topics.items()
@@ -88,7 +88,7 @@ def test_a_damaged_empty_bucket_does_not_pass_for_an_absent_id(path, index):
     sidecar.close()
     path.write_bytes(data)
     sidecar = Sidecar(Files(), path)
-    key = next(iter(next(stripe for stripe in index.ids if stripe)))
+    key = index.ids.keys[0]
     with pytest.raises(LogDamaged):
         sidecar.has_id(key)
     sidecar.close()
