@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from .errors import BadFrame
-from .frames import BrokerFrame, ClientFrame, Frame, Msg, Rid
+from .frames import BrokerFrame, ClientFrame, Frame, Msg, Pub, Rid
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the decoder raises for text that is not what was wanted, not UTF-8, or nested too deep."""
@@ -78,6 +78,27 @@ def decode_client(line: bytes) -> ClientFrame:
         return _client.decode(line)
     except _UNREADABLE as error:
         raise BadFrame(str(error)) from None
+
+
+def decode_client_lines(text: bytes) -> list[ClientFrame] | None:
+    """All lines of a text frame from a client, read in one go: half the cost of line by line.
+
+    None: a line is wrong or empty, and has to be found by reading them one by one. User data refers to `text` and keeps
+    all of it in memory; `kept` makes a publish that does not.
+    """
+    try:
+        if not text.isascii():
+            text.decode()
+        found = _client_lines(text)
+    except _UNREADABLE:
+        return None
+    # An object over several lines is read as one. In user data that newline would make two lines of one message.
+    return found if len(found) == text.count(b"\n") + 1 else None
+
+
+def kept(pub: Pub) -> Pub:
+    """A publish that is kept for longer than its frame: what it came with can go from memory."""
+    return msgspec.structs.replace(pub, data=pub.data.copy(), headers=pub.headers.copy())
 
 
 def decode_broker(line: bytes | memoryview) -> BrokerFrame:
@@ -177,6 +198,7 @@ def _check_user_data(line: bytes) -> None:
         raise BadFrame(f"not UTF-8 (byte {error.start})") from None
 
 
+_client_lines = _client.decode_lines
 _broker_lines = _broker.decode_lines
 
 

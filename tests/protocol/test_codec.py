@@ -232,6 +232,17 @@ def test_whatever_bytes_come_the_answer_is_a_frame_or_a_refusal(line: bytes) -> 
             assert isinstance(decode(line), Frame)
 
 
+@given(st.lists(client_frames, min_size=1, max_size=4), st.data())
+def test_lines_that_are_read_in_one_go_are_what_they_are_one_by_one(many: list[Frame], data: st.DataObject) -> None:
+    """Damaged or not: whenever one of them would be refused, they are not read in one go."""
+    text = bytearray(b"\n".join(map(codec.encode, many)))
+    for _ in range(data.draw(st.integers(0, 2))):
+        text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from([*b'\n{}[]",:0 \t', 0xE9]))
+    found = codec.decode_client_lines(bytes(text))
+    if found is not None:
+        assert found == [codec.decode_client(line) for line in bytes(text).split(b"\n")]
+
+
 @given(client_frames, st.data())
 def test_a_damaged_frame_is_read_or_refused_and_what_is_read_can_be_sent(frame: Frame, data: st.DataObject) -> None:
     line = bytearray(codec.encode(frame))
@@ -404,3 +415,18 @@ def test_an_empty_header_and_an_empty_payload_are_what_they_are() -> None:
 def test_a_frame_is_not_read_by_the_other_end() -> None:
     with pytest.raises(BadFrame):
         codec.decode_broker(codec.encode(Hello(agent="joe")))
+
+
+def test_a_publish_that_is_kept_does_not_keep_what_it_came_with() -> None:
+    lines = b"\n".join(b'{"op":"pub","topic":"g/c","id":"%d","data":[1],"headers":{"a":"b"}}' % n for n in range(2))
+    alone = sys.getrefcount(lines)
+    found = codec.decode_client_lines(lines)
+    assert found is not None
+    first = found[0]
+    assert isinstance(first, Pub)
+    assert sys.getrefcount(lines) > alone
+    stays = codec.kept(first)
+    assert stays == first
+    del found, first
+    assert sys.getrefcount(lines) == alone
+    assert (bytes(stays.data), bytes(stays.headers)) == (b"[1]", b'{"a":"b"}')

@@ -152,8 +152,8 @@ class Doorkeeper:
         self._reader = reader
         self._admit = admit
         self._close = close
-        self._held: list[tuple[bytes, bool]] = []
-        """Frames, and whether each is a binary one."""
+        self._held: list[tuple[bytes, int]] = []
+        """What came, and in how many text frames; 0 for a binary one."""
         self._asking: asyncio.Task[None] | None = None
         reader.deliver_to(self._text, self._binary)
 
@@ -182,24 +182,27 @@ class Doorkeeper:
 
     # Frames ---------------------------------------------------------------------------------------------------------
 
-    def _text(self, payload: bytes) -> None:
-        self._held.append((payload, False))
+    def _text(self, payload: bytes, frames: int) -> None:
+        self._held.append((payload, frames))
         self._go_on()
 
     def _binary(self, payload: bytes) -> None:
-        self._held.append((payload, True))
+        self._held.append((payload, 0))
         self._go_on()
 
     def _go_on(self) -> None:
         """Give the session what is held, up to a `hello` of somebody who has to be made known first."""
         while self._held and self._asking is None and not self._session.closed:
-            payload, binary = self._held.pop(0)
-            if binary or self._session.agent is not None:
-                (self._intake.binary if binary else self._intake.text)(payload)
+            payload, frames = self._held.pop(0)
+            if not frames:
+                self._intake.binary(payload)
+                continue
+            if self._session.agent is not None:
+                self._intake.text(payload, frames)
                 continue
             line, _, rest = payload.partition(b"\n")
             if rest:
-                self._held.insert(0, (rest, False))
+                self._held.insert(0, (rest, max(1, frames - 1)))
             hello = self._unknown(line)
             if hello is None:
                 self._intake.text(line)

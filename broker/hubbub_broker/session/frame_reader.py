@@ -26,6 +26,9 @@ _BY_HAND_MAX = 65_535
 """Payload bytes up to which an incomplete frame is kept and joined here. Larger ones are left to the general parser,
 whose buffer grows without copying."""
 
+OnText = Callable[[bytes, int], None]
+"""Is given lines, and how many frames they came in."""
+
 
 class Violation(ServerProtocol):
     """`ServerProtocol` whose close codes are this protocol's: whoever breaks the framing is told not to come back."""
@@ -40,8 +43,9 @@ class Violation(ServerProtocol):
 class FrameReader:
     """One connection's inbound side after the handshake.
 
-    Calls `on_text` and `on_binary` with whole messages. What has to be sent in return (pongs, the closing handshake)
-    goes to `write`; an empty one is the end of the stream.
+    Calls `on_text` and `on_binary` with whole messages. Text frames that stand behind one another in what was read come
+    as one, their lines joined, with how many they were: lines mean the same in whichever frame they come. What has to
+    be sent in return (pongs, the closing handshake) goes to `write`; an empty one is the end of the stream.
     """
 
     __slots__ = ("_fragments", "_general", "_max", "_on_binary", "_on_text", "_owed", "_rest", "_write", "closing")
@@ -49,7 +53,7 @@ class FrameReader:
     def __init__(
         self,
         max_frame: int,
-        on_text: Callable[[bytes], None],
+        on_text: OnText,
         on_binary: Callable[[bytes], None],
         write: Callable[[bytes], None],
     ) -> None:
@@ -65,7 +69,7 @@ class FrameReader:
         self.closing = False
         """The closing handshake has begun, by either side: nothing that comes is a message any more."""
 
-    def deliver_to(self, on_text: Callable[[bytes], None], on_binary: Callable[[bytes], None]) -> None:
+    def deliver_to(self, on_text: OnText, on_binary: Callable[[bytes], None]) -> None:
         """Give messages to somebody else from now on."""
         self._on_text = on_text
         self._on_binary = on_binary
@@ -94,7 +98,23 @@ class FrameReader:
         self._rest = data[at:]
 
     def _read_plain(self, data: bytes, at: int, end: int) -> int:
-        """Take the frames from `at` on that are whole and plain (or pongs). Where the first other one begins, or `end`.
+        """Take the frames from `at` on that are whole and plain, or pongs. Where another one begins, or `end`."""
+        while at < end:
+            texts: list[bytes] = []
+            reached = self._collect(data, at, end, texts)
+            if len(texts) == 1:
+                self._on_text(texts[0], 1)
+            elif texts:
+                self._on_text(b"\n".join(texts), len(texts))
+            if self.closing:
+                return end
+            if reached == at:
+                break
+            at = reached
+        return at
+
+    def _collect(self, data: bytes, at: int, end: int, texts: list[bytes]) -> int:
+        """Put the plain frames from `at` on into `texts`. Where the first other one begins.
 
         The path of every publish: what a call would do for each frame is written out.
         """
@@ -111,10 +131,13 @@ class FrameReader:
                 last = body + size
                 if last > end or size > self._max:
                     return at
+                if not size:  # a line that is none has its own answer; among others it would be passed over
+                    if not texts:
+                        texts.append(b"")
+                        at = last
+                    return at
                 at = last
-                self._on_text(apply_mask(data[body:last], data[body - 4 : body]))
-                if self.closing:
-                    return end
+                texts.append(apply_mask(data[body:last], data[body - 4 : body]))
             elif first == _PONG and 128 <= second <= 253 and at + second - 122 <= end:
                 at += second - 122  # 6 bytes of header, 128 for the mask bit
             else:
@@ -180,7 +203,7 @@ class FrameReader:
                 frames, self._fragments = self._fragments, []
                 message = frames[0].data if len(frames) == 1 else b"".join(part.data for part in frames)
                 if frames[0].opcode is Opcode.TEXT:
-                    self._on_text(bytes(message))
+                    self._on_text(bytes(message), 1)
                 else:
                     self._on_binary(bytes(message))
 

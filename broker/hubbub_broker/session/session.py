@@ -15,7 +15,7 @@ from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
 from hubbub_broker.peers import RemoteTopic
 from hubbub_broker.refusal import Elsewhere, Refusal
-from hubbub_broker.shard import Cursor, PatternSubscription, Publisher, Shard, Sink, Start
+from hubbub_broker.shard import Cursor, PatternSubscription, Publisher, Shard, Sink, Start, answers
 from hubbub_broker.wire import text_frame
 from hubbub_protocol import __version__
 from hubbub_protocol.codec import decode_client, encode, reference_of, split_binary
@@ -47,7 +47,7 @@ from hubbub_protocol.frames import (
     Welcome,
     Will,
 )
-from hubbub_protocol.limits import ID_BYTES_MAX, TOPIC_BYTES_MAX
+from hubbub_protocol.limits import ID_BYTES_MAX
 from hubbub_protocol.names import check_agent, check_group, check_pattern, check_topic, group_of, is_pattern
 
 from .attendance import Attendance, check_will
@@ -293,10 +293,7 @@ class Session:
             self._refuse_line(line, error)
             return
         if type(frame) is Pub:
-            if frame.data:
-                self._publish(frame, None)
-            else:
-                self._refuse_publish(frame, Refusal(ErrorCode.BAD_REQUEST, "`data` is missing"))
+            self.receive_publish(frame)
             return
         try:
             self._handle(frame)
@@ -309,6 +306,15 @@ class Session:
         except LogError as error:
             because = _unreadable(error)
             self._refuse(frame.rid, because.code, because.message, because.retry_after)
+
+    def receive_publish(self, pub: Pub) -> None:
+        """One line of a text frame that has been read already."""
+        if self.closed:
+            return
+        if pub.data:
+            self._publish(pub, None)
+        else:
+            self._refuse_publish(pub, Refusal(ErrorCode.BAD_REQUEST, "`data` is missing"))
 
     def _handle(self, frame: ClientFrame) -> None:
         match frame:
@@ -670,20 +676,7 @@ class Session:
 
     def _refuse_publish(self, pub: Pub, refusal: Refusal) -> None:
         self._sessions.metrics.count_refusal(refusal.code)
-        self.answer(
-            [
-                encode(
-                    Err(
-                        code=refusal.code,
-                        message=refusal.message,
-                        rid=pub.rid,
-                        id=pub.id if len(pub.id) <= ID_BYTES_MAX else None,  # what was too long is not sent back
-                        topic=pub.topic if len(pub.topic) <= TOPIC_BYTES_MAX else None,
-                        retry_after=refusal.retry_after,
-                    )
-                )
-            ]
-        )
+        self.answer([answers.refusal(pub, refusal.code, refusal.message, retry_after=refusal.retry_after)])
 
     def _refuse_line(self, line: bytes, error: BadFrame) -> None:
         self._sessions.metrics.count_request_refusal(ErrorCode.BAD_REQUEST)

@@ -3,6 +3,7 @@
 from hubbub_protocol.codec import decode_broker, encode, encode_value
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err, Ok, Pub
+from hubbub_protocol.limits import ID_BYTES_MAX, TOPIC_BYTES_MAX
 
 
 def ok(pub: Pub, wire_id: bytes, wire_topic: bytes, seq: int, lc: int) -> bytes:
@@ -39,8 +40,8 @@ def refusal(
             code=code,
             message=message,
             rid=pub.rid,
-            id=pub.id,
-            topic=pub.topic,
+            id=pub.id if len(pub.id) <= ID_BYTES_MAX else None,  # what was too long is not sent back
+            topic=pub.topic if len(pub.topic) <= TOPIC_BYTES_MAX else None,
             retry_after=retry_after,
             expect=expect,
         )

@@ -9,6 +9,7 @@ ephemeral message has no place in that count, whatever `n` it carries.
 from collections import OrderedDict
 from collections.abc import Iterator
 
+from hubbub_protocol.codec import kept
 from hubbub_protocol.frames import Pub
 
 from .publisher import Publisher
@@ -24,14 +25,18 @@ class Held:
         self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, parent: str | None, deadline: float
     ) -> None:
         self.publisher = publisher
-        self.pub = pub
+        self.pub = kept(pub)
         self.key = (publisher.name, pub.id, pub.ephemeral)
         self.numbered = pub.n is not None and not pub.ephemeral
-        self.waiters = [(sink, pub, payload)]
+        self.waiters = [(sink, kept(pub), payload)]
         """Who is owed an answer, to which request: more than one when the publisher sent it again meanwhile."""
         self.parent = parent
         self.deadline = deadline
         self.size = len(pub.data) + len(payload or b"")
+
+    def repeat(self, sink: Sink, pub: Pub, payload: bytes | None) -> None:
+        """Its publisher has sent it again."""
+        self.waiters.append((sink, kept(pub), payload))
 
 
 class HoldBack:

@@ -311,7 +311,7 @@ class Sequencer:
         if hold is not None:
             held = hold.find(publisher, pub)
             if held is not None:
-                held.waiters.append((sink, pub, payload))
+                held.repeat(sink, pub, payload)
                 return False
         if pub.n is None:
             return True
@@ -338,7 +338,7 @@ class Sequencer:
         if topic.hold is not None:
             held = topic.hold.find(publisher, pub)
             if held is not None:
-                held.waiters.append((sink, pub, payload))
+                held.repeat(sink, pub, payload)
                 return False
         if pub.parent is not None and not self.has_parent(topic, pub.parent):
             self._hold(publisher, pub, payload, sink, pub.parent)

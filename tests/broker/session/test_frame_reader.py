@@ -22,8 +22,11 @@ class Seen:
     sent: list[bytes] = field(default_factory=list)
     closing: bool = False
 
-    def text(self, payload: bytes) -> None:
-        self.messages.append(("text", payload))
+    def text(self, payload: bytes, frames: int = 1) -> None:
+        """Those that came together are told apart again; what they hold has no newlines then."""
+        parts = payload.split(b"\n") if frames > 1 else [payload]
+        assert len(parts) == frames
+        self.messages += [("text", part) for part in parts]
 
     def binary(self, payload: bytes) -> None:
         self.messages.append(("binary", payload))
@@ -68,7 +71,7 @@ def encoded(frame: Frame) -> bytes:
 
 
 payloads = st.one_of(
-    st.binary(max_size=200),
+    st.binary(max_size=200).map(lambda payload: payload.replace(b"\n", b" ")),
     st.integers(0, 3).map(lambda step: b"x" * (125 + step)),
     st.sampled_from([b"y" * 65_535, b"y" * 65_536, b"z" * MAX_FRAME]),
 )
@@ -145,7 +148,7 @@ def test_an_idle_connection_holds_no_general_parser() -> None:
 def test_what_was_read_is_let_go_of_at_once() -> None:
     """The general parser and its protocol refer to one another, and would keep the last frame for the collector."""
     frame = encoded(Frame(Opcode.BINARY, b"x" * 1000))
-    reader = FrameReader(MAX_FRAME, lambda _: None, lambda _: None, lambda _: None)
+    reader = FrameReader(MAX_FRAME, lambda _, __: None, lambda _: None, lambda _: None)
     gc.disable()
     try:
         reader.feed(frame[:500])
@@ -155,3 +158,18 @@ def test_what_was_read_is_let_go_of_at_once() -> None:
         assert held() is None
     finally:
         gc.enable()
+
+
+def test_frames_that_were_read_together_come_together() -> None:
+    seen: list[tuple[bytes, int]] = []
+
+    def take(payload: bytes, frames: int) -> None:
+        seen.append((payload, frames))
+
+    reader = FrameReader(MAX_FRAME, take, lambda _: None, lambda _: None)
+    whole = text(b"a") + text(b"b\nc") + encoded(Frame(Opcode.PONG, b"")) + text(b"d") + text(b"") + text(b"e")
+    late = text(b"f")
+    reader.feed(whole + late[:5])
+    assert seen == [(b"a\nb\nc\nd", 3), (b"", 1), (b"e", 1)], "an empty one stands by itself"
+    reader.feed(late[5:] + text(b"g"))
+    assert seen[3:] == [(b"f\ng", 2)]

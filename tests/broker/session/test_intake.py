@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from harness.turn_loop import TurnLoop
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.session import Intake, intake
+from hubbub_protocol.frames import Pub
 
 
 class Source:
@@ -22,6 +23,9 @@ class Source:
 
     def receive_line(self, line: bytes) -> None:
         self.taken.append(line)
+
+    def receive_publish(self, pub: Pub) -> None:
+        self.taken.append(b"read " + bytes(pub.data))
 
     def receive_binary(self, payload: bytes) -> None:
         self.taken.append(b"binary " + payload)
@@ -95,3 +99,50 @@ def test_what_came_before_the_end_counts(monkeypatch: pytest.MonkeyPatch) -> Non
     loop.turn()
     assert source.reading
     loop.close()
+
+
+def publishes(count: int) -> list[bytes]:
+    return [b'{"op":"pub","topic":"g/c","id":"%d","data":%d}' % (number, number) for number in range(count)]
+
+
+def taken(payload: bytes) -> list[bytes]:
+    with closing(TurnLoop()) as loop:
+        source = Source()
+        taker = Intake(source, Metrics(), loop)
+        taker.begin()
+        taker.text(payload)
+        loop.settle()
+        return source.taken
+
+
+def test_publishes_that_came_together_are_read_in_one_go() -> None:
+    assert taken(b"\n".join(publishes(50))) == [b"read %d" % number for number in range(50)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(b'{"op":"ping"}', id="not a publish"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b'{"op":"pub"', id="not JSON"),
+        pytest.param(b'{"op":"pub","topic":"g/c","id":"x","data":"\xff"}', id="not UTF-8"),
+        pytest.param(b'{"op":"pub","topic":"g/c","id":"x","data":[1,\n2]}', id="over two lines"),
+        pytest.param(b'{"op":"pub","topic":"g/c","id":"x","data":\n\n1}', id="over an empty line"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_with_anything_else_among_them_each_line_is_read_by_itself(other: bytes, place: int) -> None:
+    lines = publishes(3)
+    lines.insert(place, other)
+    payload = b"\n".join(lines)
+    assert taken(payload) == [line for line in payload.split(b"\n") if line]
+
+
+def test_much_at_once_is_not_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "AHEAD_BYTES", 100)
+    assert taken(b"\n".join(publishes(3))) == publishes(3)
+
+
+def test_what_was_read_ahead_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "TURN_SECONDS", -1.0)
+    assert taken(b"\n".join(publishes(100))) == [b"read %d" % number for number in range(100)]
