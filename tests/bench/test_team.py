@@ -12,7 +12,9 @@ import msgspec
 import pytest
 
 from harness.broker import serving as serving_now
+from harness.workers import SHARDS, workers_process
 from hubbub_bench.drivers.checker import Checker
+from hubbub_bench.drivers.connection import DriverError
 from hubbub_bench.drivers.frame import TEXT, FrameSplitter, received_text_frame
 from hubbub_bench.drivers.load import Verdict
 from hubbub_bench.drivers.team.crew import rates
@@ -23,6 +25,7 @@ from hubbub_bench.drivers.team.tally import Sample, Tally
 from hubbub_bench.peers import Address
 from hubbub_bench.scenario import FOLDER, BadScenario, Team, load, parse
 from hubbub_broker.server import Server
+from hubbub_protocol.routing import worker_of
 
 TEAM = Team(
     title="T",
@@ -267,6 +270,19 @@ def test_the_teams_that_come_along_can_be_used() -> None:
     assert len(found) >= 5
     assert all(isinstance(one, Team) for one in found)
     assert {one.mode for one in found if isinstance(one, Team)} == {"raw", "sdk"}
+
+
+async def test_agents_find_the_worker_that_owns_their_group(tmp_path: Path) -> None:
+    async with workers_process(tmp_path / "data", 2) as broker:
+        squad = await worked(changed(groups=3), Address.parse(broker.url))
+    assert squad.verdict().good
+    assert {worker_of(f"test-{group}", SHARDS, 2) for group in range(3)} == {0, 1}, "each has one of them"
+
+
+async def test_an_agent_of_several_groups_is_told_what_it_can_not_have(tmp_path: Path) -> None:
+    async with workers_process(tmp_path / "data", 2) as broker:
+        with pytest.raises(DriverError, match="wrong_shard"):
+            await worked(changed(agents=2, groups=3), Address.parse(broker.url))
 
 
 async def test_a_broker_that_is_not_there_is_told() -> None:

@@ -13,6 +13,14 @@ class DriverError(Exception):
     """A measurement can't go on: the broker refused, hung up, or said what can't be understood."""
 
 
+class Redirected(DriverError):
+    """What was asked for is at another address."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(f"the handshake was sent on to {location}")
+        self.location = location
+
+
 class Connection(asyncio.Protocol):
     """Base of a driver's clients. Subclasses say what they do with a text frame, and with a failure."""
 
@@ -101,7 +109,9 @@ class Connection(asyncio.Protocol):
             self.upgraded.set_result(None)
             return rest
         self._closing = True
-        self.upgraded.set_exception(DriverError(f"the handshake was refused: {head[:200].decode('latin-1')}"))
+        location = _location(head)
+        refused = DriverError(f"the handshake was refused: {head[:200].decode('latin-1')}")
+        self.upgraded.set_exception(refused if location is None else Redirected(location))
         return b""
 
     def _control(self, first: int, payload: bytes) -> None:
@@ -112,3 +122,12 @@ class Connection(asyncio.Protocol):
         elif first != frame.PONG:
             self.broken = True
             self.on_failure(DriverError(f"a frame that this driver does not read (first byte {first:#04x})"))
+
+
+def _location(head: bytes) -> str | None:
+    """Where a response sends its client on to."""
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"location":
+            return value.strip().decode("latin-1")
+    return None

@@ -1,6 +1,6 @@
 """Where a broker's WebSocket is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -47,3 +47,7 @@ class Address:
         path = PATH if parts.path in ("", "/") else parts.path
         query = f"?{parts.query}" if parts.query else ""
         return cls(parts.hostname, port or (443 if tls else DEFAULT_PORT), path + query, tls)
+
+    def vouched_for(self, token: str, agent: str) -> Self:
+        """The same place, for whoever has this token."""
+        return replace(self, token=token, agent=agent)

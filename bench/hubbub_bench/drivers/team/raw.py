@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from hubbub_bench.drivers.connection import Connection, DriverError
+from hubbub_bench.drivers.connection import Connection, DriverError, Redirected
 from hubbub_bench.drivers.frame import text_frame, upgrade_request
 from hubbub_bench.drivers.mark import SEQUENCES, BadMark, Sighting, read_mark
+from hubbub_bench.peers import Address
 from hubbub_protocol.codec import encode
 from hubbub_protocol.frames import Ack, Frame, From, Hello, Ping, Rid, Sub
+from hubbub_protocol.names import group_of
 
 from .member import Member, Ways
 from .outgoing import Outgoing
@@ -115,17 +118,11 @@ class RawMember(Member):
         self._by_topic = {place.topic: place for place in self.places}
         self._by_flow = {one.id: one for one in self.outgoing}
         self._seed += 1
-        where = self.ways.address
-        request = upgrade_request(where.host, where.port, where.path, self._seed, where.token)
-        tls = ssl.create_default_context() if where.tls else None
-        loop = asyncio.get_running_loop()
+        where = self._address()
         try:
-            _, wire = await loop.create_connection(lambda: Wire(self, request), where.host, where.port, ssl=tls)
-        except OSError as error:
-            raise DriverError(f"can't connect to {where.host}:{where.port}: {error}") from None
-        self._wire = wire
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await wire.upgraded
+            wire = await self._connect(where)
+        except Redirected as elsewhere:
+            wire = await self._connect(Address.parse(elsewhere.location).vouched_for(where.token, where.agent))
         await wire.ask(Hello(agent=where.agent or self.name, rid="hello"), "hello")
         for number, place in enumerate(self.places):
             ok = await wire.ask(self._sub(place, number), number)
@@ -138,6 +135,27 @@ class RawMember(Member):
             for sequence in list(one.waiting):
                 self.publish(one, sequence)
         self.go_on()
+
+    def _address(self) -> Address:
+        """Where it connects. Whose conversations are all in one group says so: of several workers one has it."""
+        where = self.ways.address
+        groups = {group_of(place.topic) for place in self.places}
+        if len(groups) != 1:
+            return where
+        return replace(where, path=f"{where.path}{'&' if '?' in where.path else '?'}group={groups.pop()}")
+
+    async def _connect(self, where: Address) -> Wire:
+        request = upgrade_request(where.host, where.port, where.path, self._seed, where.token)
+        tls = ssl.create_default_context() if where.tls else None
+        loop = asyncio.get_running_loop()
+        try:
+            _, wire = await loop.create_connection(lambda: Wire(self, request), where.host, where.port, ssl=tls)
+        except OSError as error:
+            raise DriverError(f"can't connect to {where.host}:{where.port}: {error}") from None
+        self._wire = wire
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await wire.upgraded
+        return wire
 
     async def leave(self) -> None:
         """Drop the connection in the middle of whatever it is doing."""
