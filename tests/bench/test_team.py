@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from harness.broker import serving as serving_now
+from harness.relay import Relay
 from harness.workers import SHARDS, workers_process
 from hubbub_bench.drivers.checker import Checker
 from hubbub_bench.drivers.connection import DriverError
@@ -73,8 +74,8 @@ def changed(**changes: Any) -> Team:
 async def lying(port: int, tamper: Tamper) -> AsyncIterator[Address]:
     """Something between clients and a broker: `tamper` decides what becomes of the lines of each frame of messages."""
 
-    async def serve(down: asyncio.StreamReader, up: asyncio.StreamWriter) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async def serve(relay: Relay, down: asyncio.StreamReader, up: asyncio.StreamWriter) -> None:
+        reader, writer = await relay.beyond()
 
         async def upwards() -> None:
             while data := await down.read(65536):
@@ -97,11 +98,8 @@ async def lying(port: int, tamper: Tamper) -> AsyncIterator[Address]:
 
         await asyncio.gather(upwards(), downwards(), return_exceptions=True)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
-    finally:
-        server.close()
+    async with Relay(port, serve) as relay:
+        yield Address("127.0.0.1", relay.port)
 
 
 class Once:

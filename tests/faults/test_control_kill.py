@@ -13,6 +13,7 @@ import httpx
 from harness.broker import BrokerProcess, broker_process
 from harness.commanding import answers, command, known
 from harness.control_process import control_process
+from harness.relay import Relay
 from harness.until import until
 from hubbub import Agent, Delivery
 
@@ -70,31 +71,26 @@ class Counting:
     """A proxy that counts, and keeps what it saw."""
 
     def __init__(self, broker: BrokerProcess) -> None:
-        self._port = broker.port
         self.seen = bytearray()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._relay = Relay(broker.port, self._serve)
 
     @property
     def bytes(self) -> int:
         return len(self.seen)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        await self._relay.__aenter__()
+        self.url = f"ws://127.0.0.1:{self._relay.port}"
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def __aexit__(self, *error: object) -> None:
+        await self._relay.__aexit__(*error)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        for source, target in ((reader, there_writer), (there_reader, writer)):
-            task = asyncio.create_task(self._pass(source, target))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    async def _serve(self, relay: Relay, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await relay.beyond()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._pass(reader, there_writer))
+            both.create_task(self._pass(there_reader, writer))
 
     async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         try:
