@@ -482,7 +482,12 @@ class Settings(Table):
         most=1024 * TIB,
         off="any",
     )
-    sync_threads: int = setting(2, "Threads that bring the log to stable storage.", least=1, most=64)
+    sync_threads: int = setting(
+        8,
+        "Threads that bring the log to stable storage: shards synced at one time share the file system's own commit.",
+        least=1,
+        most=64,
+    )
 
     # The process
     shutdown_grace: float = setting(
