@@ -30,6 +30,14 @@ class Cursor(Protocol):
 
     wanted: Start
     """Where the subscription begins, as long as the broker has not taken it."""
+    heard: float | None
+    """When (the loop's time) it took its first local message, if that was before the broker had ever taken it."""
+
+    def asked(self, broker_time: float, now: float, /) -> None:
+        """The broker is asked for it at this time of its own, and of the loop.
+
+        What has begun with a local message goes on from there: what the broker got since belongs to it.
+        """
 
     def start(self) -> Start:
         """What to ask the broker for, to go on without a hole."""
@@ -73,14 +81,21 @@ class TopicCursor:
     epoch: str | None = None
     fresh: bool = False
     """Whether the history has just begun again: `seq` is of the new one already when the broker says `reset`."""
+    heard: float | None = None
+    began: float | None = None
+    """`heard`, by the broker's clock."""
 
     @property
     def begun(self) -> bool:
         return self.seq >= 0
 
+    def asked(self, broker_time: float, now: float) -> None:
+        if self.heard is not None:
+            self.began = max(0.0, broker_time - (now - self.heard))
+
     def start(self) -> Start:
         if self.seq < 0:
-            return self.wanted
+            return self.wanted if self.began is None else From(since=self.began)
         return From(seq=self.seq + 1, epoch=self.epoch)
 
     def opened(self, ok: Ok, _asked_at: float) -> None:
@@ -119,7 +134,7 @@ class TopicCursor:
         pass
 
     def copy(self) -> "TopicCursor":
-        return TopicCursor(self.wanted, self.seq, self.epoch, self.fresh)
+        return TopicCursor(self.wanted, self.seq, self.epoch, self.fresh, self.heard, self.began)
 
     def same_place(self, other: Cursor) -> bool:
         return isinstance(other, TopicCursor) and self.begun and (self.seq, self.epoch) == (other.seq, other.epoch)
@@ -141,15 +156,22 @@ class PatternCursor:
     times: dict[str, float] = field(default_factory=dict)
     live_since: float | None = None
     """The broker's time from which on the subscription has been live; None while it replays or is off the wire."""
+    heard: float | None = None
+    began: float | None = None
+    """`heard`, by the broker's clock."""
 
     @property
     def begun(self) -> bool:
         return self.since is not None
 
+    def asked(self, broker_time: float, now: float) -> None:
+        if self.heard is not None:
+            self.began = max(0.0, broker_time - (now - self.heard))
+
     def start(self) -> Start:
         self.live_since = None
         if self.since is None:
-            return self.wanted
+            return self.wanted if self.began is None else From(since=self.began)
         return From(since=self.since, after=self.seqs or None)
 
     def opened(self, _ok: Ok, asked_at: float) -> None:
@@ -183,7 +205,9 @@ class PatternCursor:
             self.live_since = now
 
     def copy(self) -> "PatternCursor":
-        return PatternCursor(self.wanted, self.since, dict(self.seqs), dict(self.times))
+        return PatternCursor(
+            self.wanted, self.since, dict(self.seqs), dict(self.times), heard=self.heard, began=self.began
+        )
 
     def same_place(self, _other: Cursor) -> bool:
         return False  # what was not seen of either can't be compared
@@ -208,6 +232,8 @@ class PatternCursor:
 
     def _begin(self, asked_at: float) -> float:
         """T0 of a subscription that the broker took just now."""
+        if self.began is not None:
+            return self.began
         if self.wanted == "new":
             return asked_at
         if isinstance(self.wanted, From) and self.wanted.since is not None:

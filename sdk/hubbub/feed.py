@@ -323,6 +323,7 @@ class FeedTable:
             return
         feed.happen(FeedEvent.ASK)
         feed.asked_at = link.broker_time()
+        feed.cursor.asked(feed.asked_at, self._clock())
         link.ask(feed.sub, lambda answer: self._asked(feed, answer))
 
     def _asked(self, feed: Feed, answer: Ok | Err) -> None:

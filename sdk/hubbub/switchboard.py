@@ -189,6 +189,8 @@ class Switchboard:
                     continue
                 box.put_local(part, size)
                 taken += 1
+                if feed.cursor.heard is None and not feed.cursor.begun:
+                    feed.cursor.heard = asyncio.get_running_loop().time()
         return taken
 
     def _feed(self, channel: Channel, box: Mailbox) -> bool:
@@ -326,5 +328,5 @@ def _joinable(feed: Feed, box: Mailbox) -> bool:
     if feed.state is not FeedState.ON or not feed.live or feed.filter != box.filter:
         return False
     if not box.cursor.begun:
-        return is_live_start(box.cursor.wanted)
+        return is_live_start(box.cursor.wanted) and box.cursor.heard is None
     return feed.cursor.same_place(box.cursor)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hubbub import Agent, Message
+from hubbub import Agent, Backoff, Message
 from hubbub.local import _hubs
 from hubbub.testing import MemoryBroker
 
@@ -122,6 +122,31 @@ async def test_a_new_reader_in_the_middle_of_an_outage_hears_what_is_new(make_lo
         await subscription.ready()
         await joe.publish("c", "after")
         assert (await anext(subscription)).data == "after"
+
+
+@pytest.mark.parametrize("topic", ["c", "g/*"])
+async def test_a_reader_that_began_in_an_outage_misses_nothing_of_what_follows(
+    make_local: Any, broker: MemoryBroker, topic: str
+) -> None:
+    """It comes back later than those who publish: what the broker has taken meanwhile belongs to it, too."""
+    async with make_local("joe") as joe, make_local("ann", backoff=Backoff(base=30.0, cap=30.0)) as ann:
+        for agent in (joe, ann):
+            await agent.wait_for("online")
+        await joe.publish("c", "long before")
+        broker.crash()
+        await degraded(joe, ann)
+        await joe.submit("c", "before its time")
+        await asyncio.sleep(1)  # in virtual time
+        subscription = ann.subscribe(topic)
+        await joe.submit("c", "heard")
+        assert (await anext(subscription)).data == "heard"
+        broker.start()
+        await joe.wait_for("online")
+        await joe.publish("c", "while it is away")
+        assert ann.state == "degraded"
+        await subscription.ready()
+        await joe.publish("c", "live")
+        assert [(m.data, m.seq) for m in await take(subscription, 2)] == [("while it is away", 4), ("live", 5)]
 
 
 async def test_signals_are_heard_and_go_nowhere_else(make_local: Any, broker: MemoryBroker) -> None:
