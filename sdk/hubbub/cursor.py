@@ -39,6 +39,9 @@ class Cursor(Protocol):
         What has begun with a local message goes on from there: what the broker got since belongs to it.
         """
 
+    def skip(self, topic: str, seq: int, /) -> None:
+        """What `topic` has up to `seq` was before its time. Only as long as the broker has never taken it."""
+
     def start(self) -> Start:
         """What to ask the broker for, to go on without a hole."""
 
@@ -84,6 +87,8 @@ class TopicCursor:
     heard: float | None = None
     began: float | None = None
     """`heard`, by the broker's clock."""
+    floor: int = 0
+    """What was before its time: `began` is never ahead of the broker's clock, and may lie behind it."""
 
     @property
     def begun(self) -> bool:
@@ -92,6 +97,9 @@ class TopicCursor:
     def asked(self, broker_time: float, now: float) -> None:
         if self.heard is not None:
             self.began = max(0.0, broker_time - (now - self.heard))
+
+    def skip(self, _topic: str, seq: int) -> None:
+        self.floor = max(self.floor, seq)
 
     def start(self) -> Start:
         if self.seq < 0:
@@ -105,6 +113,9 @@ class TopicCursor:
         self.fresh = self.seq >= 0 and (ok.epoch != self.epoch or ok.next <= self.seq)
         if self.seq < 0 or self.fresh:
             self.seq = max(0, ok.next - 1)
+            if self.floor <= (ok.head or 0):  # else the history began again, and has nothing of before
+                self.seq = max(self.seq, self.floor)
+            self.floor = 0
         self.epoch = ok.epoch
 
     def admit(self, message: Msg) -> int:
@@ -134,14 +145,14 @@ class TopicCursor:
         pass
 
     def copy(self) -> "TopicCursor":
-        return TopicCursor(self.wanted, self.seq, self.epoch, self.fresh, self.heard, self.began)
+        return TopicCursor(self.wanted, self.seq, self.epoch, self.fresh, self.heard, self.began, self.floor)
 
     def same_place(self, other: Cursor) -> bool:
         return isinstance(other, TopicCursor) and self.begun and (self.seq, self.epoch) == (other.seq, other.epoch)
 
     def reached(self, _topic: str, seq: int) -> bool:
         if self.seq < 0:
-            return self.wanted == "new"
+            return self.wanted == "new" and (self.heard is None or seq <= self.floor)
         return self.seq >= seq
 
 
@@ -168,10 +179,13 @@ class PatternCursor:
         if self.heard is not None:
             self.began = max(0.0, broker_time - (now - self.heard))
 
+    def skip(self, topic: str, seq: int) -> None:
+        self.seqs[topic] = max(self.seqs.get(topic, 0), seq)
+
     def start(self) -> Start:
         self.live_since = None
         if self.since is None:
-            return self.wanted if self.began is None else From(since=self.began)
+            return self.wanted if self.began is None else From(since=self.began, after=self.seqs or None)
         return From(since=self.since, after=self.seqs or None)
 
     def opened(self, _ok: Ok, asked_at: float) -> None:

@@ -12,10 +12,11 @@ what the same publisher said to that topic before:
     nothing                         always
     a message that it has seen      always
     a stored message, seq known     its cursor has passed that seq
-    a message not confirmed yet     it wants only what is new and has not begun: that one was before its time
-                                    (and is dropped when it comes)
+    a message not confirmed yet     it wants only what is new, and has neither begun nor heard anything: that one was
+                                    before its time (and is dropped when it comes)
 
-and only if it is not replaying history and not behind. Otherwise it gets the message from the broker, in its turn.
+and only if it is not replaying history and not behind. Otherwise it gets the message from the broker, in its turn. A
+subscription that begins like that, with a local message, asks the broker later for all that came since then.
 """
 
 import asyncio

@@ -305,21 +305,26 @@ def takes_local(box: Mailbox, cursor: Cursor, heard: LocalMessage) -> bool:
     """
     frame = heard.frame
     topic, sender = frame.topic, frame.sender
-    fresh = is_live_start(cursor.wanted) and not cursor.begun
+    early = is_live_start(cursor.wanted) and not cursor.begun
+    first = early and cursor.heard is None
     if box.closed or box.is_behind or box.has_seen((topic, sender, frame.id)):
         return False
-    if not fresh and not box.live.is_set():
+    if not early and not box.live.is_set():
         return False
     unseen = [id for id in heard.waiting_before if not box.has_seen((topic, sender, id))]
     if unseen:
-        if not fresh or frame.ephemeral:
+        if not first or frame.ephemeral:
             return False
         for id in unseen:
             box.expect_copy((topic, sender, id))
-    elif not heard.waiting_before and heard.confirmed_before is not None:
+    elif not heard.waiting_before and heard.confirmed_before is not None and not first:
         id, seq = heard.confirmed_before
         if not box.has_seen((topic, sender, id)):
-            return fresh or (seq is not None and cursor.reached(topic, seq))
+            return seq is not None and cursor.reached(topic, seq)
+    if first and heard.confirmed_before is not None:
+        _, seq = heard.confirmed_before
+        if seq is not None:
+            cursor.skip(topic, seq)
     return True
 
 

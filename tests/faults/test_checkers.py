@@ -170,3 +170,16 @@ def test_one_that_hears_its_own_process_is_judged_by_ids() -> None:
     del near.entries[TOPIC][-1]
     del near.entries[TOPIC][3]
     assert kinds(history) == {"lost"}
+
+
+def test_of_a_publisher_that_was_heard_locally_what_it_said_before_is_not_the_readers() -> None:
+    """It waited for the broker, and got its seqs after the reader had begun; a hole behind is one, as ever."""
+    history = History()
+    late = history.reading("late", TOPIC, start=None, local=True)
+    senders = ["joe", "ann", "ann", "ann", "ann"]
+    for seq, sender in enumerate(senders, 1):
+        history.replay[TOPIC].append(message(seq, sender))
+    late.saw(Message(TOPIC, None, "m3", "ann", "c3"))  # its own process's: no seq
+    late.saw(message(1))
+    late.saw(message(5, "ann"))
+    assert [(one.kind, one.seq) for one in check(history) if one.kind == "lost"] == [("lost", 4)]

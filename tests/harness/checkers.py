@@ -86,11 +86,19 @@ def _lost_to(reading: Reading, history: History) -> Iterator[Anomaly]:
 
 
 def _never_heard(reading: Reading, topic: str, history: History) -> Iterator[Anomaly]:
+    """Of a publisher that a reader of what is new has heard, what that one had said before the first is not its own:
+    it may have been waiting for the broker already when the reader began with a local message.
+    """
     page = list(_messages(reading.entries.get(topic, [])))
     heard = {(message.sender, message.id) for message in page}
     start = reading.start or min((message.seq for message in page if message.seq is not None), default=1)
+    begun: set[str] = set()
     for message in _messages(history.replay.get(topic, [])):
-        if (message.sender, message.id) not in heard and (message.seq or 0) >= start:
+        if (message.sender, message.id) in heard:
+            begun.add(message.sender)
+        elif (message.seq or 0) >= start and (
+            reading.start is not None or message.sender in begun or not any(s == message.sender for s, _ in heard)
+        ):
             yield Anomaly("lost", topic, message.seq, reading.name, f"{message.id} of {message.sender} never came")
 
 

@@ -149,6 +149,31 @@ async def test_a_reader_that_began_in_an_outage_misses_nothing_of_what_follows(
         assert [(m.data, m.seq) for m in await take(subscription, 2)] == [("while it is away", 4), ("live", 5)]
 
 
+@pytest.mark.parametrize("topic", ["c", "g/*"])
+async def test_what_was_said_between_two_outages_is_not_overtaken(
+    make_local: Any, broker: MemoryBroker, topic: str
+) -> None:
+    async with make_local("joe") as joe, make_local("ann", backoff=Backoff(base=30.0, cap=30.0)) as ann:
+        for agent in (joe, ann):
+            await agent.wait_for("online")
+        await joe.publish("c", "long before")
+        broker.crash()
+        await degraded(joe, ann)
+        subscription = ann.subscribe(topic)
+        await joe.submit("c", "heard")
+        assert (await anext(subscription)).data == "heard"
+        broker.start()
+        await joe.wait_for("online")
+        await joe.publish("c", "between")
+        broker.crash()
+        await joe.wait_for("degraded")
+        await joe.submit("c", "must wait")
+        assert ann.state == "degraded"
+        assert subscription.buffered == 0
+        broker.start()
+        assert [m.data for m in await take(subscription, 2)] == ["between", "must wait"]
+
+
 async def test_signals_are_heard_and_go_nowhere_else(make_local: Any, broker: MemoryBroker) -> None:
     async with make_local("joe") as joe, make_local("ann") as ann:
         subscription = ann.subscribe("c")
