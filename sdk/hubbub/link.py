@@ -231,9 +231,14 @@ class Link:
                 self._beat.cancel()
             for task in tasks:
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ConnectionLost):
-                    await task
-            self._connection.abort()
+            try:
+                # Not each by itself: a cancellation of this task would look like that of the one it waits for.
+                await asyncio.wait(tasks)
+            finally:
+                self._connection.abort()
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception()  # the connection's end, which is known by now
 
     def drop(self, reason: str) -> None:
         """End the connection from this side, as a loss: `run()` returns and the caller may come back."""

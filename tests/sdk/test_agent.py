@@ -759,3 +759,22 @@ async def test_a_connection_that_comes_up_while_the_agent_closes_changes_nothing
         await joe.wait_for("online")
     joe.online()
     assert joe.state == "closed"
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_who_is_cancelled_while_the_broker_goes_away_ends(
+    make_agent: Any, broker: MemoryBroker, turns: int
+) -> None:
+    """The end of the connection and that of the loop may meet anywhere."""
+    others = asyncio.all_tasks()
+    agent = make_agent("joe")
+    await agent.open()
+    await agent.wait_for("online")
+    broker.crash()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    mine = asyncio.all_tasks() - others
+    for task in mine:
+        task.cancel()
+    _, left = await asyncio.wait(mine, timeout=600)
+    assert not left
