@@ -57,6 +57,10 @@ BACKLOG = 4096
 _ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is listened on, not listening
 
 
+_CUT_TURNS = 5
+"""Turns of the loop in which what was accepted in the last one is told to us, and ended."""
+
+
 class Companion(Protocol):
     """What runs beside the broker in its process, and is a client of it: the control plane."""
 
@@ -231,9 +235,12 @@ class Server:
             _, late = await asyncio.wait(state.tasks, timeout=max(0.1, self.settings.shutdown_grace))
             for task in late:
                 task.cancel()
-        for connection in list(state.connections):  # who is at the beginning of a request, or does not read its answer
-            connection.transport.abort()
-        await asyncio.sleep(0)  # so that the loop lets go of what was cut off
+        for _ in range(_CUT_TURNS):
+            for connection in list(state.connections):  # at the beginning of a request, or not reading their answers
+                connection.transport.abort()
+            for latecomer in list(self.broker.sessions.sockets):  # who came in while the others were leaving
+                latecomer.cut()
+            await asyncio.sleep(0)  # the loop lets go of what was cut off, and tells of what it had accepted before
         if self._fellows is not None:
             await self._fellows.close()
 
