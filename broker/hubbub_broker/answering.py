@@ -5,11 +5,8 @@ from contextlib import contextmanager
 
 from hubbub_broker.http import Refused
 from hubbub_broker.log import LogError
-from hubbub_broker.refusal import Refusal
+from hubbub_broker.refusal import Refusal, unreadable
 from hubbub_protocol.errors import BadName, ErrorCode
-
-UNREADABLE_RETRY = 1.0
-"""Seconds after which what failed to be read may be asked for again."""
 
 
 @contextmanager
@@ -26,5 +23,5 @@ def answering() -> Iterator[None]:
     except BadName as error:
         raise Refused.because(ErrorCode.BAD_REQUEST, str(error)) from None
     except LogError as error:
-        why = f"the log could not be read: {error}"
-        raise Refused.because(ErrorCode.INTERNAL, why, UNREADABLE_RETRY) from None
+        why = unreadable(error)
+        raise Refused.because(why.code, why.message, why.retry_after) from None

@@ -253,7 +253,9 @@ class Broker:
         2. Every client gets a `goaway` with a time to come back of its own, so that they don't all come at once.
         3. What is pending is committed, delivered and answered. Consumers give nothing more out.
         4. Every socket is closed (4001) and, for at most `shutdown_grace`, waited for.
-        5. What was acked meanwhile is written, too, and who has not left is cut off.
+        5. What was acked meanwhile is written, too.
+
+        Whose socket is open then has had its time: the server cuts it off.
         """
         self.sessions.draining = True
         for consumers in self.consumers:
@@ -273,8 +275,6 @@ class Broker:
             async with asyncio.timeout(self.settings.shutdown_grace):
                 await self.sessions.all_gone()
         await asyncio.gather(*(consumers.flush() for consumers in self.consumers))
-        for socket in list(self.sessions.sockets):
-            socket.cut()
 
     async def close(self) -> None:
         """Stop everything and let go of the directory. Idempotent. `drain` comes before it, unless in a hurry."""

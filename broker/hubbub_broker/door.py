@@ -24,7 +24,7 @@ from hubbub_broker.log import LogError, ShardLog, TopicLog
 from hubbub_broker.metrics import Exposition
 from hubbub_broker.peers import RemoteShard
 from hubbub_broker.policy import TopicPolicy
-from hubbub_broker.session import Refusal
+from hubbub_broker.refusal import Refusal, unreadable
 from hubbub_broker.shard import Answer, Lookup, Publisher, part_of
 from hubbub_broker.state import StateCollector
 from hubbub_protocol.errors import BadName, ErrorCode
@@ -216,7 +216,7 @@ class Door:
             try:
                 shard.publish(Publisher(agent, None, topic), pub, request.payload, answer)
             except LogError as error:
-                refusal = Refusal(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0)
+                refusal = unreadable(error)
             else:
                 return answer
         self.metrics.count_refusal(refusal.code)

@@ -19,6 +19,15 @@ class Refusal(Exception):
         self.retry_after = retry_after
 
 
+UNREADABLE_RETRY = 1.0
+"""Seconds after which what failed to be read may be asked for again."""
+
+
+def unreadable(error: Exception) -> Refusal:
+    """Why a request is not carried out that needed what the log could not read."""
+    return Refusal(ErrorCode.INTERNAL, f"the log could not be read: {error}", UNREADABLE_RETRY)
+
+
 class Elsewhere(Exception):
     """What was asked for is another worker's. Each door says so in its own way: no `Refusal`, which is a last word.
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -25,6 +27,18 @@ async def take(subscription: Any, count: int) -> list[Message]:
 async def degraded(*agents: Agent) -> None:
     for agent in agents:
         await agent.wait_for("degraded")
+
+
+@asynccontextmanager
+async def outage(make_local: Any, broker: MemoryBroker) -> AsyncIterator[tuple[Agent, Agent]]:
+    """The broker is away, after it has taken a message of joe's. He will be back at once, and ann much later."""
+    async with make_local("joe") as joe, make_local("ann", backoff=Backoff(base=30.0, cap=30.0)) as ann:
+        for agent in (joe, ann):
+            await agent.wait_for("online")
+        await joe.publish("c", "long before")
+        broker.crash()
+        await degraded(joe, ann)
+        yield joe, ann
 
 
 async def test_they_hear_one_another_at_once_and_the_rest_once_it_is_back(
@@ -129,12 +143,7 @@ async def test_a_reader_that_began_in_an_outage_misses_nothing_of_what_follows(
     make_local: Any, broker: MemoryBroker, topic: str
 ) -> None:
     """It comes back later than those who publish: what the broker has taken meanwhile belongs to it, too."""
-    async with make_local("joe") as joe, make_local("ann", backoff=Backoff(base=30.0, cap=30.0)) as ann:
-        for agent in (joe, ann):
-            await agent.wait_for("online")
-        await joe.publish("c", "long before")
-        broker.crash()
-        await degraded(joe, ann)
+    async with outage(make_local, broker) as (joe, ann):
         await joe.submit("c", "before its time")
         await asyncio.sleep(1)  # in virtual time
         subscription = ann.subscribe(topic)
@@ -153,12 +162,7 @@ async def test_a_reader_that_began_in_an_outage_misses_nothing_of_what_follows(
 async def test_what_was_said_between_two_outages_is_not_overtaken(
     make_local: Any, broker: MemoryBroker, topic: str
 ) -> None:
-    async with make_local("joe") as joe, make_local("ann", backoff=Backoff(base=30.0, cap=30.0)) as ann:
-        for agent in (joe, ann):
-            await agent.wait_for("online")
-        await joe.publish("c", "long before")
-        broker.crash()
-        await degraded(joe, ann)
+    async with outage(make_local, broker) as (joe, ann):
         subscription = ann.subscribe(topic)
         await joe.submit("c", "heard")
         assert (await anext(subscription)).data == "heard"

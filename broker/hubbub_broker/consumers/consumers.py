@@ -23,7 +23,7 @@ from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import Metrics
 from hubbub_broker.pattern_index import PatternSet
-from hubbub_broker.refusal import Refusal
+from hubbub_broker.refusal import Refusal, unreadable
 from hubbub_broker.shard import RETRY_SECONDS, TOPICS_PAGE, Follower, Shard, Sink, Start, Topic, answers
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err
@@ -214,7 +214,7 @@ class Consumers:
             try:
                 begin()
             except LogError as error:
-                refused(Refusal(ErrorCode.INTERNAL, f"the log could not be read: {error}", RETRY_SECONDS))
+                refused(unreadable(error))
 
         if consumer.joining is None:
             begin()

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from hubbub_broker.access import Operation
 from hubbub_broker.log import LogError
-from hubbub_broker.refusal import Refusal
+from hubbub_broker.refusal import Refusal, unreadable
 from hubbub_broker.shard import Found, Lookup, Shard
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import ErrorCode
@@ -43,7 +43,7 @@ async def answer_get(get: Get, session: Session, shard: Shard, max_bytes: int) -
     try:
         found = await Lookup(shard).lineage(get.topic, get.id, get.seq, get.ancestors, max_bytes)
     except LogError as error:
-        session.refuse(get.rid, Refusal(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0))
+        session.refuse(get.rid, unreadable(error))
         return
     if not found.messages:
         what = f"message {get.seq}" if get.id is None else "such message"

@@ -14,7 +14,7 @@ from hubbub_broker.bus import Card
 from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
 from hubbub_broker.peers import RemoteTopic
-from hubbub_broker.refusal import Elsewhere, Refusal
+from hubbub_broker.refusal import Elsewhere, Refusal, unreadable
 from hubbub_broker.shard import Cursor, PatternSubscription, Publisher, Shard, Sink, Start, answers
 from hubbub_broker.wire import text_frame
 from hubbub_protocol import __version__
@@ -61,9 +61,6 @@ from .socket import Connection
 
 if TYPE_CHECKING:
     from .sessions import Sessions
-
-_UNREADABLE_RETRY = 1.0
-"""Seconds after which what failed to be read may be asked for again."""
 
 EXPIRY_NAP = 3600.0
 """Seconds after which the end of a token is looked at again if it is further off: clocks are set, timers are not."""
@@ -689,4 +686,4 @@ class Session:
 def _unreadable(error: LogError) -> Refusal:
     """The log could not be read. Who asked is told, and the operator; nobody else notices."""
     log.error("log unreadable", reason=str(error))
-    return Refusal(ErrorCode.INTERNAL, f"the log could not be read: {error}", _UNREADABLE_RETRY)
+    return unreadable(error)

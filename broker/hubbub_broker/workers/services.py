@@ -10,7 +10,7 @@ import msgspec
 from hubbub_broker.access import Identity, Operation
 from hubbub_broker.log import LogError
 from hubbub_broker.peers import Peers, Reply
-from hubbub_broker.refusal import Elsewhere, Refusal
+from hubbub_broker.refusal import Elsewhere, Refusal, unreadable
 from hubbub_broker.shard import Cursor, Publisher
 from hubbub_protocol.codec import decode_client, decode_value
 from hubbub_protocol.errors import BadFrame, ErrorCode, ProtocolError
@@ -176,7 +176,7 @@ class Services:
                     raise Refusal(ErrorCode.NOT_FOUND, f"nobody is subscribed to {pub.topic} (mandatory)")
             way.publish(publisher, pub, payload, sink)
         except LogError as error:
-            raise Refusal(ErrorCode.INTERNAL, f"the log could not be read: {error}", 1.0) from None
+            raise unreadable(error) from None
 
     def _mail(self, arguments: list[Any], reply: Reply) -> None:
         """Publish a mail to somebody whom the sender's worker does not know: as the register here says, or not."""
