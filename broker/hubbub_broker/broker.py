@@ -285,8 +285,7 @@ class Broker:
             ticker.stop()
         if self._retention is not None:
             self._retention.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._retention
+            await asyncio.wait([self._retention])
         for administration in self.administrations:
             administration.close()
 

@@ -29,6 +29,7 @@ from .control.lines import Lines
 from .errors import HubbubError, MessageDecodeError
 from .message import MessageView, PublishOptions, Receipt
 from .recent import Recent
+from .stopping import cancel_and_wait
 from .subscription import Subscription
 
 logger = logging.getLogger("hubbub")
@@ -198,9 +199,7 @@ class Cancels:
         """Listen no more."""
         for subscription, task in self._lines.values():
             await subscription.close()
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await cancel_and_wait(task)
         self._lines.clear()
         if self._passing_on:
             await asyncio.wait(self._passing_on, timeout=1.0)

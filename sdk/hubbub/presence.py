@@ -7,7 +7,6 @@ events, so that the set and the events always agree.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from .backoff import Backoff
 from .errors import HubbubError, MessageDecodeError, fresh
 from .link import Link
 from .message import Message
+from .stopping import cancel_and_wait
 from .subscription import Subscriber, Subscription
 
 logger = logging.getLogger("hubbub")
@@ -101,9 +101,7 @@ class Presence:
         """Go. Idempotent."""
         self._end(None)
         if self._reading is not None:
-            self._reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reading
+            await cancel_and_wait(self._reading)
         if self._subscription is not None:
             await self._subscription.dismiss()
 

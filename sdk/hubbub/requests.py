@@ -15,6 +15,7 @@ from hubbub_protocol import names
 from .cancels import CANCEL
 from .errors import HubbubError, MessageDecodeError, NoResponder, NotFound, RequestTimeout
 from .message import IN_REPLY_TO, REPLY_DURABLY, Message, Publisher
+from .stopping import cancel_and_wait
 from .subscription import Subscription
 
 logger = logging.getLogger("hubbub")
@@ -105,9 +106,7 @@ class Requests:
             await asyncio.wait(self._calling_off)
         for subscription, task in self._lines.values():
             await subscription.close()
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await cancel_and_wait(task)
         self._lines.clear()
 
     def _call_off(self, topic: str, id: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 
 import httpx
 from starlette.datastructures import Headers
@@ -195,8 +194,7 @@ async def _until_gone(streaming: AsyncIterator[None], body: _Body) -> None:
     finally:
         for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _stream(answer: httpx.Response, send: Send) -> AsyncIterator[None]:

@@ -19,6 +19,7 @@ import msgspec
 from hubbub.agent import Agent
 from hubbub.delivery import Delivery
 from hubbub.errors import HubbubError, MessageDecodeError, RequestTimeout, StateConflictError
+from hubbub.stopping import cancel_and_wait
 
 from . import topics
 from .book import Book, Due
@@ -113,9 +114,7 @@ class Coordinator:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._ticking is not None:
-            self._ticking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._ticking
+            await cancel_and_wait(self._ticking)
         for topic, consumer in self._consuming:
             await self.agent.consumption(topic, consumer).drain()
 

@@ -1,7 +1,6 @@
 """A workflow as its users hold it: start instances, see where they stand, and order what becomes of them."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -11,6 +10,7 @@ import msgspec
 from hubbub.agent import Agent
 from hubbub.errors import MessageDecodeError
 from hubbub.message import Message
+from hubbub.stopping import cancel_and_wait
 from hubbub.subscription import Subscription
 
 from . import topics
@@ -165,9 +165,7 @@ class Flow:
             try:
                 found = [change async for one in messages if (change := _change(one)) is not None]
             finally:
-                ending.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await ending
+                await cancel_and_wait(ending)
         if not found:
             raise NoSuchInstance(f"{self.home} has no instance {id[:80]!r}")
         return [change for change in found if change.run == found[-1].run]
