@@ -5,6 +5,7 @@ from typing import Protocol
 
 from hubbub_protocol.frames import Msg
 
+from .errors import check_delay
 from .lease import Lease, Ruling, Verdict
 from .message import Message, Publisher
 
@@ -48,6 +49,11 @@ class Delivery(Message):
         return self._frame.consumer
 
     @property
+    def made(self) -> float:
+        """When that consumer was made, or last reset, by the broker's clock: which life of it this belongs to."""
+        return self._frame.made
+
+    @property
     def lease(self) -> Lease | None:
         """Whose it is and for how long; None for an ephemeral message."""
         return self._lease
@@ -76,7 +82,12 @@ class Delivery(Message):
         await self._steward.settle(self, Ruling(Verdict.ACK))
 
     async def nack(self, delay: float | None = None, reason: str | None = None) -> None:
-        """It failed: let it come again after `delay` seconds (default: the consumer's backoff). Raises as `ack`."""
+        """It failed: let it come again after `delay` seconds (default: the consumer's backoff). Raises as `ack`.
+
+        Raises:
+            ValueError: `delay` is not 0 to 30 days.
+        """
+        check_delay(delay)
         await self._steward.settle(self, Ruling(Verdict.NACK, delay, reason))
 
     async def term(self, reason: str | None = None) -> None:

@@ -38,6 +38,8 @@ been sent: its answer never came, so it may have been stored.
 
 import copy
 
+from hubbub_protocol.frames import NACK_DELAY_MAX
+
 
 class HubbubError(Exception):
     """The root of all errors of this package."""
@@ -150,6 +152,16 @@ class AlreadyDone(HubbubError):
     """The effect of a message is recorded already: see `SqliteSeen.transaction`. A handler lets it pass."""
 
 
+def check_delay(seconds: float | None) -> None:
+    """Whether a message may be put off by so much; None is the consumer's backoff.
+
+    Raises:
+        ValueError: it may not.
+    """
+    if seconds is not None and not 0 <= seconds <= NACK_DELAY_MAX:
+        raise ValueError(f"a message is put off by 0 to {NACK_DELAY_MAX:.0f} seconds, not by {seconds}")
+
+
 class Retry(HubbubError):
     """Raised by a consumer's handler: let the message come again, after `after` seconds.
 
@@ -157,6 +169,12 @@ class Retry(HubbubError):
     """
 
     def __init__(self, reason: str | None = None, *, after: float | None = None) -> None:
+        """The broker would not take another delay, and the message would wait for its `ack_wait` instead.
+
+        Raises:
+            ValueError: `after` is not 0 to 30 days.
+        """
+        check_delay(after)
         super().__init__(reason or "")
         self.reason = reason
         self.after = after

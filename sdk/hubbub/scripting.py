@@ -73,6 +73,11 @@ class Delivery(Message):
         return self._delivery.consumer
 
     @property
+    def made(self) -> float:
+        """When that consumer was made, or last reset, by the broker's clock."""
+        return self._delivery.made
+
+    @property
     def attempt(self) -> int:
         """1 at its first delivery, then 2, 3 and so on."""
         return self._delivery.attempt

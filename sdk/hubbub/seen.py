@@ -11,7 +11,8 @@ first, and acks what was done without calling it; and notes here what the handle
     SqliteSeen with `transaction`                   yes                 nothing, for effects in that very file
 
 A message is told by its consumer, topic, sender and id. So an id that its sender uses again within the time-to-live is
-taken for a repeat, even if the broker's own dedup window has forgotten it.
+taken for a repeat, even if the broker's own dedup window has forgotten it. A consumer that was reset, or removed and
+made anew, begins a life of its own, in which what was done before is to be done again: marks of another don't count.
 """
 
 import time
@@ -34,6 +35,8 @@ class Mark(NamedTuple):
     topic: str
     sender: str
     id: str
+    made: float = 0.0
+    """Which life of the consumer: when its broker made it, or last reset it. 0.0: a broker that does not say."""
 
 
 class Consumed(Protocol):
@@ -54,6 +57,10 @@ class Consumed(Protocol):
     @property
     def id(self) -> str:
         """What its publisher calls it."""
+
+    @property
+    def made(self) -> float:
+        """When the consumer was made, or last reset."""
 
 
 class SeenStore(Protocol):
@@ -108,4 +115,4 @@ class MemorySeen:
 
 def mark_of(message: Consumed) -> Mark:
     """What a message of a consumer is told by."""
-    return Mark(message.consumer, message.topic, message.sender, message.id)
+    return Mark(message.consumer, message.topic, message.sender, message.id, message.made)

@@ -43,7 +43,7 @@ ROWS_PER_STATEMENT = 100
 PRUNE_EVERY = 1_000
 """Marks after which what is too old or too many is dropped."""
 
-FORMAT = "1"
+FORMAT = "2"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS hubbub_about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -52,8 +52,9 @@ CREATE TABLE IF NOT EXISTS hubbub_seen (
     topic TEXT NOT NULL,
     sender TEXT NOT NULL,
     id TEXT NOT NULL,
-    at REAL NOT NULL,       -- seconds since the Unix epoch
-    PRIMARY KEY (consumer, topic, sender, id)
+    made REAL NOT NULL,     -- which life of the consumer, by its broker's clock
+    at REAL NOT NULL,       -- seconds since the Unix epoch, by this agent's
+    PRIMARY KEY (consumer, topic, sender, id, made)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS hubbub_seen_at ON hubbub_seen (at);
 """
@@ -108,7 +109,9 @@ class SqliteSeen:
         self._database: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._writer_lock = threading.Lock()
-        self._unpruned = PRUNE_EVERY  # so that what was left by a former life is looked at with the first mark
+        # So that what was left by a former life is looked at with the first mark, of either kind.
+        self._unpruned = PRUNE_EVERY
+        self._unpruned_effects = PRUNE_EVERY
         self._closed = False
 
     # In the event loop --------------------------------------------------------------------------------------------
@@ -213,10 +216,19 @@ class SqliteSeen:
             except sqlite3.Error as error:
                 raise SeenError(f"{self.path} can't be written: {error}") from error
             try:
-                try:
-                    database.execute("INSERT INTO hubbub_seen VALUES (?,?,?,?,?)", (*mark, self._clock()))
-                except sqlite3.IntegrityError:
-                    raise AlreadyDone(f"the effect of {message!r} is in {self.path} already") from None
+                now = self._clock()
+                # One that is too old says nothing any more, though nobody has removed it yet.
+                noted = database.execute(
+                    "INSERT INTO hubbub_seen VALUES (?,?,?,?,?,?) "
+                    "ON CONFLICT DO UPDATE SET at = excluded.at WHERE at <= ?",
+                    (*mark, now, now - self._ttl),
+                )
+                if not noted.rowcount:
+                    raise AlreadyDone(f"the effect of {message!r} is in {self.path} already")
+                self._unpruned_effects += 1
+                if self._unpruned_effects >= PRUNE_EVERY:
+                    self._unpruned_effects = 0
+                    self._prune(database, now)
                 yield database
                 database.execute("COMMIT")
             finally:
@@ -243,7 +255,7 @@ class SqliteSeen:
             try:
                 for at in range(0, len(job.marks), ROWS_PER_STATEMENT):
                     some = job.marks[at : at + ROWS_PER_STATEMENT]
-                    places = ",".join(["(?,?,?,?,?)"] * len(some))
+                    places = ",".join(["(?,?,?,?,?,?)"] * len(some))
                     values = [value for mark, _ in some for value in (*mark, now)]
                     database.execute(f"INSERT OR REPLACE INTO hubbub_seen VALUES {places}", values)  # noqa: S608
                 self._unpruned += len(job.marks)
@@ -258,10 +270,10 @@ class SqliteSeen:
         oldest = self._clock() - self._ttl
         for at in range(0, len(job.questions), ROWS_PER_STATEMENT):
             asked = job.questions[at : at + ROWS_PER_STATEMENT]
-            places = ",".join(["(?,?,?,?)"] * len(asked))
+            places = ",".join(["(?,?,?,?,?)"] * len(asked))
             rows = database.execute(
-                "SELECT consumer, topic, sender, id FROM hubbub_seen "  # noqa: S608
-                f"WHERE (consumer, topic, sender, id) IN (VALUES {places}) AND at > ?",
+                "SELECT consumer, topic, sender, id, made FROM hubbub_seen "  # noqa: S608
+                f"WHERE (consumer, topic, sender, id, made) IN (VALUES {places}) AND at > ?",
                 [*(value for mark, _ in asked for value in mark), oldest],
             )
             found.update(Mark(*row) for row in rows)
@@ -272,8 +284,8 @@ class SqliteSeen:
         (count,) = database.execute("SELECT count(*) FROM hubbub_seen").fetchone()
         if count > self._limit:
             database.execute(
-                "DELETE FROM hubbub_seen WHERE (consumer, topic, sender, id) IN "
-                "(SELECT consumer, topic, sender, id FROM hubbub_seen ORDER BY at LIMIT ?)",
+                "DELETE FROM hubbub_seen WHERE (consumer, topic, sender, id, made) IN "
+                "(SELECT consumer, topic, sender, id, made FROM hubbub_seen ORDER BY at LIMIT ?)",
                 (count - self._limit,),
             )
 

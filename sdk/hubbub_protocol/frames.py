@@ -143,6 +143,10 @@ class Ack(Frame, frozen=True, tag="ack"):
     rid: Rid | None = None
 
 
+NACK_DELAY_MAX = 30 * 86_400.0
+"""Seconds that a message may be put off by."""
+
+
 class Nack(Frame, frozen=True, tag="nack"):
     topic: str
     consumer: str
@@ -357,6 +361,8 @@ class Msg(Frame, frozen=True, tag="msg", rename={"sender": "from"}):
     consumer: str | None = None
     """Extension: the consumer that this delivery belongs to, and that it is to be settled with. None: a plain
     subscription's."""
+    made: float = 0.0
+    """Extension: when that consumer was made, or last reset. What was done before is to be done again."""
     track: bool = False
     """Extension: its publisher asked for receipts."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness.broker import BrokerProcess
 from harness.until import until
-from hubbub import Agent, Delivery, NoResponder, NotFound, Reject, RequestTimeout, Retry, SqliteSeen
+from hubbub import Agent, Delivery, MemorySeen, NoResponder, NotFound, Reject, RequestTimeout, Retry, SqliteSeen
 
 pytestmark = [pytest.mark.real_time, pytest.mark.slow]
 
@@ -112,6 +112,39 @@ async def test_the_work_of_a_killed_worker_is_anothers(real: BrokerProcess, make
 
         await until(lambda: joe.stats.acked == 4)
     assert sorted(seen) == [(number, 2) for number in range(4)]
+
+
+@pytest.mark.parametrize("durably", [False, True], ids=["in memory", "in a file"])
+@pytest.mark.parametrize("anew", ["reset", "removed"])
+async def test_a_consumer_that_begins_anew_does_again_what_was_done(
+    real: BrokerProcess, make: Any, tmp_path: Path, anew: str, durably: bool
+) -> None:
+    """Its worker stays, and so does the memory of what it has done: that was in another life of the consumer."""
+    topic = f"anew/{anew}-{durably}"
+    done: list[int] = []
+    store = SqliteSeen(tmp_path / "seen") if durably else MemorySeen()
+    http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{real.port}")
+    async with http, make("joe", group="anew") as joe:
+
+        @joe.on(topic, consumer="w", dedup=store, start="all")
+        async def work(msg: Delivery) -> None:
+            done.append(msg.data)
+
+        await in_time(joe.consumption(topic, "w").ready())
+        for number in range(3):
+            await joe.publish(topic, number)
+        await until(lambda: joe.stats.acked == 3)
+        if anew == "reset":
+            answer = await http.post(f"/v1/consumers/{topic}/reset?name=w", json={"from": "all"})
+        else:
+            await joe.consumption(topic, "w").drain(5)
+            answer = await http.delete(f"/v1/consumers/{topic}?name=w")
+            joe.on(topic, consumer="w", dedup=store, start="all")(work)
+        assert answer.is_success, answer.text
+        await until(lambda: joe.stats.acked == 6)
+    if isinstance(store, SqliteSeen):
+        store.close()
+    assert (done, joe.stats.already_done) == ([0, 1, 2, 0, 1, 2], 0)
 
 
 async def test_a_drain_finishes_what_runs_and_returns_the_rest(make: Any) -> None:

@@ -13,6 +13,7 @@ from hubbub import Agent, AlreadyDone, Delivery, MemorySeen, SeenError, SqliteSe
 from hubbub.consumer import Consumer
 from hubbub.lease import Lease
 from hubbub.seen import Mark
+from hubbub.seen_file import PRUNE_EVERY
 from hubbub.testing import MemoryBroker
 from hubbub_protocol.frames import Msg
 
@@ -162,6 +163,30 @@ class TestInAFile:
         store.close()
         with sqlite3.connect(tmp_path / "seen") as database:
             assert database.execute("SELECT count(*) FROM results").fetchone() == (2,)
+        database.close()
+
+    async def test_an_effect_is_made_again_once_its_mark_is_too_old(self, tmp_path: Path) -> None:
+        clock = Clock()
+        store = SqliteSeen(tmp_path / "seen", ttl=60, clock=clock)
+        effects: list[float] = []
+        await store.run(delivery(), lambda _: effects.append(clock.now))
+        clock.now += 59
+        with pytest.raises(AlreadyDone):
+            await store.run(delivery(), lambda _: effects.append(clock.now))
+        clock.now += 2
+        await store.run(delivery(), lambda _: effects.append(clock.now))
+        assert effects == [1000.0, 1061.0]
+        assert await store.seen(ONE), "the mark is as old as the newer effect"
+        store.close()
+
+    async def test_transactions_alone_keep_the_file_within_its_bounds(self, tmp_path: Path) -> None:
+        store = SqliteSeen(tmp_path / "seen", limit=10, synchronous="normal")
+        for number in range(PRUNE_EVERY + 1):
+            with store.transaction(delivery(str(number))):
+                pass
+        store.close()
+        with sqlite3.connect(tmp_path / "seen") as database:
+            assert database.execute("SELECT count(*) FROM hubbub_seen").fetchone() == (10,)
         database.close()
 
     async def test_many_at_once_do_it_once(self, tmp_path: Path) -> None:

@@ -95,7 +95,8 @@ def consumers_reset(
 ) -> None:
     """Let a consumer begin again elsewhere: a pattern's in all of its topics at once.
 
-    Its members stay. What they have out is theirs no longer, and comes again if it lies behind the new start.
+    Its members stay. What they have out is theirs no longer, and comes again if it lies behind the new start. What
+    they have done comes again, too, and agents of the SDK do it again.
 
     Examples:
       hubbub consumers reset research/tasks workers --to all

@@ -93,7 +93,7 @@ class Consumer:
         self._registry = registry
         self._metrics = registry.metrics
         self._figures = registry.figures
-        self._prefix = b'{"op":"msg","consumer":"%b",' % terms.name.encode()
+        self._prefix = f'{{"op":"msg","consumer":"{terms.name}","made":{terms.created!r},'.encode()
         self._ready: deque[Place] = deque()
         self._again: deque[tuple[Place, int]] = deque()
         """What may be given out again now. What was settled or given up meanwhile is passed over in its turn."""

@@ -10,7 +10,7 @@ from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Cursor, Start
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import ErrorCode
-from hubbub_protocol.frames import Ack, Err, Extend, Nack, Ok, Rid, Sub, Term, Unsub
+from hubbub_protocol.frames import NACK_DELAY_MAX, Ack, Err, Extend, Nack, Ok, Rid, Sub, Term, Unsub
 from hubbub_protocol.names import check_consumer, check_pattern, check_topic, group_of, is_pattern
 
 from .filtering import parse_filter
@@ -183,8 +183,8 @@ class Consuming:
                 case Nack(returned=True):
                     consumer.give_back(lease)
                 case Nack():
-                    if frame.delay is not None and not 0 <= frame.delay <= 86_400 * 30:
-                        raise Refusal(ErrorCode.BAD_REQUEST, "`delay` is 0 to 2592000 seconds")
+                    if frame.delay is not None and not 0 <= frame.delay <= NACK_DELAY_MAX:
+                        raise Refusal(ErrorCode.BAD_REQUEST, f"`delay` is 0 to {NACK_DELAY_MAX:.0f} seconds")
                     consumer.fail(lease, frame.reason or "nack", frame.delay)
         except Refusal as refusal:
             if refusal.code != ErrorCode.CONFLICT:
