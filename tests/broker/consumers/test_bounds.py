@@ -170,5 +170,6 @@ class TestLimits:
             if options["position_interval"] < 1:
                 await until(lambda: not consumers._unwritten)
             else:
+                consumers.tick()
                 await publish(joe, 3)  # batches that could have taken it along
                 assert consumers._unwritten
