@@ -121,10 +121,11 @@ class _ShardVerifier:
         """Check the shard."""
         meta = self._check_meta()
         numbers = segment_numbers(self._files.names(self._path))
+        self._check_newest(meta, numbers)
         for number in numbers:
             if number > numbers[0] and number - 1 not in numbers and (meta is None or number - 1 not in meta.missing):
                 self._problem(segment_path(self._path, number - 1), 0, "the segment is missing")
-            self._check_segment(number, last=number == numbers[-1])
+            self._check_segment(number, meta, last=number == numbers[-1])
         self._report.topics += len(self._heads)
 
     def _check_meta(self) -> ShardMeta | None:
@@ -137,7 +138,17 @@ class _ShardVerifier:
             self._problem(self._path, 0, "the shard's identity is missing or damaged")
         return meta
 
-    def _check_segment(self, number: int, *, last: bool) -> None:
+    def _check_newest(self, meta: ShardMeta | None, numbers: list[int]) -> None:
+        """Retention leaves the newest segment, and those that were there at the last clean close."""
+        if meta is None:
+            return
+        if not numbers:
+            self._problem(self._path, 0, "the history is lost: there is no segment")
+        elif meta.clean_newest > numbers[-1]:
+            lost = segment_path(self._path, meta.clean_newest)
+            self._problem(lost, 0, "the segment, the newest at the last clean stop, is lost")
+
+    def _check_segment(self, number: int, meta: ShardMeta | None, *, last: bool) -> None:
         path = segment_path(self._path, number)
         report = self._report
         report.segments += 1
@@ -150,6 +161,8 @@ class _ShardVerifier:
                 self._problem(path, 0, str(error))
                 return
             index = self._check_records(path, fd, header.mark, size, last=last)
+        if meta is not None and meta.clean_segment == number and size < meta.clean_size:
+            self._problem(path, size, f"{meta.clean_size - size} bytes that it had at the last clean stop are lost")
         self._check_seqs(path, index)
         self._check_sidecar(number, index, header.mark, size, last=last)
 
@@ -194,6 +207,9 @@ class _ShardVerifier:
             self._problem(path, 0, str(error))
             return
         try:
+            if (sidecar.segment, sidecar.mark) == (number, mark) and sidecar.covers > size:
+                self._problem(segment_path(self._path, number), size, f"{sidecar.covers - size} bytes at its end are lost")
+                return
             if (sidecar.segment, sidecar.mark, sidecar.covers) != (number, mark, size):
                 self._note(path, 0, "the sidecar was made for another state of the segment")
                 return

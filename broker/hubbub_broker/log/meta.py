@@ -27,12 +27,17 @@ class ShardMeta(msgspec.Struct, kw_only=True):
     """Segments that were lost and told of, so that nobody is alarmed twice."""
     clean_segment: int = 0
     clean_size: int = 0
-    """At the last clean close this segment had this many bytes: if fewer hold, that is damage and no torn tail."""
+    """At the last clean close this segment had this many bytes (0: no file yet): if fewer hold, that is damage and no torn tail."""
 
     @classmethod
     def new(cls, shard: int) -> Self:
         """The identity of a new log."""
         return cls(shard=shard, log=secrets.token_hex(8), epoch=secrets.token_hex(8))
+
+    @property
+    def clean_newest(self) -> int:
+        """The newest segment that had a file at the last clean close."""
+        return self.clean_segment if self.clean_size else max(0, self.clean_segment - 1)
 
     def renew_epoch(self) -> None:
         """Some history was lost: what follows is another one."""

@@ -4,7 +4,9 @@
 2. the catalogue says which sealed segments it knows; only newer ones, and those whose sidecar is missing, are read
 3. the last segment is read from end to end: a torn tail is cut off, damage before it is told of and kept
 4. what is kept is synced before anything is built on it
-5. history that was lost, so that a seq may be given out twice, means another epoch
+5. what was once confirmed is held against what is there: the length of the last clean close, of each index, of the
+   catalogue
+6. history that was lost, so that a seq may be given out twice, means another epoch
 """
 
 import secrets
@@ -53,6 +55,8 @@ class Recovery:
         self._shard = int(directory.name) if directory.name.isdecimal() else 0
         self._shelf = Shelf(files, directory, self._shard)
         self._shelf.repair = self.repair
+        self._active_confirmed = 0
+        """How much of the active segment is known to have been on stable storage."""
         self._lost = False
         """Whether history is missing whose seqs may be given out again."""
 
@@ -88,6 +92,8 @@ class Recovery:
         active_number = self._adopt(standings, numbers)
         active = self._recover_active(standings, active_number) if active_number else None
         self._check_missing(numbers)
+        if self._lost:  # told of, and not to be told again
+            self._meta.clean_segment = self._meta.clean_size = 0
         if self._lost and known:
             self._meta.renew_epoch()
             _log.warning("epoch renewed", directory=str(directory), epoch=self._meta.epoch)
@@ -126,10 +132,12 @@ class Recovery:
         """Put the sealed segments on the shelf; returns the number of the active one, 0 when it has to be made."""
         known = standings.catalogue.segments
         why = standings.rebuild_reason
-        if known and max(known) > max(numbers, default=0):
+        there = max(numbers, default=0)
+        if known and max(known) > there:
+            why = "it knows segments that are not there"
+        if numbers and max(self._meta.clean_newest, *known, 0) > there:
             self._report("newest segments lost", file=str(self._directory))
             self._lost = True
-            why = "it knows segments that are not there"
         fresh: list[Segment] = []
         active = 0
         for number in numbers:
@@ -141,9 +149,14 @@ class Recovery:
                 segment = Segment(self._directory, number, 0, size)
                 with suppress(LogDamaged):  # then its sidecar may tell
                     segment.mark = self._shelf.read_header(segment).mark
+                confirmed = self._confirmed(segment, known)
                 if number == numbers[-1] and not self._has_sidecar(segment):
                     active = number
+                    self._active_confirmed = confirmed
                     break
+                if size < confirmed:
+                    self._report("confirmed records lost", file=str(path), offset=size, size=confirmed - size)
+                    self._lost = True
                 if not self._adopt_unknown(segment):
                     continue
                 fresh.append(segment)
@@ -159,6 +172,19 @@ class Recovery:
             for segment in fresh:
                 standings.take_in(segment)
         return active
+
+    def _confirmed(self, segment: Segment, known: dict[int, tuple[int, int]]) -> int:
+        """How much of a segment was on stable storage, as far as the clean close, its index and the catalogue tell."""
+        size, mark = known.get(segment.number, (0, 0))
+        confirmed = size if segment.mark in (0, mark) else 0
+        if self._meta.clean_segment == segment.number:
+            confirmed = max(confirmed, self._meta.clean_size)
+        with suppress(LogDamaged, FileNotFoundError):
+            sidecar = Sidecar(self._files, segment.sidecar_path)
+            sidecar.close()
+            if (sidecar.shard, sidecar.segment) == (self._shard, segment.number) and segment.mark in (0, sidecar.mark):
+                confirmed = max(confirmed, sidecar.covers)
+        return confirmed
 
     def _has_sidecar(self, segment: Segment) -> bool:
         """Whether the last segment was sealed: then a new one begins."""
@@ -237,7 +263,7 @@ class Recovery:
             has_content = self._has_content(fd, size)
             self._files.close(fd)
             # (A clean close may have noted a segment that had no file yet: its size is 0 then.)
-            if has_content or (self._meta.clean_segment == number and self._meta.clean_size):
+            if has_content or self._active_confirmed:
                 self._set_aside(segment)
                 return None
             # The crash came while the file was being made: nothing in it was ever confirmed.
@@ -259,9 +285,10 @@ class Recovery:
             self._report("record damaged", file=str(path), offset=offset, size=length)
         if torn is not None:
             self._cut(segment, torn)
-            if self._meta.clean_segment == number and segment.size < self._meta.clean_size:
-                damaged = True
-                self._report("confirmed records lost", file=str(path), offset=segment.size, size=torn.size)
+        if segment.size < self._active_confirmed:
+            damaged = True
+            lost = self._active_confirmed - segment.size
+            self._report("confirmed records lost", file=str(path), offset=segment.size, size=lost)
         self._make_durable(segment, builder.last_batch)
         if not damaged:
             standings.fresh.append(segment)
@@ -291,7 +318,7 @@ class Recovery:
 
     def _cut(self, segment: Segment, torn: Found) -> None:
         """Cut the torn tail off, and keep it for people when it is more than one unfinished write can explain."""
-        if self._meta.clean_segment == segment.number and torn.offset < self._meta.clean_size:
+        if torn.offset < self._active_confirmed:
             tail = self._files.read(segment.fd, min(torn.size, 1 << 26), torn.offset)
             self._files.replace(segment.path.with_name(f"{segment.path.name}.{torn.offset}{BAD_SUFFIX}"), [tail])
         self._stats.truncated_bytes += torn.size

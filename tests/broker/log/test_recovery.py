@@ -11,6 +11,8 @@ from hubbub_broker.log.header import HEADER_SIZE
 from hubbub_broker.log.record import MESSAGE_SIZE
 
 SMALL = LogSettings(segment_bytes=1000)
+IN_SMALL = 6
+"""Messages of `written` that make a small segment full."""
 
 
 def newest(directory: Path) -> Path:
@@ -319,3 +321,99 @@ async def test_what_a_full_disk_refused_in_a_new_file_does_not_come_back(tmp_pat
     log = open_log(directory, InlineSyncer(), SMALL, disk)
     assert log.topic("g/a").head == head
     log.close()
+
+
+async def test_a_tail_that_was_cleanly_closed_and_is_cut_off_at_a_records_border_is_damage(tmp_path):
+    """Nothing is torn: every record that is left is whole."""
+    directory = tmp_path / "003"
+    epoch = await written(directory, 3, crashed=False)
+    cut_off_last(newest(directory))
+    log = open_log(directory, InlineSyncer())
+    assert log.stats.damaged == 1
+    assert log.epoch != epoch
+    await told_once(log, directory)
+
+
+@pytest.mark.parametrize("sealed", [0, 3])
+async def test_a_newest_segment_that_is_gone_after_a_clean_close_is_damage(tmp_path, sealed):
+    """It was not sealed yet, so no catalogue knows of it."""
+    directory = tmp_path / "003"
+    epoch = await written(directory, 2 + IN_SMALL * sealed, crashed=False, settings=SMALL)
+    assert len(list(directory.glob("*.log"))) == 1 + sealed
+    newest(directory).unlink()
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert log.stats.damaged == 1
+    assert log.epoch != epoch
+    await told_once(log, directory, SMALL)
+
+
+async def test_the_last_of_the_full_segments_that_is_gone_is_damage_without_a_catalogue(tmp_path):
+    """The next one had no file yet when the log was closed."""
+    directory = tmp_path / "003"
+    epoch = await written(directory, 2 * IN_SMALL, crashed=False, settings=SMALL)
+    assert len(list(directory.glob("*.log"))) == 2
+    for path in (newest(directory), *directory.glob("catalogue.db*")):
+        path.unlink()
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert log.stats.damaged
+    assert log.epoch != epoch
+    await told_once(log, directory, SMALL)
+
+
+@pytest.mark.parametrize("gone", ["nothing", "catalogue", "index"])
+async def test_a_sealed_segment_that_became_shorter_is_damage(tmp_path, gone):
+    """Catalogue and index know how long it was."""
+    directory = tmp_path / "003"
+    epoch = await written(directory, 2 * IN_SMALL, settings=SMALL)
+    cut_off_last(newest(directory))
+    for path in directory.glob({"nothing": "none", "catalogue": "catalogue.db*", "index": "*.idx"}[gone]):
+        path.unlink()
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert log.stats.damaged
+    assert log.epoch != epoch
+    await told_once(log, directory, SMALL)
+
+
+async def test_what_was_written_after_a_clean_close_may_be_torn(tmp_path):
+    directory = tmp_path / "003"
+    await written(directory, 3, crashed=False)
+    epoch = await written(directory, 2)
+    cut_off_last(newest(directory))
+    log = open_log(directory, InlineSyncer())
+    assert (log.epoch, log.stats.damaged, log.topic("g/a").head) == (epoch, 0, 4)
+    log.close()
+
+
+async def test_what_retention_took_after_a_clean_close_is_no_loss(tmp_path):
+    directory = tmp_path / "003"
+    epoch = await written(directory, 12, crashed=False, settings=SMALL)
+    log = open_log(directory, InlineSyncer(), SMALL)
+    for _ in range(20):
+        append(log, "g/a", b"x" * 50)
+        await commit(log)
+        await log.settled()
+    assert len(await log.enforce_retention(lambda _: Retention(max_count=1), 1000.0)) > 3
+    log._standings.close()
+    log._shelf.close()
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert (log.epoch, log.stats.damaged) == (epoch, 0)
+    log.close()
+
+
+def cut_off_last(path: Path) -> None:
+    """Take the last record of a file that `written` has made."""
+    size = MESSAGE_SIZE + len(b"agent") + len(line_of("g/a", b"x" * 50))
+    path.write_bytes(path.read_bytes()[:-size])
+
+
+async def told_once(log: ShardLog, directory: Path, settings: LogSettings | None = None) -> None:
+    """What is lost is lost once: a kill, and the next opening finds nothing new."""
+    append(log, "g/a")
+    await commit(log)
+    epoch = log.epoch
+    log._standings.close()
+    log._shelf.close()
+    for _ in range(2):
+        log = open_log(directory, InlineSyncer(), settings)
+        assert (log.epoch, log.stats.damaged) == (epoch, 0)
+        log.close()

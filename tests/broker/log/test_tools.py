@@ -168,3 +168,20 @@ def test_links_are_refused(tmp_path):
         tar.addfile(info)
     with pytest.raises(BackupError):
         restore(file, tmp_path / "target")
+
+
+@pytest.mark.parametrize("loss", ["a record", "a segment", "a sealed segment's end", "all"])
+async def test_verify_finds_a_lost_tail(live, loss):
+    """Nothing that is left is torn or damaged: the clean close, or the index, tells how much there was."""
+    path = closed(live)
+    files = sorted((path / "shards" / "001").glob("*.log"))
+    if loss == "all":
+        for file in files:
+            file.unlink()
+    elif loss == "a segment":
+        files[-1].unlink()
+    else:
+        file = files[-1] if loss == "a record" else files[0]
+        records = [d.offset for d in dump(path) if d.segment == int(file.stem)]
+        file.write_bytes(file.read_bytes()[: records[-1]])
+    assert any("lost" in problem.what for problem in verify(path).problems)
