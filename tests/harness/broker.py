@@ -19,6 +19,13 @@ from hubbub_broker.server import Companion, Server
 START_SECONDS = 20.0
 """How long a broker process may take to accept connections."""
 
+_AHEAD = """
+import runpy, time
+now = time.time
+time.time = lambda: now() + {}
+runpy.run_module("hubbub_broker", run_name="__main__")
+"""
+
 
 def url_of(server: Server) -> str:
     """The WebSocket address of a broker in this process."""
@@ -47,8 +54,10 @@ def free_port() -> int:
 class BrokerProcess:
     """A broker in a process of its own, which a test may kill and start again on the same port and directory."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: Path, ahead: float = 0.0, **settings: Any) -> None:
+        """Its clock is that many seconds `ahead`."""
         self.directory = directory
+        self._program = ["-m", "hubbub_broker"] if not ahead else ["-c", _AHEAD.format(ahead)]
         self.port = free_port()
         self.url = f"ws://127.0.0.1:{self.port}/v1/ws"
         self.starts = 0
@@ -61,7 +70,7 @@ class BrokerProcess:
         assert self._process is None
         self.starts += 1
         environment = {**os.environ, **{f"HUBBUB_{name.upper()}": str(value) for name, value in self._settings.items()}}
-        command = [sys.executable, "-m", "hubbub_broker", "serve", "--data-dir", str(self.directory)]
+        command = [sys.executable, *self._program, "serve", "--data-dir", str(self.directory)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--port", str(self.port)], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL

@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
+
+import pytest
 
 from harness.broker import broker_process, serving, url_of
 from harness.raw_socket import RawSocket
 from harness.wire import wire_client
+from hubbub_broker.server import Server
 
 
 async def test_a_clean_stop_says_goodbye_and_loses_nothing(tmp_path: Path) -> None:
@@ -93,3 +97,37 @@ async def test_sigterm_exits_with_zero(tmp_path: Path) -> None:
         await joe.pub("g/c", 1)
         assert await asyncio.to_thread(broker.terminate) == 0
         assert await joe.closed() == 4001
+
+
+async def times_of(server: Server, count: int) -> list[float]:
+    """When the messages of g/c were sequenced."""
+    async with wire_client(url_of(server), "late") as late:
+        await late.sub("g/c", from_="all")
+        return [message["ts"] for message in await late.messages(count)]
+
+
+async def test_a_clock_that_was_set_back_while_the_broker_was_down_sets_no_message_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who asks for what came since it left would not be given what came after that."""
+    async with serving(tmp_path / "d", shards=1) as server, wire_client(url_of(server), "joe") as joe:
+        await joe.pub("g/c", 1, id="a")
+        left = time.time()
+    monkeypatch.setattr("hubbub_broker.shard.batch.time", lambda: left - 3600)
+    async with serving(tmp_path / "d", shards=1) as server, wire_client(url_of(server), "joe") as joe:
+        await joe.pub("g/c", 2, id="b")
+        await joe.pub("g/new", 3, id="c")
+        assert await times_of(server, 2) == sorted(await times_of(server, 2))
+        async with wire_client(url_of(server), "ann") as ann:
+            await ann.sub("g/*", from_={"since": left, "after": {"g/c": 1}})
+            assert {message["data"] for message in await ann.messages(2)} == {2, 3}
+
+
+async def test_a_clock_that_was_set_back_after_a_kill_sets_no_message_back(tmp_path: Path) -> None:
+    async with broker_process(tmp_path / "d", ahead=3600) as broker, wire_client(broker.url, "joe") as joe:
+        await joe.pub("g/c", 1, id="a")
+        broker.kill()
+    async with serving(tmp_path / "d") as server, wire_client(url_of(server), "joe") as joe:
+        await joe.pub("g/c", 2, id="b")
+        first, second = await times_of(server, 2)
+        assert time.time() + 3000 < first <= second

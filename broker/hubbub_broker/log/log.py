@@ -37,7 +37,7 @@ from .ids import STRIPE_MASK
 from .index import TopicIndex
 from .meta import ShardMeta
 from .reader import Chunk, Reader
-from .recall import recent_ids
+from .recall import newest_time, recent_ids
 from .record import (
     FIRST,
     MESSAGE,
@@ -98,6 +98,8 @@ class ShardLog:
         self.failed: str | None = None
         """Why nothing can be appended; None when all is well."""
         self.stats = stats
+        self.opened_at = 0.0
+        """The time that the log had come to when it was opened: nothing gets an earlier one."""
         self._meta = meta
         self._shelf = shelf
         self._files: Files = shelf.files
@@ -146,6 +148,7 @@ class ShardLog:
             recovered = Recovery(files or Files(), directory, settings, stats, clock()).run()
             log = cls(*recovered, settings, syncer, stats, clock)
             log._load_dedup()
+            log.opened_at = newest_time(recovered.shelf, log._index, recovered.meta)
         except OSError as error:
             raise LogFailed(f"{directory} can't be opened: {error}; check the disk and the permissions") from error
         stats.segments = len(recovered.shelf.segments)
@@ -689,6 +692,7 @@ class ShardLog:
         if self.failed is None or self._recoverable:
             self._meta.clean_segment = self._active.number
             self._meta.clean_size = self._active.durable
+            self._meta.clean_time = max(self._clock(), self._index.newest_ts, self.opened_at)
             try:
                 self._meta.save(self._files, self._shelf.directory)
             except OSError as error:

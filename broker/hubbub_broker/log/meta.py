@@ -34,6 +34,9 @@ class ShardMeta(msgspec.Struct, kw_only=True):
         """The identity of a new log."""
         return cls(shard=shard, log=secrets.token_hex(8), epoch=secrets.token_hex(8))
 
+    clean_time: float = 0.0
+    """When that was, by a clock that never runs backwards."""
+
     @property
     def clean_newest(self) -> int:
         """The newest segment that had a file at the last clean close."""

@@ -1,10 +1,11 @@
-"""What a log that was just opened still knows of the ids that it has seen lately."""
+"""What a log that was just opened still knows: the ids that it has seen lately, and how late it was."""
 
 from array import array
 from collections.abc import Iterator
 
 from .errors import LogDamaged
 from .index import MemoryIndex
+from .meta import ShardMeta
 from .segment import Shelf
 
 Pairs = tuple["array[int]", "array[int]"]
@@ -34,3 +35,15 @@ def recent_ids(shelf: Shelf, active: MemoryIndex, wanted: int, oldest: float) ->
         pairs.append((hashes[-wanted:], seqs[-wanted:]))
         count += len(pairs[-1][0])
     return reversed(pairs)
+
+
+def newest_time(shelf: Shelf, active: MemoryIndex, meta: ShardMeta) -> float:
+    """When the newest message was sequenced, or the log closed: nothing may get an earlier time.
+
+    Times never run backwards in a shard, so the newest segment that has a message tells.
+    """
+    newest = max(active.newest_ts, meta.clean_time)
+    for segment in reversed(shelf.segments.values()):
+        if segment.index is None and (last := shelf.sidecar(segment).last_ts):
+            return max(newest, last)
+    return newest

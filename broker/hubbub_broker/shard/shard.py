@@ -84,6 +84,7 @@ class Shard:
         self._topics_in_memory = settings.topics_in_memory
         self.readers = Readers(log, metrics, catch_up, self.topic, settings.max_filters)
         self.batch = Batch(log, settings, metrics, loop, self.readers.deliver)
+        self.batch.never_before(log.opened_at)
         self.guard = ConversationGuard(settings, metrics, lambda key: log.state(StateKind.BUDGET, key))
         self.sequencer = Sequencer(log, self.batch, settings, metrics, loop, self.guard)
         self.batch.on_failure = self._batch_lost

@@ -417,3 +417,27 @@ async def told_once(log: ShardLog, directory: Path, settings: LogSettings | None
         log = open_log(directory, InlineSyncer(), settings)
         assert (log.epoch, log.stats.damaged) == (epoch, 0)
         log.close()
+
+
+@pytest.mark.parametrize("crashed", [True, False])
+@pytest.mark.parametrize("count", [0, 2, IN_SMALL, IN_SMALL + 2])
+async def test_the_time_that_a_log_has_come_to_is_known_when_it_opens(tmp_path, count, crashed):
+    """Of what is in the active segment, of what is sealed behind an empty one, and of a clean close."""
+    directory = tmp_path / "003"
+    log = open_log(directory, InlineSyncer(), SMALL, now=3000.0)
+    assert log.opened_at == 0.0
+    for number in range(count):
+        append(log, f"g/{number}", b"x" * 50, ts=2000.0 + number)
+        await commit(log)
+        await log.settled()
+    if crashed:
+        log._standings.close()
+        log._shelf.close()
+    else:
+        log.close()
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert log.opened_at == (3000.0 if not crashed else 2000.0 + count - 1 if count else 0.0)
+    log.close()
+    again = open_log(directory, InlineSyncer(), SMALL)
+    assert again.opened_at == max(log.opened_at, 1000.0), "a close says no less, whatever the clock"
+    again.close()
