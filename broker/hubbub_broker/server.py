@@ -41,6 +41,7 @@ from hubbub_broker.tls import Certificate
 from .broker import Broker
 from .bus_door import BusDoor
 from .door import Door
+from .open_files import raise_limit
 from .operator_door import OperatorDoor
 from .rules_door import RulesDoor
 from .state_door import StateDoor
@@ -134,6 +135,7 @@ class Server:
             _close(listeners)
             await self.broker.close()
             raise
+        self._tell_room()
         self._clock = Ticker(loop, 1.0, self._each_second)
         self.broker.start()
         log.info(
@@ -143,6 +145,7 @@ class Server:
             data_dir=str(self.settings.data_dir),
             tls=self._certificate is not None,
             authentication=self.settings.authenticates,
+            connections=self.broker.sessions.room.connections,
         )
         if self._companion is not None:
             self._companion.start(self._own_address(), self.broker.access.own)
@@ -184,7 +187,7 @@ class Server:
             HttpConnection,
             settings,
             self.broker.metrics,
-            Addresses(settings.max_connections_per_address),
+            Addresses(settings.max_connections_per_address, self.broker.sessions.room),
             config=config,
             server_state=self._http.server_state,
             app_state=self._http.lifespan.state,
@@ -244,6 +247,17 @@ class Server:
         if self._fellows is not None:
             await self._fellows.close()
 
+    def _tell_room(self) -> None:
+        room = self.broker.sessions.room
+        if not room.fits:
+            log.warning(
+                "max_connections does not fit",
+                max_connections=self.settings.max_connections,
+                connections=room.connections,
+                open_files=room.files,
+                then="further connections are refused; raise the hard limit (ulimit -Hn), or lower max_connections",
+            )
+
     def _each_second(self) -> None:
         self._set_date()
         if self._certificate is not None:
@@ -296,7 +310,8 @@ def run(settings: Settings, ready: Callable[[Server], None] | None = None, compa
 
 
 def running(settings: Settings) -> asyncio.Runner:
-    """The event loop of a process that serves."""
+    """The event loop of a process that serves, with room for as many sockets as the system allows."""
+    raise_limit()
     if settings.switch_interval:
         sys.setswitchinterval(settings.switch_interval)
     gc.set_threshold(50_000, 20, 50)  # messages make no cycles; fewer passes over what lives long

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -54,8 +55,11 @@ def free_port() -> int:
 class BrokerProcess:
     """A broker in a process of its own, which a test may kill and start again on the same port and directory."""
 
-    def __init__(self, directory: Path, ahead: float = 0.0, **settings: Any) -> None:
-        """Its clock is that many seconds `ahead`."""
+    def __init__(
+        self, directory: Path, ahead: float = 0.0, files: tuple[int, int] | None = None, **settings: Any
+    ) -> None:
+        """Its clock is that many seconds `ahead`; it may open so many `files`: at first, and if it asks for more."""
+        self._files = files
         self.directory = directory
         self._program = ["-m", "hubbub_broker"] if not ahead else ["-c", _AHEAD.format(ahead)]
         self.port = free_port()
@@ -75,6 +79,8 @@ class BrokerProcess:
             self._process = subprocess.Popen(
                 [*command, "--port", str(self.port)], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
+        if self._files is not None:  # it is not yet done with starting Python
+            resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, self._files)
 
     async def wait_ready(self) -> None:
         """Wait until it accepts connections."""

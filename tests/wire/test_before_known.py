@@ -10,6 +10,7 @@ import pytest
 from harness.broker import url_of
 from harness.wire import PATIENCE, wire_client
 from hubbub_broker.addresses import Addresses
+from hubbub_broker.open_files import Room
 from hubbub_broker.server import Server
 
 REQUEST = b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n"
@@ -55,19 +56,21 @@ def refused(server: Server) -> dict[str, int]:
 
 
 def test_addresses_are_counted_each_by_itself() -> None:
-    addresses = Addresses(2)
+    room = Room(files=100, sockets=4, connections=3, fits=True)
+    addresses = Addresses(2, room)
     leave_a, again, too_many, leave_b = [addresses.enter(one) for one in ("a", "a", "a", "b")]
     assert (leave_a is again, too_many) == (True, None)
     assert leave_a is not None
     assert leave_b is not None
     leave_a()
     assert (addresses.of("a"), addresses.of("b")) == (1, 1)
+    assert not addresses.full
     assert addresses.enter("a") is leave_a
     assert addresses.enter("a") is None
     for leave in (leave_a, leave_a, leave_b):
         leave()
     assert (addresses.of("a"), addresses.of("b")) == (0, 0)
-    assert all(Addresses(0).enter("a") for _ in range(1000))
+    assert all(Addresses(0, room).enter("a") for _ in range(1000))
 
 
 @pytest.mark.parametrize("options", [{"max_connections_per_address": 3}], indirect=True)

@@ -19,6 +19,7 @@ from hubbub_broker.metrics import Metrics
 _TOO_LARGE = 431
 _TOO_SLOW = 408
 _TOO_MANY = 429
+_FULL = 503
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -45,6 +46,10 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_made(cast(asyncio.Transport, transport))
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
+        if self._addresses.full:
+            room = self._addresses.room
+            self._refuse(_FULL, f"{room.sockets} sockets are all that {room.files} open files allow (ulimit -n)")
+            return
         self._leave = self._addresses.enter(address)
         if self._leave is not None:
             self._deadline = self.loop.call_later(self._seconds, self._too_slow)
@@ -123,4 +128,4 @@ class HttpConnection(HttpToolsProtocol):
             self._deadline = None
 
 
-_REASONS = {_TOO_LARGE: "header size", _TOO_SLOW: "handshake time", _TOO_MANY: "address limit"}
+_REASONS = {_TOO_LARGE: "header size", _TOO_SLOW: "handshake time", _TOO_MANY: "address limit", _FULL: "open files"}

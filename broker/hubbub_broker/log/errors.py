@@ -1,7 +1,7 @@
 """What can go wrong with a log, and whose turn it is.
 
     LogError
-     ├── LogFull            the disk is full: nothing more is taken until there is room again
+     ├── LogFull            no room on the disk, or no descriptor: nothing more is taken until there is again
      ├── LogFailed          writing or syncing failed: read-only until the broker is started again
      ├── LogDamaged         stored bytes do not add up; what is damaged is skipped, never in silence
      ├── LogMisused         the caller broke the log's rules (a bug)
@@ -18,7 +18,7 @@ class LogError(Exception):
 
 
 class LogFull(LogError):
-    """The disk is full. What was appended is taken back; `ShardLog.recheck` finds out when there is room again."""
+    """The disk is full, or too many files are open. What was appended is taken back; `ShardLog.recheck` finds out when there is room again."""
 
 
 class LogFailed(LogError):

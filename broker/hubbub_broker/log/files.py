@@ -30,6 +30,8 @@ class Files:
 
     def __init__(self) -> None:
         self._nowait = bool(_NOWAIT)
+        self._held: dict[Path, int] = {}
+        """Directories that are kept open."""
 
     def create(self, path: Path) -> int:
         """Open for reading and writing; made if missing, emptied if not."""
@@ -82,10 +84,25 @@ class Files:
 
     def sync_directory(self, path: Path) -> None:
         """Bring the directory's names to stable storage."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        held = self._held.get(path)
+        if held is not None:
+            os.fsync(held)
+            return
+        fd = _open_directory(path)
         try:
             os.fsync(fd)
         finally:
+            os.close(fd)
+
+    def hold_directory(self, path: Path) -> None:
+        """Keep a directory open until `let_go`, so that syncing it never wants for a descriptor."""
+        if path not in self._held:
+            self._held[path] = _open_directory(path)
+
+    def let_go(self, path: Path) -> None:
+        """Close a directory that was kept open, if it was."""
+        fd = self._held.pop(path, None)
+        if fd is not None:
             os.close(fd)
 
     def truncate(self, fd: int, size: int) -> None:
@@ -151,3 +168,7 @@ class Files:
         """All of a small file."""
         with self.reading(path) as fd:
             return self.read(fd, self.size(fd), 0)
+
+
+def _open_directory(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -5,8 +5,8 @@ Promises:
 - What `commit` confirmed is on stable storage: after any crash it is there once, in order, with the same bytes.
 - What was appended and not confirmed is, after a crash, there whole or not at all, without a hole before it.
 - A failed write takes back all that was appended and not confirmed, here and in the caller's `TopicLog`s, and the log
-  is read-only (`failed`): until there is room when the disk was full (`recheck`), else until the next open. A failed
-  sync is never tried again: what the disk then holds, only the next open can find out.
+  is read-only (`failed`): until there is room when the disk was full, or a descriptor when there were too many open
+  files (`recheck`), else until the next open. A failed sync is never tried again: what the disk then holds, only the next open can find out.
 - Whatever is read has been checked. What can't be read is told of (a warning, `stats.damaged`, `Chunk.reason`).
 - Memory and the time of each call do not grow with history.
 
@@ -32,6 +32,7 @@ from hubbub_broker.logs import get_logger
 from .batch import Batch, StateAppended, TailAppended
 from .dedup import Dedup
 from .errors import LogError, LogFailed, LogFull, LogMisused
+from .failing import may_pass, reason, room
 from .files import Files
 from .ids import STRIPE_MASK
 from .index import TopicIndex
@@ -69,7 +70,6 @@ from .trimming import Trimmer
 _log = get_logger(__name__)
 
 Done = Callable[[LogError | None], None]
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _pack_prefix = PREFIX.pack
 _pack_message = MESSAGE_BODY.pack
@@ -98,6 +98,8 @@ class ShardLog:
         self.failed: str | None = None
         """Why nothing can be appended; None when all is well."""
         self.stats = stats
+        self.open_files = settings.open_files
+        """Descriptors that it has at most."""
         self.opened_at = 0.0
         """The time that the log had come to when it was opened: nothing gets an earlier one."""
         self._meta = meta
@@ -119,7 +121,7 @@ class ShardLog:
         self._queued: Done | None = None
         """A caller's commit that waits for the log's own."""
         self._recoverable = False
-        """Whether `failed` may clear: the disk was full, and nothing is in doubt."""
+        """Whether `failed` may clear: the disk was full, or there was no descriptor, and nothing is in doubt."""
         self._closed = False
         self._end = 0
         """Where the next record goes in the active segment."""
@@ -506,7 +508,7 @@ class ShardLog:
     def _write_failed(self, batch: Batch, error: OSError, *, created: bool) -> LogError:
         """Cut the file back, take the batch back, and be read-only."""
         segment = batch.segment
-        self._recoverable = error.errno in FULL
+        self._recoverable = may_pass(error)
         try:
             if not created:
                 self._files.truncate(segment.fd, batch.start)
@@ -518,11 +520,9 @@ class ShardLog:
             self._recoverable = False
             _log.error("file not cut back", file=str(segment.path), reason=str(second))
         self._take_back(batch)
-        if self._recoverable:
-            self._fail(f"no room for {segment.path}: {error}; make room on the disk")
-            return LogFull(self.failed)
-        self._fail(f"writing {segment.path} failed: {error}; check the disk, then start the broker again")
-        return LogFailed(self.failed)
+        why = reason(error, segment.path, passing=self._recoverable)
+        self._fail(why)
+        return LogFull(why) if self._recoverable else LogFailed(why)
 
     def _fail(self, why: str) -> None:
         self.failed = why
@@ -540,15 +540,12 @@ class ShardLog:
             self.pending_bytes = 0  # the one that was being synced is taken back last: nothing is left
 
     def recheck(self) -> bool:
-        """Look whether a full disk has room again; True when the log can be written to."""
+        """Look whether there is room again, and a descriptor; True when the log can be written to."""
         if self.failed is None:
             return True
         if not self._recoverable or self.busy or self._syncing is not None:
             return False
-        try:
-            free = self._files.free_bytes(self._shelf.directory)
-        except OSError:
-            return False
+        free = room(self._files, self._shelf.directory)
         if free < self._settings.min_free_bytes:
             return False
         self.failed = None

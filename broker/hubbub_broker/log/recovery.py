@@ -81,6 +81,7 @@ class Recovery:
             self._report("history lost", file=str(directory))
         standings = Standings(self._shelf, self._stats, self._meta.log, self._settings.dedup_window)
         try:
+            files.hold_directory(directory)
             return self._run(standings, numbers, known=meta is not None)
         except BaseException:
             standings.close()

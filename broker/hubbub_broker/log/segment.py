@@ -192,6 +192,7 @@ class Shelf:
         for segment in self.segments.values():
             segment.close(self.files)
         self._open.clear()
+        self.files.let_go(self.directory)
 
     def _use(self, segment: Segment) -> None:
         if segment.index is not None:

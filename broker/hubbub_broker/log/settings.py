@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .errors import LogError
+from .segment import OPEN_MAX
 
 MIB = 2**20
 
@@ -25,6 +26,15 @@ class LogSettings:
     """Free disk space below which the shard stays read-only after a full disk."""
     retention_bytes: int = 0
     """Size of the whole shard beyond which the oldest segments go; 0 is no limit."""
+
+    @property
+    def open_files(self) -> int:
+        """Descriptors that one shard's log has at most.
+
+        Those of the active segment and the full ones, of sealed ones with their indexes, of a file that is being made,
+        of the directory, and of the catalogue: two connections, each with its write-ahead log and shared memory.
+        """
+        return 1 + self.unsealed_segments + 2 * OPEN_MAX + 1 + 1 + 6
 
     def __post_init__(self) -> None:
         least = min(self.segment_bytes, self.segment_topics, self.unsealed_segments, self.dedup_entries)

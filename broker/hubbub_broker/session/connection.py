@@ -289,9 +289,9 @@ class WebSocketConnection(asyncio.Protocol):
             return CloseCode.NOT_THIS_PROTOCOL, f"subprotocol: this is {SUBPROTOCOL}"
         if self._sessions.draining:
             return CloseCode.TRY_AGAIN_LATER, "shutting down: reconnect"
-        limit = self._sessions.settings.max_connections
-        if len(self._sessions.open) >= limit:
-            return CloseCode.CONNECTION_LIMIT, f"connection limit: {limit} are open (max_connections)"
+        room = self._sessions.room
+        if len(self._sessions.open) >= room.connections:
+            return CloseCode.CONNECTION_LIMIT, room.why
         if admission.agent is not None:
             try:
                 check_agent(admission.agent)

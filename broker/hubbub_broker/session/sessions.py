@@ -9,6 +9,7 @@ from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Consumers
 from hubbub_broker.guard import Denial, Guard
 from hubbub_broker.metrics import Metrics
+from hubbub_broker.open_files import room_for
 from hubbub_broker.peers import Way
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import CatchUp, Shard, Sink, Topic
@@ -58,6 +59,8 @@ class Sessions:
         self.sockets: set[Socket] = set()
         """Every WebSocket, from before its handshake to its last byte."""
         self.open: dict[Session, None] = {}
+        self.room = room_for(settings.max_connections, sum(shard.log.open_files for shard in shards))
+        """How many connections there may be."""
         self.draining = False
         self.guard = guard
         self._limits_rate = guard.limits_publishes

@@ -77,3 +77,18 @@ def test_reads_from_the_page_cache(tmp_path):
         assert files.read(fd, 100, 8) == b"89"
     assert path.stat().st_size == files.file_size(path)
     assert files.free_bytes(tmp_path) > 0
+
+
+def test_a_directory_that_is_held_is_synced_without_a_descriptor(tmp_path, monkeypatch):
+    def no_more(*_):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    files = Files()
+    files.hold_directory(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", no_more)
+        files.sync_directory(tmp_path)
+        files.let_go(tmp_path)
+        files.let_go(tmp_path)
+        with pytest.raises(OSError, match="too many"):
+            files.sync_directory(tmp_path)

@@ -146,6 +146,28 @@ async def test_a_full_disk_takes_back_and_recovers(log, disk):
     assert await read_all(log, topic) == {1: first, 2: second}
 
 
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+async def test_too_many_open_files_take_back_and_recover(log, disk, code):
+    """It is not the disk that fails: the next segment's file is made as soon as there is a descriptor for it."""
+    topic, first = log.topic("g/a"), log._active
+    while log._active is first:
+        append(log, "g/a", b"x" * 100)
+        await commit(log)
+    await log.settled()
+    head = topic.head
+    disk.fail("create", code)
+    append(log, "g/a")
+    with pytest.raises(LogFull, match="open files"):
+        await commit(log)
+    assert topic.head == head
+    disk.fail("names", code)
+    assert not log.recheck(), "there is none yet"
+    assert log.recheck()
+    append(log, "g/a")
+    await commit(log)
+    assert list(await read_all(log, topic)) == list(range(1, head + 2))
+
+
 async def test_a_short_write_is_cut_back(log, disk):
     append(log, "g/a")
     await commit(log)
