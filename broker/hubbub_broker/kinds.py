@@ -19,6 +19,8 @@ class StateKind(IntEnum):
     """A registered agent. Key: its name."""
     BROADCAST = 5
     """A mail to ALL, under way or done. Key: sender, NUL, id."""
+    TAKEN_IDS = 6
+    """Ids of messages that retention took. Written and read by the log itself. Key: segment, number."""
     BUDGET = 16
     """What a conversation has used of its budget. Key: its topic."""
     STATE = 32

@@ -295,7 +295,8 @@ class Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
     topic: str
     id: str
     seq: int
-    lc: int
+    lc: int | None = None
+    """None for a repeat of a message that retention took."""
     dup: bool = False
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from harness.broker import broker_process, serving, url_of
 from harness.raw_socket import RawSocket
+from harness.until import until
 from harness.wire import wire_client
 from hubbub_broker.server import Server
 
@@ -131,3 +132,19 @@ async def test_a_clock_that_was_set_back_after_a_kill_sets_no_message_back(tmp_p
         await joe.pub("g/c", 2, id="b")
         first, second = await times_of(server, 2)
         assert time.time() + 3000 < first <= second
+
+
+async def test_a_repeat_of_what_retention_took_is_one_after_a_restart(tmp_path: Path) -> None:
+    """And is answered the same before and after: the first one's seq, and no `lc`, which went with it."""
+    settings = {"shards": 1, "segment_bytes": 4096, "retention_interval": 0.05}
+    settings["policy"] = [{"pattern": "**", "max_count": 5}]
+    expected = {"op": "ok", "id": "X", "topic": "g/c", "seq": 1, "dup": True}
+    async with serving(tmp_path / "d", **settings) as server, wire_client(url_of(server), "joe") as joe:
+        assert await joe.pub("g/c", "once", id="X") == {"op": "ok", "id": "X", "topic": "g/c", "seq": 1, "lc": 1}
+        for number in range(60):
+            await joe.pub("g/c", "x" * 200, id=str(number))
+        shard = server.broker.shards[0]
+        await until(lambda: shard.log.first_seq(shard.topic("g/c").log) > 1)
+        assert await joe.pub("g/c", "once", id="X") == expected
+    async with serving(tmp_path / "d", **settings) as server, wire_client(url_of(server), "joe") as joe:
+        assert await joe.pub("g/c", "once", id="X") == expected

@@ -654,7 +654,8 @@ class ShardLog:
     def _load_dedup(self) -> None:
         """Remember the ids of the newest messages, as far back as the window and the number of entries reach."""
         oldest = self._clock() - self._settings.dedup_window
-        self._dedup.load(recent_ids(self._shelf, self._index, self._settings.dedup_entries, oldest))
+        wanted = self._settings.dedup_entries
+        self._dedup.load(recent_ids(self._shelf, self._standings, self._index, wanted, oldest))
         self.stats.dedup_entries = len(self._dedup)
 
     # Retention ------------------------------------------------------------------------------------------------------

@@ -1,19 +1,19 @@
 """What a log that was just opened still knows: the ids that it has seen lately, and how late it was."""
 
-from array import array
 from collections.abc import Iterator
 
 from .errors import LogDamaged
 from .index import MemoryIndex
 from .meta import ShardMeta
 from .segment import Shelf
+from .standings import Standings
+from .taken_ids import KIND, Ids, ids_in
 
-Pairs = tuple["array[int]", "array[int]"]
-"""Hashes, and the seq that each got."""
 
-
-def recent_ids(shelf: Shelf, active: MemoryIndex, wanted: int, oldest: float) -> Iterator[Pairs]:
-    """The ids of the active segment and of the sealed ones before it, the oldest first.
+def recent_ids(
+    shelf: Shelf, standings: Standings, active: MemoryIndex, wanted: int, oldest: float
+) -> Iterator[Ids]:
+    """The ids of the active segment, of the sealed ones before it, and of those that retention took, the oldest first.
 
     As far back as there are `wanted` ids, or until a segment whose last message is older than `oldest`.
     """
@@ -34,6 +34,12 @@ def recent_ids(shelf: Shelf, active: MemoryIndex, wanted: int, oldest: float) ->
             hashes, seqs = shelf.sidecar(segment).dedup()
         pairs.append((hashes[-wanted:], seqs[-wanted:]))
         count += len(pairs[-1][0])
+    for _, body in sorted(standings.states(KIND, b""), reverse=True) if count < wanted else ():
+        ts, (hashes, seqs) = ids_in(body)
+        if count >= wanted or ts < oldest:
+            break
+        pairs.append((hashes, seqs))
+        count += len(hashes)
     return reversed(pairs)
 
 

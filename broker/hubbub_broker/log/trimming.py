@@ -2,7 +2,7 @@
 
     1. look   which topics are in it; may each one lose what is there?           (slices on the loop)
               is at least half of all that would go of no use to anyone?
-    2. carry  states and topics' standings that only this segment tells are appended again, and synced
+    2. carry  states, topics' standings and ids that only this segment tells are appended again, and synced
     3. drop   the catalogue is told, the files are removed                       (in a thread)
 
 A crash between them loses nothing: before 3 the segment is still there, and what was carried is there twice.
@@ -27,6 +27,8 @@ from .sidecar import Entry, Writer
 from .standings import Standings
 from .stats import LogStats
 from .syncer import Syncer
+from .taken_ids import KIND as TAKEN_IDS
+from .taken_ids import carried, taken
 from .topic import TopicLog
 
 SLICE = 128
@@ -60,6 +62,9 @@ class Appender(Protocol):
     def loaded(self, name: str) -> TopicLog | None:
         """A topic that is in memory."""
 
+    def dedup(self, dedup_hash: int) -> int:
+        """The seq that an id is remembered to have got, or 0."""
+
     def flush(self) -> Awaitable[None]:
         """Wait until all that was appended is durable."""
 
@@ -75,6 +80,8 @@ class Contents:
         try:
             self.entries: Iterator[tuple[str, Entry]] = sidecar.entries()
             self.writers: Iterator[Writer] = sidecar.writers()
+            self.ids = sidecar.dedup()
+            self.last_ts = sidecar.last_ts
         finally:
             sidecar.close()
 
@@ -211,8 +218,15 @@ class Trimmer:
         """Append again what only this segment tells; returns what remains of its topics: (name, first, base)."""
         for rows in self._standings.states_only_up_to(segment.number, CARRY_ROWS):
             for row in rows:
-                self._log.append_state(row.kind, row.key, row.body)
+                body = row.body
+                if row.kind == TAKEN_IDS:
+                    body = carried(body, now - self._window, self._log.dedup)
+                self._log.append_state(row.kind, row.key, body)
             await self._pause()
+        if contents.last_ts >= now - self._window:
+            for key, body in taken(segment.number, contents.last_ts, contents.ids, self._log.dedup):
+                self._log.append_state(TAKEN_IDS, key, body)
+                await self._pause()
         writers: dict[str, list[Writer]] = {}
         for done, writer in enumerate(contents.writers, 1):
             if writer.ts >= now - self._window:

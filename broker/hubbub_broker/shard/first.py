@@ -12,7 +12,8 @@ from .publisher import Publisher
 class First(NamedTuple):
     """What is known of the first one."""
 
-    lc: int
+    lc: int | None
+    """None where retention took it."""
     data: bytes
     """Empty where it was bytes, and where retention took it."""
 
@@ -25,7 +26,7 @@ def find_first(log: ShardLog, publisher: Publisher, id: str, seq: int, now: floa
     topic = publisher.topic
     stored = log.read_one(topic.log, seq)
     if stored is None:  # retention took it, but it is still remembered
-        return First(0, bytes(NO_DATA))
+        return First(None, bytes(NO_DATA))
     first = decode_broker(stored.line[: stored.header_size] if stored.header_size else stored.line)
     if not isinstance(first, Msg) or first.id != id or first.sender != publisher.name:
         return None

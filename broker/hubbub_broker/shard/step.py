@@ -32,7 +32,8 @@ class Placed(NamedTuple):
     publisher: Publisher
     pub: Pub
     seq: int
-    lc: int
+    lc: int | None
+    """None for a repeat of one that retention took."""
     line: bytes
     raw_id: bytes
     dedup_hash: int
@@ -114,9 +115,9 @@ class Step:
     def append(self, then: Callable[[], None], sink: Sink, answer: bytes) -> None:
         """Take what was prepared, and what `then` appends to the log. `answer` goes out when all of it is durable."""
         log, batch = self._log, self._batch
-        fresh = [placed for placed in self.placed if not placed.dup]
+        fresh = [(placed, placed.lc) for placed in self.placed if placed.lc is not None and not placed.dup]
         with log.step():
-            for publisher, pub, seq, lc, line, raw_id, dedup_hash in fresh:
+            for (publisher, pub, seq, _, line, raw_id, dedup_hash), lc in fresh:
                 topic = publisher.topic
                 topic.lc = lc
                 expires = 0.0 if pub.ttl is None else batch.now + pub.ttl
@@ -140,6 +141,6 @@ class Step:
         self._metrics.publishes_durable += len(fresh)
         self._metrics.publishes_dup += len(self.placed) - len(fresh)
         batch.answer_when_durable(sink, answer)
-        for placed in fresh:
+        for placed, _ in fresh:
             if placed.publisher.topic.hold is not None:
                 self._sequencer.came(placed.publisher.topic, placed.pub.id)

@@ -3,12 +3,14 @@
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.disk import InlineSyncer
-from harness.shard_log import append, commit, open_log, read_all
+from harness.shard_log import append, commit, hash_of, open_log, read_all
 from hubbub_broker.log import LogSettings, Retention
+from hubbub_broker.log.taken_ids import KIND, ids_in
 from hubbub_broker.log.trimming import may_go
 
 SMALL = LogSettings(segment_bytes=1000)
@@ -116,3 +118,68 @@ async def test_a_commit_of_the_caller_meanwhile_waits_for_the_logs_own(tmp_path)
     assert not log.busy
     assert log.topic("g/a").head == 41
     log.close()
+
+
+def remembered(log, head):
+    return [log.dedup(hash_of("d", "g/a", str(seq))) for seq in range(1, head + 1)]
+
+
+async def trimmed(log, count=3):
+    """Ten messages, and what retention takes then."""
+    await fill(log, 10, ts=log._clock())
+    return await log.enforce_retention(lambda _: Retention(max_count=count), log._clock())
+
+
+@pytest.mark.parametrize("crashed", [True, False])
+async def test_ids_that_retention_took_are_known_after_a_restart(tmp_path, crashed):
+    """Also those whose carriers were dropped in turn."""
+    directory = tmp_path / "003"
+    log = open_log(directory, InlineSyncer(), SMALL)
+    assert await trimmed(log)
+    log = reopened(log, directory, crashed=crashed)
+    for _ in range(3):
+        assert await trimmed(log)
+    head = log.topic("g/a").head
+    assert remembered(log, head) == list(range(1, head + 1))
+    log = reopened(log, directory, crashed=crashed)
+    assert log.first_seq(log.topic("g/a")) > 20
+    assert remembered(log, head) == list(range(1, head + 1))
+    log.close()
+
+
+async def test_ids_that_retention_took_go_with_the_window(tmp_path):
+    directory = tmp_path / "003"
+    settings = LogSettings(segment_bytes=1000, dedup_window=100.0)
+    log = open_log(directory, InlineSyncer(), settings, now=1000.0)
+    assert await trimmed(log)
+    assert list(log.states(KIND))
+    log.close()
+    log = open_log(directory, InlineSyncer(), settings, now=1101.0)
+    assert remembered(log, 3) == [0, 0, 0]
+    for _ in range(4):
+        assert await trimmed(log)
+    assert all(ids_in(body)[0] == 1101.0 for _, body in log.states(KIND))
+    log.close()
+
+
+async def test_no_more_ids_are_kept_than_are_remembered(tmp_path):
+    directory = tmp_path / "003"
+    settings = LogSettings(segment_bytes=1000, dedup_entries=20)
+    log = open_log(directory, InlineSyncer(), settings)
+    for _ in range(12):
+        assert await trimmed(log)
+    kept = sum(len(ids_in(body)[1][0]) for _, body in log.states(KIND))
+    assert 0 < kept <= 3 * settings.dedup_entries, "what was forgotten since it was carried goes when its carrier goes"
+    head = log.topic("g/a").head
+    log = reopened(log, directory, crashed=False, settings=settings)
+    assert remembered(log, head)[-20:] == list(range(head - 19, head + 1))
+    log.close()
+
+
+def reopened(log, directory, *, crashed, settings=SMALL):
+    if crashed:
+        log._standings.close()
+        log._shelf.close()
+    else:
+        log.close()
+    return open_log(directory, InlineSyncer(), settings)
