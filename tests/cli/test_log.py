@@ -138,3 +138,16 @@ def test_backup_and_restore_refuse_to_overwrite(directory: Path, tmp_path: Path)
     assert code == 1
     assert "none.tar" in complaint
     assert not (tmp_path / "new").exists()
+
+
+def test_damage_is_named_and_does_not_keep_a_backup_from_being_made(directory: Path, tmp_path: Path) -> None:
+    victim = max(directory.glob("shards/*/*.log"), key=lambda path: path.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    data[200] ^= 1
+    victim.write_bytes(data)
+    code, printed, complaint = hubbub("backup", directory, tmp_path / "copy.tar")
+    assert (code, "bytes" in printed) == (4, True)
+    assert f"segment {int(victim.stem)} of shard {int(victim.parent.name)} is damaged at " in complaint
+    code, _, complaint = hubbub("restore", tmp_path / "copy.tar", tmp_path / "restored")
+    assert code == 0
+    assert f"segment {int(victim.stem)} of shard {int(victim.parent.name)} is damaged at " in complaint

@@ -20,6 +20,8 @@ class ExitCode(IntEnum):
     FAILED = 1
     USAGE = 2
     UNREACHABLE = 3
+    DAMAGED = 4
+    """It is done, and what was found damaged on the way was named."""
     INTERRUPTED = 130
 
 

@@ -17,6 +17,8 @@ def restore(
 ) -> None:
     """Unpack a backup into a data directory, checking every record. A broker opens it like any other.
 
+    What was damaged when the backup was made is named. A broker that opens the directory tells its readers of the gap.
+
     Examples:
       hubbub restore hubbub-2026-01-31.tar.gz ./restored
       hubbub serve --data-dir ./restored
@@ -24,5 +26,7 @@ def restore(
     from hubbub_broker.log.backup import restore as unpack
 
     with failing(file):
-        records = unpack(file, directory)
-    emit(f"{directory}: {records} records")
+        restored = unpack(file, directory)
+    emit(f"{directory}: {restored.records} records")
+    for each in restored.damage:
+        typer.echo(f"hubbub: {each}; so it was when the backup was made", err=True)

@@ -2,11 +2,13 @@
 
 A backup is a consistent prefix of each shard's log: segments are only ever appended to and dropped from the front, so
 copying them from the oldest to the newest, and of the newest all whole valid records, gives a history that was once on
-disk. Sidecars and catalogue are not in it: they are derived, and made again when the restored directory is opened.
+disk. What is damaged there is copied as it is and noted, so that a restore knows it from damage of the backup itself.
+Sidecars and catalogue are not in it: they are derived, and made again when the restored directory is opened.
 
     hubbub.json
     shards/007/shard.json
     shards/007/00000000000000000001.log …
+    backup.json                               what was damaged already, and what retention took meanwhile
 """
 
 import gzip
@@ -19,7 +21,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import which
-from typing import IO
+from typing import IO, NamedTuple
+
+import msgspec
 
 from .directory import NAME as DIRECTORY_META
 from .directory import read_meta
@@ -31,24 +35,58 @@ from .meta import ShardMeta
 from .names import segment_numbers, segment_path
 from .scan import scan
 
-ATTEMPTS = 5
-"""How often a shard is tried again when retention took a segment from under the copy."""
-MEMBER = re.compile(r"hubbub\.json|shards/\d{3}/(?:shard\.json|\d{20}\.log)")
+MANIFEST = "backup.json"
+"""What a backup says of itself; the last in it."""
+JUMPS_MAX = 1000
+"""How often retention may take a segment of a shard that was about to be copied."""
+MEMBER = re.compile(r"hubbub\.json|backup\.json|shards/\d{3}/(?:shard\.json|\d{20}\.log)")
 """The only names that a backup may hold: nothing is ever written outside the directory."""
 CHUNK = 1 << 20
 
 
-class _SegmentGone(Exception):
-    """Retention dropped a segment that was about to be copied."""
+class Damage(msgspec.Struct, frozen=True):
+    """What could not be read of a segment when it was copied. It is in the copy as it is, and nobody is given it."""
+
+    shard: int
+    segment: int
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"segment {self.segment} of shard {self.shard} is damaged at {self.offset}: {self.size} bytes"
+
+
+class Copied(NamedTuple):
+    """What `backup` has made."""
+
+    size: int
+    damage: list[Damage]
+
+
+class Restored(NamedTuple):
+    """What `restore` has unpacked."""
+
+    records: int
+    damage: list[Damage]
+    """What was damaged already when it was copied. The broker tells readers of it, as that of the original does."""
+
+
+class _Manifest(msgspec.Struct, kw_only=True):
+    """What stands in MANIFEST."""
+
+    damage: list[Damage] = []
+    first: dict[int, int] = {}
+    """By shard: retention took what is older than this segment while the shard was copied."""
 
 
 # Backup --------------------------------------------------------------------------------------------------------------
 
 
-def backup(directory: Path, file: Path) -> int:
-    """Copy a data directory, in use or not, into a tar file (`.tar`, `.tar.gz`, `.tgz`, `.tar.zst`); its size.
+def backup(directory: Path, file: Path) -> Copied:
+    """Copy a data directory, in use or not, into a tar file (`.tar`, `.tar.gz`, `.tgz`, `.tar.zst`).
 
-    The file appears under its name only when it is complete and on stable storage.
+    The file appears under its name only when it is complete and on stable storage. Every checksum is checked on the
+    way: what is damaged is copied as it is, and told.
 
     Raises:
         BackupError: the file is there already, or has an unknown ending, or the directory changes too fast.
@@ -67,8 +105,14 @@ def backup(directory: Path, file: Path) -> int:
             tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         ):
             _add(tar, DIRECTORY_META, files.read_whole(directory / DIRECTORY_META))
+            manifest = _Manifest(damage=[], first={})
             for number in range(meta.shards):
-                _add_shard(tar, files, directory / "shards" / f"{number:03d}", number)
+                shard = _ShardCopy(tar, files, directory / "shards" / f"{number:03d}", number)
+                shard.run()
+                manifest.damage += shard.damage
+                if shard.first:
+                    manifest.first[number] = shard.first
+            _add(tar, MANIFEST, msgspec.json.encode(manifest))
         with files.reading(temporary) as fd:
             files.sync(fd)
             size = files.size(fd)
@@ -80,70 +124,96 @@ def backup(directory: Path, file: Path) -> int:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
-    return size
+    return Copied(size, manifest.damage)
 
 
-def _add_shard(tar: tarfile.TarFile, files: Files, path: Path, number: int) -> None:
-    """A shard's segments. What is in the tar can't be taken out again, so all are opened before the first is copied."""
-    for _ in range(ATTEMPTS):
-        try:
-            opened = _open_all(files, path)
-        except _SegmentGone:
-            continue
-        break
-    else:
-        raise BackupError(f"retention drops segments of {path} faster than they can be opened: try again")
-    try:
-        meta = ShardMeta.load(files, path, number)
+class _ShardCopy:
+    """Puts one shard's segments into the tar, the oldest first, one open at a time.
+
+    Retention may take one that was not copied yet, and then all before it too. What those alone had told was appended
+    again before, so it is in what is there then: the copy goes on with that, and `first` says that what is older is to
+    go from it.
+    """
+
+    def __init__(self, tar: tarfile.TarFile, files: Files, path: Path, number: int) -> None:
+        self._tar = tar
+        self._files = files
+        self._path = path
+        self._number = number
+        self.damage: list[Damage] = []
+        self.first = 0
+        """The oldest segment that belongs to the copy, if retention took some that are in it."""
+
+    def run(self) -> None:
+        """Copy the shard."""
+        numbers = self._numbers_from(1)
+        meta = ShardMeta.load(self._files, self._path, self._number)
         if meta is None:
-            if opened:
+            if numbers:
                 raise LogDamaged(
-                    f"{path / SHARD_META} is missing or damaged: start the broker, which mends it, then try again"
+                    f"{self._path / SHARD_META} is missing or damaged: start the broker, which mends it, then try again"
                 )
             return
-        folder = f"shards/{number:03d}"
-        _add(tar, f"{folder}/{SHARD_META}", files.read_whole(path / SHARD_META))
-        for position, (segment, fd) in enumerate(opened):
-            end = _valid_end(files, fd, number, segment, last=position == len(opened) - 1)
+        folder = f"shards/{self._number:03d}"
+        _add(self._tar, f"{folder}/{SHARD_META}", self._files.read_whole(self._path / SHARD_META))
+        jumps = 0
+        while numbers:
+            number = numbers.pop(0)
+            try:
+                self._add_segment(folder, number, last=not numbers)
+            except FileNotFoundError:
+                jumps += 1
+                numbers = self._numbers_from(number + 1)
+                self.first = number + 1
+                if jumps > JUMPS_MAX or not numbers:
+                    raise BackupError(
+                        f"retention drops segments of {self._path} faster than they can be copied: try again"
+                    ) from None
+
+    def _numbers_from(self, first: int) -> list[int]:
+        try:
+            names = self._files.names(self._path)
+        except FileNotFoundError:
+            return []
+        return [number for number in segment_numbers(names) if number >= first]
+
+    def _add_segment(self, folder: str, number: int, *, last: bool) -> None:
+        path = segment_path(self._path, number)
+        with self._files.reading(path) as fd:
+            end, damage = self._look(fd, number, last=last)
+            self.damage += damage
             if end:
-                info = _member(f"{folder}/{segment_path(path, segment).name}", end)
-                with _Slice(files, fd, end) as content:
-                    tar.addfile(info, content)
-    finally:
-        for _, fd in opened:
-            files.close(fd)
+                with _Slice(self._files, fd, end) as content:
+                    self._tar.addfile(_member(f"{folder}/{path.name}", end), content)
+
+    def _look(self, fd: int, number: int, *, last: bool) -> tuple[int, list[Damage]]:
+        """How much of a segment to copy, and what of that can't be read.
+
+        A sealed one is copied whole, the newest up to its last whole valid record.
+        """
+        size = self._files.size(fd)
+        end, damage = HEADER_SIZE, []
+        for offset, length, whole in _stretches(self._files, fd, self._number, number, size):
+            if whole:
+                end = offset + length
+            elif offset or not last or size > HEADER_SIZE:  # else it is being made this moment
+                damage.append(Damage(self._number, number, offset, length))
+            else:
+                return 0, []
+        if not last or (damage and not damage[0].offset):
+            return size, damage
+        return end, [each for each in damage if each.offset < end]
 
 
-def _open_all(files: Files, path: Path) -> list[tuple[int, int]]:
-    """Every segment, opened: from then on retention can't take it away."""
-    opened: list[tuple[int, int]] = []
-    try:
-        names = files.names(path)
-    except FileNotFoundError:
-        return []
-    try:
-        opened.extend((number, files.open(segment_path(path, number))) for number in segment_numbers(names))
-    except FileNotFoundError:
-        for _, fd in opened:
-            files.close(fd)
-        raise _SegmentGone from None
-    return opened
-
-
-def _valid_end(files: Files, fd: int, shard: int, number: int, *, last: bool) -> int:
-    """How much of a segment to copy: a sealed one whole, the newest up to its last whole valid record."""
-    size = files.size(fd)
-    if not last:
-        return size
+def _stretches(files: Files, fd: int, shard: int, number: int, size: int) -> Iterator[tuple[int, int, bool]]:
+    """Offset and size of each record of a segment, and of what can't be read: all of it if its header is damaged."""
     try:
         header = SegmentHeader.decode(files.read(fd, HEADER_SIZE, 0), shard, number)
     except LogDamaged:
-        return 0 if size <= HEADER_SIZE else size  # being made this moment; or damaged, which restoring tells
-    end = HEADER_SIZE
+        yield 0, size, False
+        return
     for found in scan(files, fd, header.mark, HEADER_SIZE, size):
-        if found.record is not None:
-            end = found.offset + found.size
-    return end
+        yield found.offset, found.size, found.record is not None
 
 
 class _Slice(io.RawIOBase):
@@ -182,9 +252,10 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 # Restore -------------------------------------------------------------------------------------------------------------
 
 
-def restore(file: Path, directory: Path) -> int:
-    """Unpack a backup into an empty or missing directory, check every record, and return how many there are.
+def restore(file: Path, directory: Path) -> Restored:
+    """Unpack a backup into an empty or missing directory, and check every record.
 
+    What was damaged when it was copied stays as it is: the broker sets it aside, as it does in the original.
     On failure the directory is left as it was found.
 
     Raises:
@@ -199,7 +270,7 @@ def restore(file: Path, directory: Path) -> int:
         with _decompressed(file) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             for info in tar:
                 _unpack(tar, info, files, directory)
-        records = _check(files, directory)
+        restored = _check(files, directory)
         _sync_tree(files, directory)
     except (OSError, EOFError, tarfile.TarError, LogError) as error:
         _clear(directory, keep=existed)
@@ -209,7 +280,7 @@ def restore(file: Path, directory: Path) -> int:
     except BaseException:
         _clear(directory, keep=existed)
         raise
-    return records
+    return restored
 
 
 def _unpack(tar: tarfile.TarFile, info: tarfile.TarInfo, files: Files, directory: Path) -> None:
@@ -233,11 +304,13 @@ def _unpack(tar: tarfile.TarFile, info: tarfile.TarInfo, files: Files, directory
         files.close(fd)
 
 
-def _check(files: Files, directory: Path) -> int:
+def _check(files: Files, directory: Path) -> Restored:
     """Every checksum of what was unpacked. Each shard begins another epoch: what came after the backup is lost."""
     meta = read_meta(directory, files)
     if meta is None:
         raise BackupError(f"the backup has no {DIRECTORY_META}: it is none, or is cut short")
+    manifest = _take_manifest(files, directory)
+    known = set(manifest.damage)
     records = 0
     for shard in range(meta.shards):
         path = directory / "shards" / f"{shard:03d}"
@@ -246,22 +319,39 @@ def _check(files: Files, directory: Path) -> int:
         shard_meta = ShardMeta.load(files, path, shard)
         if shard_meta is not None:
             shard_meta.renew_epoch()
+            shard_meta.clean_segment = shard_meta.clean_size = 0  # of the directory that was copied, at some other time
             shard_meta.save(files, path)
         elif numbers:
             raise BackupError(f"the backup has no valid {SHARD_META} for shard {shard}: use another one")
         for number in numbers:
-            records += _check_segment(files, path, shard, number)
-    return records
+            if number < manifest.first.get(shard, 0):
+                files.unlink(segment_path(path, number))
+            else:
+                records += _check_segment(files, path, shard, number, known)
+    return Restored(records, [each for each in manifest.damage if each.segment >= manifest.first.get(each.shard, 0)])
 
 
-def _check_segment(files: Files, path: Path, shard: int, number: int) -> int:
+def _take_manifest(files: Files, directory: Path) -> _Manifest:
+    """What the backup says of itself, which is no part of the data."""
+    try:
+        text = files.read_whole(directory / MANIFEST)
+        manifest = msgspec.json.decode(text, type=_Manifest)
+    except FileNotFoundError:
+        return _Manifest()  # made before there were any: nothing in it may be damaged
+    except msgspec.DecodeError as error:
+        raise BackupError(f"{MANIFEST} of the backup can't be read: {error}; use another one") from None
+    files.unlink(directory / MANIFEST)
+    return manifest
+
+
+def _check_segment(files: Files, path: Path, shard: int, number: int, known: set[Damage]) -> int:
     records = 0
     with files.reading(segment_path(path, number)) as fd:
-        header = SegmentHeader.decode(files.read(fd, HEADER_SIZE, 0), shard, number)
-        for found in scan(files, fd, header.mark, HEADER_SIZE, files.size(fd)):
-            if found.record is None:
-                raise BackupError(f"segment {number} of shard {shard} is damaged at {found.offset}: use another backup")
-            records += 1
+        for offset, size, whole in _stretches(files, fd, shard, number, files.size(fd)):
+            if whole:
+                records += 1
+            elif Damage(shard, number, offset, size) not in known:
+                raise BackupError(f"segment {number} of shard {shard} is damaged at {offset}: use another backup")
     return records
 
 
