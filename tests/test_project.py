@@ -195,6 +195,16 @@ def test_the_command_is_where_pip_is_told() -> None:
     assert callable(cli.main)
 
 
+def test_every_file_that_the_guarantees_name_exists() -> None:
+    """A promise is held by a test, or it is none."""
+    guarantees = read("docs/guarantees.md")
+    named = set(re.findall(r"`(tests/[^`]*)`", guarantees)) | {
+        f"docs/{name}" for name in re.findall(r"\bdocs/([a-z]+\.md)", guarantees)
+    }
+    assert len(named) > 50
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
 # Deployment ---------------------------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,7 @@ from .policy import ANY_TOPIC, Policies, TopicPolicy
 from .policy_rule import PolicyRule
 from .quantity import DAY, GIB, KIB, MIB, TIB, format_size, parse_duration
 from .setting import Table, setting
+from .shards import SHARDS_MAX
 
 SECRET_CHARS_MIN = 32
 """Characters of `token_secret`: as many bytes as its hash has."""
@@ -57,7 +58,10 @@ class Settings(Table):
     )
     data_dir: Path = setting(Path("./hubbub-data"), "Directory of the log. Made when missing.", unit="a directory")
     shards: int = setting(
-        16, "Number of shards. Fixed when the data directory is made; a group belongs to one shard.", least=1, most=4096
+        16,
+        "Number of shards. Fixed when the data directory is made; a group belongs to one shard.",
+        least=1,
+        most=SHARDS_MAX,
     )
 
     # Workers

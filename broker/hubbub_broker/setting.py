@@ -67,7 +67,8 @@ def show(field: FieldInfo, value: Any) -> str:
         return f"{value:.15g}"
     if isinstance(value, SecretStr):
         value = SECRET_SHOWN if value else ""
-    return json.dumps(value if isinstance(value, tuple) else str(value))
+    text = json.dumps(value if isinstance(value, tuple) else str(value), ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")  # TOML takes JSON's strings, but for that and for pairs of surrogates
 
 
 def allowed(field: FieldInfo) -> str:

@@ -13,8 +13,8 @@ INFINITE = resource.RLIM_INFINITY
 def limits(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> list[tuple[int, int]]:
     """Let the system have these limits; what is asked of it."""
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(open_files.resource, "getrlimit", lambda _: (soft, hard))
-    monkeypatch.setattr(open_files.resource, "setrlimit", lambda _, pair: asked.append(pair))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: asked.append(pair))
     return asked
 
 
@@ -41,7 +41,7 @@ def test_where_the_limit_can_not_be_raised_it_stays(monkeypatch: pytest.MonkeyPa
     def refused(*_: object) -> None:
         raise ValueError("not allowed")
 
-    monkeypatch.setattr(open_files.resource, "setrlimit", refused)
+    monkeypatch.setattr(resource, "setrlimit", refused)
     raise_limit()
 
 

@@ -82,3 +82,20 @@ def test_the_reference_has_every_setting_once() -> None:
 def test_the_page_in_the_documentation_is_the_reference() -> None:
     page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert page == config("--reference")[1], "run: hubbub config --reference > docs/configuration.md"
+
+
+@pytest.mark.parametrize("name", ["\U0001f600", "ä", "\x7f", 'a"b\\c', "tab\there"])
+def test_a_path_of_any_characters_can_be_read_back(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "hubbub.toml"
+    code, printed, _ = config(HUBBUB_DATA_DIR=f"/srv/{name}")
+    file.write_text(printed)
+    code, _, complaint = config("--config", str(file))
+    assert code == 0, complaint
+    assert str(load(file, environ={}).settings.data_dir) == f"/srv/{name}"
+
+
+def test_more_shards_than_a_data_directory_has_are_refused_as_a_setting() -> None:
+    assert config("--set", "shards=999")[0] == 0
+    code, _, complaint = config("--set", "shards=1000")
+    assert code == 2
+    assert "1 to 999" in complaint

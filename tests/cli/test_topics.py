@@ -88,7 +88,7 @@ def test_the_pattern_and_the_limit_reach_the_broker(server: Answers) -> None:
 
 def test_a_refusal_is_passed_on(server: Answers) -> None:
     server.answers = [(400, json.dumps({"op": "err", "code": "bad_request", "message": "bad pattern"}).encode())]
-    assert topics(server, "a**") == (1, "", "hubbub: bad pattern\n")
+    assert topics(server, "a/**") == (1, "", "hubbub: bad pattern\n")
 
 
 def test_a_refusal_that_is_none_of_ours_is_told_by_its_status(server: Answers) -> None:
@@ -132,3 +132,10 @@ def test_what_is_no_address_is_wrong_usage(url: str) -> None:
     with pytest.raises(Failure, match="an address such as") as caught:
         base_of(url)
     assert caught.value.code == 2
+
+
+def test_a_pattern_that_is_none_is_wrong_usage() -> None:
+    """As `hubbub tail` says; no broker is asked."""
+    result = CliRunner().invoke(app, ["topics", "*", "--url", "ws://127.0.0.1:1"])
+    assert result.exit_code == 2
+    assert "bad pattern" in result.stderr

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ NO_MASK = bytes(4)
 CONNECTIONS = 100
 GROWTH_MAX = 48 * MIB
 """Of the broker's memory by one attack: what a hundred connections may hold with `SETTINGS`, and some slack."""
-SETTINGS = {"write_buffer": "64KiB", "max_frame": "1MiB", "topics_in_memory": 200, "hello_timeout": 5}
+SETTINGS: dict[str, Any] = {"write_buffer": "64KiB", "max_frame": "1MiB", "topics_in_memory": 200, "hello_timeout": 5}
 
 
 @pytest.fixture(scope="module")

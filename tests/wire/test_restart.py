@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,8 +137,8 @@ async def test_a_clock_that_was_set_back_after_a_kill_sets_no_message_back(tmp_p
 
 async def test_a_repeat_of_what_retention_took_is_one_after_a_restart(tmp_path: Path) -> None:
     """And is answered the same before and after: the first one's seq, and no `lc`, which went with it."""
-    settings = {"shards": 1, "segment_bytes": 4096, "retention_interval": 0.05}
-    settings["policy"] = [{"pattern": "**", "max_count": 5}]
+    policy = [{"pattern": "**", "max_count": 5}]
+    settings: dict[str, Any] = {"shards": 1, "segment_bytes": 4096, "retention_interval": 0.05, "policy": policy}
     expected = {"op": "ok", "id": "X", "topic": "g/c", "seq": 1, "dup": True}
     async with serving(tmp_path / "d", **settings) as server, wire_client(url_of(server), "joe") as joe:
         assert await joe.pub("g/c", "once", id="X") == {"op": "ok", "id": "X", "topic": "g/c", "seq": 1, "lc": 1}

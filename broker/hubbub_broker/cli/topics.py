@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .exit_code import ends_well
+from .exit_code import ExitCode, Failure, ends_well
 from .http import get
 from .options import DEFAULT_URL, AsJson, Timeout, Token, Url
 from .output import emit, table
@@ -31,6 +31,13 @@ def topics(
       hubbub topics 'research/*' --json
       hubbub topics | wc -l
     """
+    from hubbub_protocol.errors import BadName
+    from hubbub_protocol.names import check_pattern
+
+    try:
+        check_pattern(pattern)
+    except BadName as error:
+        raise Failure(str(error), ExitCode.USAGE) from None
     found = list(_find(url, pattern, limit, timeout, token))
     if as_json:
         for item in found:

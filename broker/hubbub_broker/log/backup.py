@@ -28,7 +28,7 @@ import msgspec
 from .directory import NAME as DIRECTORY_META
 from .directory import read_meta
 from .errors import BackupError, FormatError, LogDamaged, LogError
-from .files import FILE_MODE, Files
+from .files import FILE_MODE, Files, make_durable_directory
 from .header import HEADER_SIZE, SegmentHeader
 from .meta import NAME as SHARD_META
 from .meta import ShardMeta
@@ -266,7 +266,7 @@ def restore(file: Path, directory: Path) -> Restored:
     files = Files()
     existed = directory.exists()
     try:
-        files.make_directory(directory)
+        make_durable_directory(directory)
         with _decompressed(file) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             for info in tar:
                 _unpack(tar, info, files, directory)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from hubbub_broker.shards import SHARDS_MAX
+
 from .errors import FormatError, LogFailed
 from .files import Files
 from .lock import DirectoryLock, lock_directory
@@ -17,7 +19,6 @@ from .lock import DirectoryLock, lock_directory
 NAME = "hubbub.json"
 FORMAT = 1
 SHARDS_DEFAULT = 16
-SHARDS_MAX = 999
 
 
 class DirectoryMeta(msgspec.Struct, kw_only=True, frozen=True):

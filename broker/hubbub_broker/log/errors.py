@@ -18,7 +18,9 @@ class LogError(Exception):
 
 
 class LogFull(LogError):
-    """The disk is full, or too many files are open. What was appended is taken back; `ShardLog.recheck` finds out when there is room again."""
+    """The disk is full, or too many files are open. What was appended is taken back; `ShardLog.recheck` finds out when
+    there is room again.
+    """
 
 
 class LogFailed(LogError):

@@ -12,7 +12,7 @@ Promises of every implementation:
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FILE_MODE = 0o600
@@ -172,3 +172,20 @@ class Files:
 
 def _open_directory(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def make_durable_directory(path: Path) -> None:
+    """Make a directory and those above it, their names on stable storage: what is in it is lost with its name."""
+    missing = []
+    at = path.absolute()
+    while not at.exists():
+        missing.append(at)
+        at = at.parent
+    path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    for made in reversed(missing):
+        with suppress(PermissionError):  # one may be allowed to make names in a directory, and not to list them
+            fd = _open_directory(made.parent)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)

@@ -208,7 +208,9 @@ class _ShardVerifier:
             return
         try:
             if (sidecar.segment, sidecar.mark) == (number, mark) and sidecar.covers > size:
-                self._problem(segment_path(self._path, number), size, f"{sidecar.covers - size} bytes at its end are lost")
+                self._problem(
+                    segment_path(self._path, number), size, f"{sidecar.covers - size} bytes at its end are lost"
+                )
                 return
             if (sidecar.segment, sidecar.mark, sidecar.covers) != (number, mark, size):
                 self._note(path, 0, "the sidecar was made for another state of the segment")

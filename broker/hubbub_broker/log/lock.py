@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from .errors import DirectoryLocked
-from .files import DIRECTORY_MODE, FILE_MODE
+from .files import FILE_MODE, make_durable_directory
 
 NAME = "lock"
 
@@ -45,7 +45,7 @@ def lock_directory(path: Path) -> DirectoryLock:
     Raises:
         DirectoryLocked: another process (or this one) has it.
     """
-    path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    make_durable_directory(path)
     fd = os.open(path / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,8 +5,8 @@ Promises:
 - What `commit` confirmed is on stable storage: after any crash it is there once, in order, with the same bytes.
 - What was appended and not confirmed is, after a crash, there whole or not at all, without a hole before it.
 - A failed write takes back all that was appended and not confirmed, here and in the caller's `TopicLog`s, and the log
-  is read-only (`failed`): until there is room when the disk was full, or a descriptor when there were too many open
-  files (`recheck`), else until the next open. A failed sync is never tried again: what the disk then holds, only the next open can find out.
+  is read-only (`failed`): until there is room again, or a descriptor where too many files were open (`recheck`), else
+  until the next open. A failed sync is never tried again: what the disk then holds, only the next open can find out.
 - Whatever is read has been checked. What can't be read is told of (a warning, `stats.damaged`, `Chunk.reason`).
 - Memory and the time of each call do not grow with history.
 

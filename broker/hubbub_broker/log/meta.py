@@ -27,7 +27,9 @@ class ShardMeta(msgspec.Struct, kw_only=True):
     """Segments that were lost and told of, so that nobody is alarmed twice."""
     clean_segment: int = 0
     clean_size: int = 0
-    """At the last clean close this segment had this many bytes (0: no file yet): if fewer hold, that is damage and no torn tail."""
+    """At the last clean close this segment had this many bytes (0: no file yet): if fewer hold, that is damage, and no
+    torn tail.
+    """
 
     @classmethod
     def new(cls, shard: int) -> Self:

@@ -10,9 +10,7 @@ from .standings import Standings
 from .taken_ids import KIND, Ids, ids_in
 
 
-def recent_ids(
-    shelf: Shelf, standings: Standings, active: MemoryIndex, wanted: int, oldest: float
-) -> Iterator[Ids]:
+def recent_ids(shelf: Shelf, standings: Standings, active: MemoryIndex, wanted: int, oldest: float) -> Iterator[Ids]:
     """The ids of the active segment, of the sealed ones before it, and of those that retention took, the oldest first.
 
     As far back as there are `wanted` ids, or until a segment whose last message is older than `oldest`.
@@ -50,6 +48,7 @@ def newest_time(shelf: Shelf, active: MemoryIndex, meta: ShardMeta) -> float:
     """
     newest = max(active.newest_ts, meta.clean_time)
     for segment in reversed(shelf.segments.values()):
-        if segment.index is None and (last := shelf.sidecar(segment).last_ts):
+        last: float = 0.0 if segment.index is not None else shelf.sidecar(segment).last_ts
+        if last:
             return max(newest, last)
     return newest

@@ -10,6 +10,7 @@
 """
 
 import secrets
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -127,18 +128,21 @@ class Recovery:
                     self._meta.missing.append(number)
                     self._lost = True
 
+    def _check_newest(self, numbers: list[int], known: Iterable[int]) -> None:
+        """Retention leaves the newest one, and no crash takes one that was sealed, or was there at a clean close."""
+        if numbers and max(self._meta.clean_newest, *known, 0) > numbers[-1]:
+            self._report("newest segments lost", file=str(self._directory))
+            self._lost = True
+
     # 2. Sealed segments ---------------------------------------------------------------------------------------------
 
     def _adopt(self, standings: Standings, numbers: list[int]) -> int:
         """Put the sealed segments on the shelf; returns the number of the active one, 0 when it has to be made."""
         known = standings.catalogue.segments
         why = standings.rebuild_reason
-        there = max(numbers, default=0)
-        if known and max(known) > there:
+        if known and max(known) > max(numbers, default=0):
             why = "it knows segments that are not there"
-        if numbers and max(self._meta.clean_newest, *known, 0) > there:
-            self._report("newest segments lost", file=str(self._directory))
-            self._lost = True
+        self._check_newest(numbers, known)
         fresh: list[Segment] = []
         active = 0
         for number in numbers:
@@ -155,10 +159,7 @@ class Recovery:
                     active = number
                     self._active_confirmed = confirmed
                     break
-                if size < confirmed:
-                    self._report("confirmed records lost", file=str(path), offset=size, size=confirmed - size)
-                    self._lost = True
-                if not self._adopt_unknown(segment):
+                if not self._adopt_unknown(segment, confirmed):
                     continue
                 fresh.append(segment)
                 if number in known or number < standings.catalogue.derived:
@@ -195,8 +196,13 @@ class Recovery:
             return False
         return True
 
-    def _adopt_unknown(self, segment: Segment) -> bool:
+    def _adopt_unknown(self, segment: Segment, confirmed: int) -> bool:
         """A sealed segment that the catalogue does not know: use its sidecar, or make one."""
+        if segment.size < confirmed:
+            self._report(
+                "confirmed records lost", file=str(segment.path), offset=segment.size, size=confirmed - segment.size
+            )
+            self._lost = True
         try:
             sidecar = self._shelf.checked_sidecar(segment)
         except (LogDamaged, FileNotFoundError):

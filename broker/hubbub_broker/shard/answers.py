@@ -26,7 +26,12 @@ def ok_signal(pub: Pub, wire_id: bytes, wire_topic: bytes, lc: int) -> bytes:
     return b'{"op":"ok","rid":%b,"id":%b,"topic":"%b","lc":%d}' % (encode_value(pub.rid), wire_id, wire_topic, lc)
 
 
-def ok_duplicate(pub: Pub, topic: str, seq: int, lc: int | None) -> bytes:
+def ok_duplicate(line: bytes) -> bytes:
+    """The same `ok`, for a message that was there already."""
+    return line[:-1] + b',"dup":true}'
+
+
+def ok_repeat(pub: Pub, topic: str, seq: int, lc: int | None) -> bytes:
     """The `ok` of a message that was there already; without an `lc` where retention took it."""
     return encode(Ok(rid=pub.rid, id=pub.id, topic=topic, seq=seq, lc=lc, dup=True))
 

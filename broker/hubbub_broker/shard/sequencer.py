@@ -297,7 +297,7 @@ class Sequencer:
         if first is None:
             return False
         self._metrics.publishes_dup += 1
-        answer = answers.ok_duplicate(pub, topic.name, seq, first.lc)
+        answer = answers.ok_repeat(pub, topic.name, seq, first.lc)
         self._batch.answer_with(topic, seq, sink, answer)
         return True
 

@@ -1,5 +1,8 @@
 """The data directory: made once, for one process at a time."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from hubbub_broker.log import DataDirectory, DirectoryLocked, FormatError
@@ -40,3 +43,22 @@ def test_what_is_not_understood_is_refused(tmp_path, text):
 def test_shard_of_is_stable():
     assert shard_of("research", 16) == 2, "changing this would lose every data directory's topics"
     assert len({shard_of(f"group-{n}", 16) for n in range(200)}) == 16
+
+
+@pytest.mark.parametrize("deep", ["data", "a/b/data"])
+def test_the_names_of_a_new_data_directory_are_on_stable_storage(tmp_path, monkeypatch, deep):
+    """Else all that is in it may be gone with its name after a power cut."""
+    synced, fsync = set(), os.fsync
+
+    def note(fd):
+        synced.add(str(Path(f"/proc/self/fd/{fd}").readlink()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    path = tmp_path / deep
+    DataDirectory.open(path, shards=1).close()
+    made = [path, *path.parents[: len(Path(deep).parts)]]
+    assert {str(each) for each in made} <= synced
+    synced.clear()
+    DataDirectory.open(path, shards=1).close()
+    assert str(path.parent) not in synced

@@ -199,7 +199,7 @@ async def test_verify_finds_a_lost_tail(live, loss):
 @pytest.mark.parametrize("place", ["record", "header"])
 async def test_what_is_damaged_is_named_copied_and_set_aside_again(live, tmp_path, place):
     """One flipped bit costs a message, or a segment, and not the backup: as when a broker opens the directory."""
-    directory, log = live
+    directory, _ = live
     victim = sorted(directory.shard(1).glob("*.log"))[1]
     records = [d for d in dump(closed(live)) if d.segment == int(victim.stem)]
     flip_bit(victim, (records[1].offset + 100) * 8 if place == "record" else 100)

@@ -1,0 +1,4 @@
+"""How many shards there can be: a leaf."""
+
+SHARDS_MAX = 999
+"""Their folders have three digits."""
