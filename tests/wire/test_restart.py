@@ -137,7 +137,7 @@ async def test_a_clock_that_was_set_back_after_a_kill_sets_no_message_back(tmp_p
 
 async def test_a_repeat_of_what_retention_took_is_one_after_a_restart(tmp_path: Path) -> None:
     """And is answered the same before and after: the first one's seq, and no `lc`, which went with it."""
-    policy = [{"pattern": "**", "max_count": 5}]
+    policy: list[dict[str, Any]] = [{"pattern": "**", "max_count": 5}]
     settings: dict[str, Any] = {"shards": 1, "segment_bytes": 4096, "retention_interval": 0.05, "policy": policy}
     expected = {"op": "ok", "id": "X", "topic": "g/c", "seq": 1, "dup": True}
     async with serving(tmp_path / "d", **settings) as server, wire_client(url_of(server), "joe") as joe:
@@ -149,3 +149,6 @@ async def test_a_repeat_of_what_retention_took_is_one_after_a_restart(tmp_path: 
         assert await joe.pub("g/c", "once", id="X") == expected
     async with serving(tmp_path / "d", **settings) as server, wire_client(url_of(server), "joe") as joe:
         assert await joe.pub("g/c", "once", id="X") == expected
+    policy[0]["dedup_window"] = 0
+    async with serving(tmp_path / "d", **settings) as server, wire_client(url_of(server), "joe") as joe:
+        assert "dup" not in await joe.pub("g/c", "once", id="X"), "what has no window has no repeats"

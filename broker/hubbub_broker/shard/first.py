@@ -24,13 +24,15 @@ def find_first(log: ShardLog, publisher: Publisher, id: str, seq: int, now: floa
     The window is a map of 64-bit hashes; the record itself has the last word.
     """
     topic = publisher.topic
+    window = topic.policy.dedup_window
+    if not window:
+        return None
     stored = log.read_one(topic.log, seq)
     if stored is None:  # retention took it, but it is still remembered
         return First(None, bytes(NO_DATA))
     first = decode_broker(stored.line[: stored.header_size] if stored.header_size else stored.line)
     if not isinstance(first, Msg) or first.id != id or first.sender != publisher.name:
         return None
-    window = topic.policy.dedup_window
-    if not window or stored.ts + window < now:
+    if stored.ts + window < now:
         return None
     return First(first.lc, bytes(first.data))
