@@ -187,7 +187,12 @@ class Settings(Table):
     max_frame: int = setting(
         FRAME_BYTES_MAX, "Largest frame and HTTP request body.", unit="bytes", least=4 * KIB, most=GIB
     )
-    max_connections: int = setting(20_000, "WebSocket connections at a time.", least=1, most=10_000_000)
+    max_connections: int = setting(
+        20_000,
+        "WebSocket connections at a time; fewer where the limit of open files (`ulimit -n`) has no room for them.",
+        least=1,
+        most=10_000_000,
+    )
     max_subscriptions: int = setting(1000, "Subscriptions of one connection.", least=1, most=10_000_000)
     max_filters: int = setting(
         64,

@@ -54,3 +54,9 @@ def room_for(max_connections: int, log_files: int) -> Room:
     sockets = max(files - log_files - OTHERS, files // 4)
     connections = min(max_connections, sockets - sockets // 10)
     return Room(files, sockets, connections, connections == max_connections)
+
+
+def files_for(connections: int, log_files: int) -> int:
+    """Open files with which there is room for so many connections."""
+    sockets = connections + connections // 9 + 1
+    return sockets + log_files + OTHERS

@@ -1,26 +1,22 @@
 """Room for a thousand sockets: systems allow few open files to a process unless it asks."""
 
-import resource
-
 from hubbub_broker.cli.exit_code import Failure
-
-RESERVE = 200
-"""Files that a broker has open beside its connections: segments, indexes, listeners, HTTP."""
+from hubbub_broker.config import Settings
+from hubbub_broker.log import LogSettings
+from hubbub_broker.open_files import files_for, raise_limit, room_for
 
 
 def allow_open_files(connections: int) -> None:
     """Raise this process' limit of open files, which those that it starts inherit.
 
     Raises:
-        Failure: if the system does not allow so many.
+        Failure: if the system does not allow as many as a broker with so many connections needs.
     """
-    wanted = connections + RESERVE
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    if hard != resource.RLIM_INFINITY and hard < wanted:
+    raise_limit()
+    log_files = Settings().shards * LogSettings().open_files
+    room = room_for(connections, log_files)
+    if not room.fits:
         raise Failure(
-            f"{connections:,} agents need {wanted:,} open files in one process, and this system allows {hard:,}: "
-            f"raise its hard limit (ulimit -Hn), or take fewer --agents"
+            f"{connections:,} agents need {files_for(connections, log_files):,} open files in one process, and this "
+            f"system allows {room.files:,}: raise its hard limit (ulimit -Hn), or take fewer --agents"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
