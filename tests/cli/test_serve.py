@@ -49,7 +49,7 @@ def test_a_wrong_setting_starts_nothing(served: list[Settings]) -> None:
     code, complaint = serve("--port", "70000", HUBBUB_SHARDS="many")
     assert code == 2
     assert "hubbub: port = 70000 (--port): must be a whole number, 0 to 65535\n" in complaint
-    assert 'hubbub: shards = "many" (HUBBUB_SHARDS): must be a whole number, 1 to 4096\n' in complaint
+    assert 'hubbub: shards = "many" (HUBBUB_SHARDS): must be a whole number, 1 to 999\n' in complaint
     assert served == []
 
 
