@@ -25,6 +25,7 @@ from msgspec.structs import replace as with_fields
 
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Live, Msg
+from hubbub_protocol.names import READ_MARK
 
 from .consumer import Consumer
 from .delivery import Delivery
@@ -34,9 +35,6 @@ from .link import Link
 from .local import LocalMessage
 from .mail import Mail
 from .recent import Recent
-
-INBOX = "inbox"
-"""The consumer whose position is the read mark."""
 
 HEARD_MAX = 1_000
 """Local mails whose copies are still to come. Beyond that, what comes waits for the broker."""
@@ -124,7 +122,7 @@ class MailConsumer(Consumer):
         if self._is_known_mail(key) or not self._is_next(heard):
             return False
         lease = Lease(self.spec.topic, 0, 1, self._loop.time())
-        mail = self._delivery(with_fields(frame, topic=self.spec.topic, consumer=INBOX), heard.payload, lease)
+        mail = self._delivery(with_fields(frame, topic=self.spec.topic, consumer=READ_MARK), heard.payload, lease)
         mail.local = True
         lease.delivery = weakref.ref(mail)
         self._heard[key] = lease

@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar, Unpack, cast
 
 from hubbub_protocol.blobs import BlobRef
 from hubbub_protocol.frames import Gap
-from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, check_group, inbox_of
+from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, READ_MARK, check_group, inbox_of
 
 from .asks import Asks
 from .blob import Blob
@@ -19,7 +19,7 @@ from .handlers import Handler
 from .link import Link
 from .local import LocalMessage
 from .mail import MAIL, Mail, address_of, content
-from .mail_consumer import INBOX, MailConsumer
+from .mail_consumer import MailConsumer
 from .message import Message, PublishOptions, Receipt
 from .naming import Naming, checked
 from .presence import Attendance, Presence
@@ -106,7 +106,7 @@ class Participant(ABC):
             Closed, Refused
         """
         self._require_open()
-        spec = spec_of(self._own_address, INBOX, "all", options)
+        spec = spec_of(self._own_address, READ_MARK, "all", options)
         return InboxReader(*self._consumptions.iterate(spec, on_gap, MailConsumer))
 
     def on_mail(self, *, concurrency: int | None = None, **options: Unpack[HandlerOptions]) -> Callable[[H], H]:
@@ -118,7 +118,7 @@ class Participant(ABC):
 
         Returning marks it as read; all else is as with a consumer's handler: see `Agent.on`.
         """
-        spec = spec_of(self._own_address, INBOX, "all", options)
+        spec = spec_of(self._own_address, READ_MARK, "all", options)
         make = WorkerRegistration.maker(spec, concurrency, options, MailConsumer)
 
         def register(handler: H) -> H:

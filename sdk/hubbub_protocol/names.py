@@ -29,6 +29,9 @@ DEAD_LETTERS = "_dead"
 MAIL_GROUP = "_mail"
 """Stands for whatever group an agent's inbox is in: `_mail/@NAME` is published to, and never read."""
 
+READ_MARK = "inbox"
+"""The consumer of an inbox whose position is its owner's read mark."""
+
 MAIL_TO_ALL = f"{MAIL_GROUP}/@ALL"
 """Stands for the inboxes of all agents."""
 
@@ -193,6 +196,12 @@ def group_of(topic: str) -> str:
 def inbox_of(group: str, agent: str) -> str:
     """The topic that is `agent`'s inbox in `group`."""
     return f"{group}/@{agent}"
+
+
+def owner_of_mark(topic: str, consumer: str) -> str | None:
+    """Whose read mark a consumer of a topic is; None if it is nobody's. A pattern's is none: it passes inboxes over."""
+    rest = topic.partition("/")[2]
+    return rest[1:] if consumer == READ_MARK and rest.startswith("@") and "/" not in rest else None
 
 
 def dead_letters_of(group: str) -> str:

@@ -44,10 +44,11 @@ KINDS: dict[str, str | None] = {
     "empty": token("ann"),
     "herald": token("ann", pub=["_mail/@ALL"]),
     "monitor": token("ann", subscribe=["g/@joe"]),
+    "deputy": token("ann", groups=["g"], subscribe=["g/@joe"]),
     "scraper": token("ann", metrics=True),
     "operator": token("ann", admin=True),
 }
-KNOWN = "bus member reader writer outsider empty herald monitor scraper operator"
+KNOWN = "bus member reader writer outsider empty herald monitor deputy scraper operator"
 
 Ask = Callable[["Doors"], Awaitable[bool]]
 
@@ -110,12 +111,12 @@ def posts(topic: str, agent: str | None = None) -> Ask:
     return lambda doors: doors.ask("POST", f"/v1/publish{query}", json={"topic": topic, "data": 1})
 
 
-def settles(topic: str) -> Ask:
-    """Acks what it never got: whoever may is told that there is no such thing."""
+def settles(topic: str, op: str = "ack", consumer: str = "none") -> Ask:
+    """Settles what it never got: whoever may is told that there is no such thing."""
 
     async def ask(doors: Doors) -> bool:
         async def do(client: WireClient) -> bool:
-            await client.send("ack", topic=topic, consumer="nobody's", seq=1, rid=1)
+            await client.send(op, topic=topic, consumer=consumer, seq=1_000_000, rid=1)
             return bool((await client.expect("err", rid=1))["code"] != "forbidden")
 
         return await doors.on_socket(do)
@@ -293,7 +294,7 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("publish", publishes("g/c"), "bus member writer operator"),
     ("publish below", publishes("g/c/d"), "bus member operator"),
     ("publish elsewhere", publishes("x/c"), "bus operator"),
-    ("publish to an inbox", publishes("g/@joe"), "bus member writer operator"),
+    ("publish to an inbox", publishes("g/@joe"), "bus member writer deputy operator"),
     ("publish to an inbox elsewhere", publishes("h/@joe"), "bus outsider operator"),
     ("publish dead letters", publishes("g/_dead"), ""),
     ("publish as the broker", publishes("_hubbub/events"), ""),
@@ -301,7 +302,7 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("post as itself", posts("g/c", "ann"), "bus member writer operator"),
     ("post as another", posts("g/c", "joe"), "bus"),
     ("post elsewhere", posts("x/c"), "bus operator"),
-    ("post to an inbox", posts("g/@joe"), "bus member writer operator"),
+    ("post to an inbox", posts("g/@joe"), "bus member writer deputy operator"),
     ("post dead letters", posts("g/_dead"), ""),
     ("post as the broker", posts("_hubbub/events"), ""),
     ("report to the control plane", publishes("_hubbub/reports"), KNOWN),
@@ -322,7 +323,7 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("subscribe to what overlaps", subscribes("*/c"), "bus operator"),
     ("subscribe elsewhere", subscribes("h/c"), "bus outsider operator"),
     ("subscribe to one's own inbox", subscribes("g/@ann"), KNOWN),
-    ("subscribe to another's inbox", subscribes("g/@joe"), "bus monitor operator"),
+    ("subscribe to another's inbox", subscribes("g/@joe"), "bus monitor deputy operator"),
     ("subscribe to dead letters", subscribes("g/_dead"), "bus operator"),
     ("subscribe to the broker's events", subscribes("_hubbub/events"), "bus operator"),
     ("read history", history("g/c"), "bus member reader operator"),
@@ -330,49 +331,68 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("read one message elsewhere", may_get("/v1/topics/h/c/messages/m1"), "bus outsider operator"),
     ("look one message up", finds("g/c"), "bus member reader operator"),
     ("look one message up elsewhere", finds("h/c"), "bus outsider operator"),
-    ("look a mail of another up", finds("g/@joe"), "bus monitor operator"),
+    ("look a mail of another up", finds("g/@joe"), "bus monitor deputy operator"),
     ("read history elsewhere", history("h/c"), "bus outsider operator"),
     ("read one's own inbox", history("g/@ann"), KNOWN),
-    ("read another's inbox", history("g/@joe"), "bus monitor operator"),
+    ("read another's inbox", history("g/@joe"), "bus monitor deputy operator"),
     ("read dead letters", history("g/_dead"), "bus operator"),
     ("read the broker's events", history("_hubbub/events"), "bus operator"),
-    ("fetch a blob", may_get(f"/v1/blobs/g/{EMPTY}"), "bus member reader monitor operator"),
+    ("fetch a blob", may_get(f"/v1/blobs/g/{EMPTY}"), "bus member reader monitor deputy operator"),
     ("fetch a blob elsewhere", may_get(f"/v1/blobs/h/{EMPTY}"), "bus outsider operator"),
-    ("read a blob", history(f"g/_blobs/{EMPTY}"), "bus member reader monitor operator"),
-    ("read a blob as a subscriber", subscribes(f"g/_blobs/{EMPTY}"), "bus member reader monitor operator"),
+    ("read a blob", history(f"g/_blobs/{EMPTY}"), "bus member reader monitor deputy operator"),
+    ("read a blob as a subscriber", subscribes(f"g/_blobs/{EMPTY}"), "bus member reader monitor deputy operator"),
     ("read a blob elsewhere", subscribes(f"h/_blobs/{EMPTY}"), "bus outsider operator"),
     ("read every blob", subscribes("g/_blobs/*"), "bus operator"),
     ("read what is no blob", subscribes("g/_blobs/x"), "bus operator"),
-    ("store a blob", puts_blob(f"/v1/blobs/g/{EMPTY}"), "bus member writer operator"),
-    ("store any blob", puts_blob("/v1/blobs/g"), "bus member writer operator"),
+    ("store a blob", puts_blob(f"/v1/blobs/g/{EMPTY}"), "bus member writer deputy operator"),
+    ("store any blob", puts_blob("/v1/blobs/g"), "bus member writer deputy operator"),
     ("store a blob as another", puts_blob("/v1/blobs/g?agent=joe"), "bus"),
     ("store a blob elsewhere", puts_blob("/v1/blobs/x"), "bus operator"),
-    ("publish a blob", publishes(f"g/_blobs/{EMPTY}"), "bus member writer operator"),
+    ("publish a blob", publishes(f"g/_blobs/{EMPTY}"), "bus member writer deputy operator"),
     ("publish a blob elsewhere", publishes(f"x/_blobs/{EMPTY}"), "bus operator"),
     ("be present", joins("g/c"), "bus member reader operator"),
     ("be present elsewhere", joins("h/c"), "bus outsider operator"),
+    ("be present in one's own inbox", joins("g/@ann"), "bus member writer deputy operator"),
+    ("be present in another's inbox", joins("g/@joe"), "bus deputy operator"),
+    ("be present among the dead letters", joins("g/_dead"), ""),
+    ("be present in the broker's events", joins("_hubbub/events"), ""),
+    ("be present among the reports", joins("_hubbub/reports"), "bus operator"),
     ("leave a will elsewhere", wills("h/c"), "bus outsider operator"),
     ("stream", streams("g/c"), "bus member reader operator"),
     ("stream elsewhere", streams("h/c"), "bus outsider operator"),
-    ("stream another's inbox", streams("g/@joe"), "bus monitor operator"),
+    ("stream another's inbox", streams("g/@joe"), "bus monitor deputy operator"),
     ("who is present", gets("/v1/topics/g/c/presence"), "bus member reader operator"),
     ("leave a will", leaves_a_will("g/c"), "bus member writer operator"),
     ("leave dead letters", leaves_a_will("g/_dead"), ""),
     ("consume", subscribes("g/c", consumer="w"), "bus member reader operator"),
     ("consume a pattern", subscribes("g/*", consumer="all"), "bus member operator"),
     ("consume elsewhere", subscribes("h/c", consumer="w"), "bus outsider operator"),
-    ("consume another's inbox", subscribes("g/@joe", consumer="w"), "bus monitor operator"),
+    ("consume another's inbox", subscribes("g/@joe", consumer="w"), "bus monitor deputy operator"),
     ("settle", settles("g/c"), "bus member reader operator"),
     ("settle elsewhere", settles("h/c"), "bus outsider operator"),
-    ("settle another's mail", settles("g/@joe"), "bus monitor operator"),
+    ("settle another's mail", settles("g/@joe"), "bus monitor deputy operator"),
+    ("give back", settles("g/c", "nack"), "bus member reader operator"),
+    ("give back elsewhere", settles("h/c", "nack"), "bus outsider operator"),
+    ("ask for more time", settles("g/c", "extend"), "bus member reader operator"),
+    ("ask for more time elsewhere", settles("h/c", "extend"), "bus outsider operator"),
+    ("give up", settles("g/c", "term"), "bus member reader operator"),
+    ("give up elsewhere", settles("h/c", "term"), "bus outsider operator"),
+    ("take one's own mail at a socket", subscribes("g/@ann", consumer="inbox"), KNOWN),
+    ("take another's mail at a socket", subscribes("g/@joe", consumer="inbox"), "bus operator"),
+    ("consume a pattern under the read mark's name", subscribes("g/**", consumer="inbox"), "bus member operator"),
+    ("mark one's own mail at a socket", settles("g/@ann", "ack", "inbox"), KNOWN),
+    ("mark another's mail at a socket", settles("g/@joe", "ack", "inbox"), "bus operator"),
+    ("give another's mail back", settles("g/@joe", "nack", "inbox"), "bus operator"),
+    ("keep another's mail", settles("g/@joe", "extend", "inbox"), "bus operator"),
+    ("give another's mail up", settles("g/@joe", "term", "inbox"), "bus operator"),
     ("read a state", asks("state", topic="g/c"), "bus member reader operator"),
     ("read a state elsewhere", asks("state", topic="h/c"), "bus outsider operator"),
     ("read a group's state", asks("state", topic="g"), "bus member operator"),
-    ("read the state of another's inbox", asks("state", topic="g/@joe"), "bus monitor operator"),
+    ("read the state of another's inbox", asks("state", topic="g/@joe"), "bus monitor deputy operator"),
     ("read the broker's state", asks("state", topic="_hubbub"), "bus operator"),
     ("watch a state", subscribes("g/_state/c"), "bus member reader operator"),
     ("watch a group's states", subscribes("g/_state/**"), "bus member operator"),
-    ("watch the state of another's inbox", subscribes("g/_state/@joe"), "bus monitor operator"),
+    ("watch the state of another's inbox", subscribes("g/_state/@joe"), "bus monitor deputy operator"),
     ("change a state", changes("g/c"), "bus member writer operator"),
     ("change a state below", changes("g/c/d"), "bus member operator"),
     ("change a group's state", changes("g"), "bus member writer operator"),
@@ -397,20 +417,20 @@ TABLE: list[tuple[str, Ask, str]] = [
         "bus member operator",
     ),
     ("renew a lease", asks("renew", topic="g/c", keys={"k": 1}), "bus member writer operator"),
-    ("mail", mails("ann", "joe"), "bus member writer operator"),
+    ("mail", mails("ann", "joe"), "bus member writer deputy operator"),
     ("mail as another", mails("joe", "ann"), "bus"),
     ("mail to all", mails("ann", "ALL"), "bus herald operator"),
-    ("mail over the socket", publishes("_mail/@joe"), "bus member writer operator"),
+    ("mail over the socket", publishes("_mail/@joe"), "bus member writer deputy operator"),
     ("mail to all over the socket", publishes("_mail/@ALL"), "bus herald operator"),
     ("pull one's own inbox", gets("/api/inbox/ann"), KNOWN),
     ("take one's own mail", gets("/api/inbox/ann?mark_read=true"), KNOWN),
-    ("pull another's inbox", gets("/api/inbox/joe"), "bus monitor operator"),
+    ("pull another's inbox", gets("/api/inbox/joe"), "bus monitor deputy operator"),
     ("take another's mail", gets("/api/inbox/joe?mark_read=true"), "bus operator"),
     ("mark one's own mail", lambda doors: doors.ask("POST", "/api/inbox/ann/read", json={}), KNOWN),
     ("mark another's mail", lambda doors: doors.ask("POST", "/api/inbox/joe/read", json={}), "bus operator"),
     ("register", registers("ann"), KNOWN),
     ("register another", registers("joe"), "bus operator"),
-    ("look at another", gets("/v1/agents/joe"), "bus member writer monitor operator"),
+    ("look at another", gets("/v1/agents/joe"), "bus member writer monitor deputy operator"),
     ("forget another", lambda doors: doors.ask("DELETE", "/v1/agents/tom"), "bus operator"),
     ("list sessions", gets("/v1/sessions"), KNOWN),
     ("list topics", gets("/v1/topics"), KNOWN),
@@ -425,6 +445,12 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("pause", manages("POST", "/v1/consumers/g/c/pause?name=w"), "bus member operator"),
     ("resume", manages("POST", "/v1/consumers/g/c/resume?name=w"), "bus member operator"),
     ("remove", manages("DELETE", "/v1/consumers/g/*?name=w"), "bus member operator"),
+    ("see a read mark", manages("GET", "/v1/consumers/g/@joe?name=inbox"), "bus monitor deputy operator"),
+    ("reset at an inbox", manages("POST", "/v1/consumers/g/@joe/reset?name=v", {"from": "all"}), "bus deputy operator"),
+    ("reset a read mark", manages("POST", "/v1/consumers/g/@joe/reset?name=inbox", {"from": "all"}), "bus operator"),
+    ("pause a read mark", manages("POST", "/v1/consumers/g/@joe/pause?name=inbox"), "bus operator"),
+    ("resume a read mark", manages("POST", "/v1/consumers/g/@joe/resume?name=inbox"), "bus operator"),
+    ("remove a read mark", manages("DELETE", "/v1/consumers/g/@joe?name=inbox"), "bus operator"),
     ("list dead letters", gets("/v1/dead/g"), "bus operator"),
     ("see a dead letter", manages("GET", "/v1/dead/g/1"), "bus operator"),
     ("redrive", manages("POST", "/v1/dead/g/redrive", {"all": True}), "bus operator"),
@@ -461,8 +487,8 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("draw an instance", manages("GET", "/v1/control/workflows/g/c/i/diagram"), "bus member operator"),
     ("order an instance", manages("POST", "/v1/control/workflows/g/c/i/pause"), "bus member writer operator"),
     ("list agents with their load", gets("/v1/control/agents"), KNOWN),
-    ("look at another's load", gets("/v1/control/agents/joe"), "bus member writer monitor operator"),
-    ("see another's card", gets("/v1/control/agents/joe/card"), "bus member writer monitor operator"),
+    ("look at another's load", gets("/v1/control/agents/joe"), "bus member writer monitor deputy operator"),
+    ("see another's card", gets("/v1/control/agents/joe/card"), "bus member writer monitor deputy operator"),
     ("bring one's own card", brings_card("ann"), KNOWN),
     ("bring another's card", brings_card("joe"), "bus operator"),
     ("take another's card away", lambda doors: doors.ask("DELETE", "/v1/control/agents/tom/card"), "bus operator"),
@@ -509,7 +535,7 @@ async def test_who_may_what(both_planes: Server, kind: str) -> None:
         if await ask(doors) != (kind in kinds.split()):
             wrong.append(name)
     await doors.http.aclose()
-    assert wrong == []
+    assert not wrong, "; ".join(wrong)
 
 
 async def test_every_route_has_its_row(server: Server) -> None:
@@ -770,6 +796,89 @@ async def test_a_consumer_of_a_pattern_gets_nobodys_mail(server: Server) -> None
         await ann.send("ping")
         while (line := await ann.next())["op"] != "pong":
             assert line["op"] == "live"
+
+
+async def test_who_may_read_an_inbox_does_not_take_its_mail(server: Server) -> None:
+    async with Doors(server, KINDS["bus"]).http as bus:
+        await bus.get("/api/inbox/joe")
+        inbox = (await bus.get("/v1/agents/joe")).json()["inbox"]
+        eve = token("eve", subscribe=[inbox])
+        assert (await bus.post("/api/send", json={"from": "ann", "to": "joe", "body": "x"})).status_code == 200
+        async with wire_client(f"{url_of(server)}?access_token={eve}") as client:
+            for asked in (
+                {"op": "sub", "topic": inbox, "consumer": "inbox", "from": "all"},
+                {"op": "ack", "topic": inbox, "consumer": "inbox", "seq": 1},
+                {"op": "ack", "topic": inbox, "consumer": "inbox", "upto": 1},
+            ):
+                assert (await client.ask(asked.pop("op"), **asked))["code"] == "forbidden"
+            answer = await client.ask("sub", topic=inbox, consumer="eve's own", from_="all")
+            assert answer["code"] == "bad_request"  # no name: one that is, is hers
+            assert (await client.ask("sub", topic=inbox, consumer="eves", from_="all"))["op"] == "ok"
+            (message,) = await client.messages(1)
+            assert (await client.ask("ack", topic=inbox, consumer="eves", seq=message["seq"]))["op"] == "ok"
+            assert (await client.ask("ack", topic=inbox, consumer="inbox", seq=1))["code"] == "forbidden"
+        assert [mail["body"] for mail in (await bus.get("/api/inbox/joe")).json()["messages"]] == ["x"]
+
+
+async def test_a_consumer_of_a_pattern_is_in_nobodys_way(server: Server) -> None:
+    """It passes inboxes over, so neither is it their read mark, nor does its name keep anybody from reading mail."""
+    async with Doors(server, KINDS["bus"]).http as bus, Doors(server, KINDS["member"]).socket() as ann:
+        await bus.post("/v1/agents", json={"agent": "joe", "group": "g"})
+        await ann.hello("ann")
+        for pattern in ("g/*", "g/**"):
+            await ann.sub(pattern, consumer="inbox", from_="all")
+            assert (await bus.post("/api/send", json={"from": "tom", "to": "joe", "body": pattern})).status_code == 200
+            got = await bus.get("/api/inbox/joe", params={"mark_read": True})
+            assert [mail["body"] for mail in got.json()["messages"]] == [pattern]
+            assert (await ann.ask("unsub", topic=pattern, consumer="inbox"))["op"] == "ok"
+            assert (await bus.delete(f"/v1/consumers/{pattern}", params={"name": "inbox"})).status_code == 200
+            assert (await bus.get("/api/inbox/joe")).json()["messages"] == []
+            await ann.send("ping")
+            while (line := await ann.next())["op"] != "pong":
+                assert line["op"] != "msg"
+
+
+async def test_reading_registers_nobody_but_whom_the_caller_may_register(server: Server) -> None:
+    eve = token("eve", groups=["research"], subscribe=["agents/@ann"])
+    async with Doors(server, KINDS["operator"]).http as operator, Doors(server, eve).http as http:
+        assert (await operator.post("/v1/agents", json={"agent": "ann", "group": "research"})).status_code == 200
+        mail = {"from": "ann", "to": "ann", "body": "for ann alone"}
+        assert (await operator.post("/api/send", json=mail)).status_code == 200
+        assert (await http.get("/api/inbox/ann")).status_code == 403
+        assert (await operator.delete("/v1/agents/ann")).status_code == 204
+        for path in ("/api/inbox/ann", "/api/inbox/ann?wait=1"):
+            answer = await http.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        assert (await operator.get("/v1/agents/ann")).status_code == 404
+        assert (await http.get("/api/inbox/eve")).status_code == 200  # herself she may
+
+
+async def test_a_poll_answers_nothing_behind_the_end_of_its_token(tmp_path: Path) -> None:
+    async with serving(tmp_path / "data", token_keys=write_key(tmp_path / "keys"), token_leeway=0) as server:
+        short, long = Doors(server, token("ann", lasts=2)).http, Doors(server, token("joe", groups=["agents"])).http
+        async with short, long:
+            assert (await short.get("/api/inbox/ann")).status_code == 200
+            polling = asyncio.create_task(short.get("/api/inbox/ann", params={"wait": 20, "mark_read": True}))
+            while (await short.get("/v1/agents/ann")).status_code == 200:  # noqa: ASYNC110 - over HTTP
+                await asyncio.sleep(0.05)
+            assert (await long.post("/api/send", json={"from": "joe", "to": "ann", "body": "late"})).status_code == 200
+            assert (await polling).status_code == 401
+            async with Doors(server, token("ann")).http as fresh:
+                assert [mail["body"] for mail in (await fresh.get("/api/inbox/ann")).json()["messages"]] == ["late"]
+
+
+async def test_nobody_is_present_where_only_the_broker_speaks(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path) as server,
+        wire_client(url_of(server), "operator") as operator,
+        wire_client(url_of(server), "eve") as eve,
+    ):
+        for topic in ("_hubbub/events", "_hubbub/agents", "g/_dead", "g/_state", "_own/c"):
+            await operator.sub(topic)
+            assert (await eve.pub(topic, 1))["code"] == "forbidden"
+            assert (await eve.ask("join", topic=topic))["code"] == "forbidden"
+        answer = await eve.ask("join", topic="g/c")
+        assert answer["present"] == ["eve"]
 
 
 async def test_an_agent_too_many_is_turned_away_and_leaves_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ access      credential -> identity, and the way in for the doors
 """
 
 from .access import Access, Denied, credential_of
-from .decision import passes, why_not
+from .decision import of_consumer, passes, why_not
 from .identity import OPEN, Identity, KnownBy
 from .key import BadKey
 from .operation import TABLE, Operation, Right
@@ -27,6 +27,7 @@ __all__ = [
     "Operation",
     "Right",
     "credential_of",
+    "of_consumer",
     "passes",
     "why_not",
 ]

@@ -15,7 +15,7 @@ So `subscribe: ["research/**"]` is every conversation of research, except the in
 A subscription by a pattern that matches such topics passes them over (`passes`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from hubbub_protocol.errors import BadName
@@ -35,6 +35,7 @@ from hubbub_protocol.names import (
     is_topic,
     matcher,
     overlap,
+    owner_of_mark,
     owner_of_state,
 )
 
@@ -54,6 +55,17 @@ def why_not(identity: Identity, operation: Operation, target: str = "") -> str |
     A target outside the grammar is nobody's: it is refused to whoever is not allowed everything.
     """
     return _CHECKS[TABLE[operation]](identity, operation, target)
+
+
+def of_consumer(operation: Operation, topic: str, consumer: str) -> Iterator[tuple[Operation, str]]:
+    """All that has to be allowed for `operation` on a consumer of a topic or pattern, each with its target.
+
+    The consumer of an inbox that is its read mark is moved only by whom the mark is for, whoever may read the mail.
+    """
+    yield operation, topic
+    owner = owner_of_mark(topic, consumer)
+    if owner is not None:
+        yield Operation.MARK_INBOX, owner
 
 
 def passes(identity: Identity, pattern: str) -> Callable[[str], bool] | None:

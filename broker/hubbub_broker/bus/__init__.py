@@ -10,7 +10,7 @@ An inbox is a durable topic, and its read mark a consumer: nothing here stores a
 
 from .agents import AgentRecord, Agents, Card
 from .bus import Bus
-from .inbox import INBOX, Inbox, Unread
+from .inbox import Inbox, Unread
 from .mail import ALL, MAIL, Mail, Sent
 from .presence import Presence, Wills
 from .register import RegisterCopy
@@ -18,7 +18,6 @@ from .remote_mail import RemoteMail
 
 __all__ = [
     "ALL",
-    "INBOX",
     "MAIL",
     "AgentRecord",
     "Agents",

@@ -16,11 +16,9 @@ from typing import NamedTuple
 from hubbub_broker.consumers import EXPIRED, Consumers, Place
 from hubbub_broker.refusal import Refusal
 from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.names import READ_MARK
 
 from .agents import durable
-
-INBOX = "inbox"
-"""The consumer whose position is the read mark."""
 
 
 class Unread(NamedTuple):
@@ -40,7 +38,7 @@ class Inbox:
         self._loop = loop
 
     def _place(self) -> Place:
-        return self._consumers.place(self._consumers.ensure(self._topic, INBOX), self._topic)
+        return self._consumers.place(self._consumers.ensure(self._topic, READ_MARK), self._topic)
 
     async def read(
         self, after: int, limit: int, max_bytes: int, *, mark: bool, wait: float
@@ -88,7 +86,7 @@ class Inbox:
                 consumer.settle(lease)
             else:
                 place.condemned.pop(seq, None)
-                consumer.settle_waiting(place, seq, INBOX)
+                consumer.settle_waiting(place, seq, READ_MARK)
         if place.dirty:
             self._consumers.hurry(place)
         try:

@@ -58,7 +58,9 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def collides(self, other: "Terms") -> bool:
         """Whether two consumers of one name would both read some topic."""
-        return self.name == other.name and self.topic != other.topic and overlap(self.topic, other.topic)
+        if self.name != other.name or self.topic == other.topic or not overlap(self.topic, other.topic):
+            return False
+        return not any(is_hidden(topic) for topic in (self.topic, other.topic) if not is_pattern(topic))
 
     def floor_of(self, topic: Topic) -> int:
         """The seq up to which a topic where it has no position yet is none of its business."""

@@ -1,6 +1,7 @@
 """The simple bus over HTTP: send, read an inbox, mark as read; who there is."""
 
 import base64
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
@@ -16,7 +17,7 @@ from hubbub_protocol.names import check_agent, check_group, check_topic
 
 from .api import Refused, StoredLine
 from .body import body_of, read_model
-from .bus_api import BusApi, MailRequest, RegisteredAgent
+from .bus_api import BusApi, InboxPage, MailRequest, RegisteredAgent
 from .caller import Caller, FromCaller
 from .models import BAD, ERRORS, AgentItem, Agents, Model
 
@@ -145,12 +146,13 @@ def routes(bus: BusApi) -> APIRouter:
         Whoever must not lose a mail with a lost answer reads without `mark_read`, and marks what it has dealt with
         (`POST /api/inbox/AGENT/read`). What a socket of the agent has in work is not shown.
         """
-        caller.require(Operation.READ_INBOX, bus.inbox_of(check_agent(agent)))
+        _permit_read(caller, bus, check_agent(agent))
         if wait > settings.max_wait:
             raise Refused.because(ErrorCode.BAD_REQUEST, f"`wait` is at most {settings.max_wait:g} s (max_wait)")
         if mark_read:
             caller.require(Operation.MARK_INBOX, agent)
-        page = await bus.inbox(agent, after, limit, mark=mark_read, wait=wait, group=caller.group(None))
+        read = partial(bus.inbox, agent, after, limit, group=caller.group(None))
+        page = await _waited(caller, read, mark=mark_read, wait=wait)
         return InboxAnswer(
             agent=agent,
             messages=[item_of(seq, stored, agent) for seq, stored in page.messages],
@@ -230,6 +232,31 @@ def _group(caller: Caller, bus: BusApi, wanted: AgentBody) -> str | None:
     """Where an agent is to be registered; None: where it is, or in the default group."""
     given = None if wanted.group is None else check_group(wanted.group)
     return given if given is None and bus.knows(wanted.agent) else caller.group(given)
+
+
+def _permit_read(caller: Caller, bus: BusApi, agent: str) -> None:
+    """See that the caller may read an agent's inbox, and register the agent if reading does.
+
+    Raises:
+        Refused: it may not read the inbox; or there is none, and it may not make one.
+    """
+    caller.require(Operation.READ_INBOX, bus.inbox_of(agent))
+    if not caller.may(Operation.REGISTER, agent):
+        bus.registered(agent)  # where it would be registered, the inbox might be another than the one asked about
+
+
+async def _waited(caller: Caller, read: Callable[..., Awaitable[InboxPage]], *, mark: bool, wait: float) -> InboxPage:
+    """What is unread; only once the wait for it is over it is seen whether the caller may still have it.
+
+    Raises:
+        Refused: `unauthorized`: its token has ended meanwhile. Nothing is marked.
+    """
+    if wait <= 0:
+        return await read(mark=mark, wait=0.0)
+    page = await read(mark=False, wait=wait)
+    if caller.ended:
+        raise Refused.because(ErrorCode.UNAUTHORIZED, "the token has ended meanwhile: ask with a new one")
+    return await read(mark=True, wait=0.0) if mark else page
 
 
 def item_of(seq: int, stored: StoredLine, agent: str) -> MailItem:

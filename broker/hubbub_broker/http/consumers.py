@@ -5,11 +5,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 
-from hubbub_broker.access import Operation
+from hubbub_broker.access import Operation, of_consumer
 from hubbub_protocol.names import check_consumer, check_pattern, is_pattern, matcher
 
 from .body import body_of, read_model
-from .caller import FromCaller
+from .caller import Caller, FromCaller
 from .models import BAD, MISSING, UNAVAILABLE
 from .operator_api import ConsumerInfo, OperatorApi
 from .operator_models import CONSUMER, ConsumerItem, Consumers, MemberItem, Removed, ResetBody
@@ -69,20 +69,20 @@ def routes(operators: OperatorApi) -> APIRouter:
         Its members stay. What they have out is theirs no longer: their acks get `conflict`. A crash leaves it where it
         was, or where it is now.
         """
-        caller.require(Operation.MANAGE, check_pattern(topic))
+        _require_manage(caller, check_pattern(topic), name)
         body = await read_model(request, ResetBody, settings.max_frame, settings.hello_timeout)
         return _item(await operators.reset_consumer(topic, name, body.start))
 
     @router.post("/v1/consumers/{topic:path}/pause", summary="Pause", responses={**BAD, **MISSING, **UNAVAILABLE})
     async def pause(caller: FromCaller, topic: Topic, name: Name) -> ConsumerItem:
         """Give out nothing more until it is resumed, also over a restart. What is out can be settled."""
-        caller.require(Operation.MANAGE, check_pattern(topic))
+        _require_manage(caller, check_pattern(topic), name)
         return _item(await operators.pause_consumer(topic, name, paused=True))
 
     @router.post("/v1/consumers/{topic:path}/resume", summary="Resume", responses={**BAD, **MISSING, **UNAVAILABLE})
     async def resume(caller: FromCaller, topic: Topic, name: Name) -> ConsumerItem:
         """Go on."""
-        caller.require(Operation.MANAGE, check_pattern(topic))
+        _require_manage(caller, check_pattern(topic), name)
         return _item(await operators.pause_consumer(topic, name, paused=False))
 
     @router.delete("/v1/consumers/{topic:path}", summary="Remove", responses={**BAD, **MISSING, **UNAVAILABLE})
@@ -91,10 +91,15 @@ def routes(operators: OperatorApi) -> APIRouter:
 
         The messages stay; the next `sub` under that name begins anew.
         """
-        caller.require(Operation.MANAGE, check_pattern(topic))
+        _require_manage(caller, check_pattern(topic), name)
         return Removed(topic=topic, name=name, positions=await operators.remove_consumer(topic, name))
 
     return router
+
+
+def _require_manage(caller: Caller, topic: str, name: str) -> None:
+    for operation, target in of_consumer(Operation.MANAGE, topic, name):
+        caller.require(operation, target)
 
 
 def _item(info: ConsumerInfo) -> ConsumerItem:

@@ -10,14 +10,31 @@ from hubbub_broker.bus import Presence
 from hubbub_broker.refusal import Refusal
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Pub, Will
+from hubbub_protocol.names import check_topic, is_hidden, is_reserved
 
 from .admission import check_publish
 
 if TYPE_CHECKING:
+    from .session import Session
     from .sessions import Sessions
 
 WILL_DELAY_MAX = 3600.0
 """Seconds that a will may wait for its agent to come back."""
+
+
+def check_join(topic: str, session: Session) -> None:
+    """See that an agent may be present in a topic: that it may read what is said there.
+
+    Coming and going is said there in its name. In a conversation of a group that is its readers' to say; elsewhere (an
+    inbox, what is the broker's own) it takes what a `pub` takes.
+
+    Raises:
+        Refusal: it may not.
+        BadName: it is no topic.
+    """
+    session.require(Operation.SUBSCRIBE, check_topic(topic))
+    if is_reserved(topic) or is_hidden(topic):
+        session.require(Operation.PUBLISH, topic)
 
 
 class Attendance:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hubbub_broker.access import Operation
+from hubbub_broker.access import Operation, of_consumer
 from hubbub_broker.consumers import Consumers, Member, Place, Wish, is_internal
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Cursor, Start
@@ -23,7 +23,7 @@ SEQS_MAX = 10_000
 """Messages that one `ack` may name."""
 
 ALLOWED_KEPT = 4096
-"""Topics for which it is remembered that a session may settle there."""
+"""Consumers for which it is remembered that a session may settle there."""
 
 Settle = Ack | Nack | Extend | Term
 
@@ -63,8 +63,8 @@ class Consuming:
         self._session = session
         self._sessions = sessions
         self.members: dict[tuple[str, str], Member] = {}
-        self._allowed: set[str] = set()
-        """Topics where it may settle."""
+        self._allowed: set[tuple[str, str]] = set()
+        """Topics and consumers where it may settle."""
         self._answers = _Answers(session)
         self._leaving: list[Member] = []
         """They finish what they have, and want nothing new."""
@@ -78,7 +78,7 @@ class Consuming:
         session = self._session
         assert sub.consumer is not None
         wish = self._wish(sub, sub.consumer)
-        session.require(Operation.SETTLE, wish.topic)
+        self._require(wish.topic, wish.name)
         key = (wish.topic, wish.name)
         held = self.members.get(key)
         if held is not None and not held.gone:
@@ -166,8 +166,8 @@ class Consuming:
             Refusal, ProtocolError: of other kinds.
         """
         try:
-            if frame.topic not in self._allowed:
-                self._allow(check_topic(frame.topic))
+            if (frame.topic, frame.consumer) not in self._allowed:
+                self._allow(check_topic(frame.topic), frame.consumer)
             consumers = self._of(frame.topic)
             place = consumers.find(frame.topic, frame.consumer)
             if isinstance(frame, Ack):
@@ -194,12 +194,16 @@ class Consuming:
         if frame.rid is not None:
             self._session.answer([encode(Ok(rid=frame.rid, topic=frame.topic, seq=frame.seq))])
 
-    def _allow(self, topic: str) -> None:
-        """Ask once for each topic, not for each message, whether the session may settle there."""
-        self._session.require(Operation.SETTLE, topic)
+    def _allow(self, topic: str, consumer: str) -> None:
+        """Ask once for each topic and consumer, not for each message, whether the session may settle there."""
+        self._require(topic, consumer)
         if len(self._allowed) >= ALLOWED_KEPT:
             self._allowed.clear()
-        self._allowed.add(topic)
+        self._allowed.add((topic, consumer))
+
+    def _require(self, topic: str, consumer: str) -> None:
+        for operation, target in of_consumer(Operation.SETTLE, topic, consumer):
+            self._session.require(operation, target)
 
     def _ack(self, consumers: Consumers, place: Place, ack: Ack) -> None:
         given = [value for value in (ack.seq, ack.seqs, ack.upto) if value is not None]

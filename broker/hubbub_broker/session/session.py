@@ -50,7 +50,7 @@ from hubbub_protocol.frames import (
 from hubbub_protocol.limits import ID_BYTES_MAX
 from hubbub_protocol.names import check_agent, check_group, check_pattern, check_topic, group_of, is_pattern
 
-from .attendance import Attendance, check_will
+from .attendance import Attendance, check_join, check_will
 from .consuming import Consuming
 from .entrance import Entrance
 from .filtering import check_apart, parse_filter
@@ -525,7 +525,8 @@ class Session:
     def _subscribe(self, sub: Sub) -> None:
         self._known()
         name = check_pattern(sub.topic)
-        self.require(Operation.SUBSCRIBE if sub.consumer is None else Operation.SETTLE, name)
+        if sub.consumer is None:
+            self.require(Operation.SUBSCRIBE, name)
         start = Start.parse(sub.start)
         if sub.consumer is None and (name in self.subscribed or name in self.patterns):
             raise Refusal(ErrorCode.CONFLICT, f"this connection is subscribed to {name} already: `unsub` it first")
@@ -647,7 +648,7 @@ class Session:
 
     def _attend(self, join: Join) -> None:
         agent = self._known()
-        self.require(Operation.SUBSCRIBE, check_topic(join.topic))
+        check_join(join.topic, self)
         if self._sessions.bus is None:
             raise Refusal(ErrorCode.NOT_FOUND, "this broker keeps no presence")
         if self._attendance is None:
