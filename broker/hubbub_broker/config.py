@@ -169,13 +169,17 @@ class Settings(Table):
     )
     handshake_seconds: float = setting(
         10.0,
-        "How long a new connection may take for TLS, and again until its first request is read.",
+        "How long a new connection may take for TLS, and again until its first request is read; and for the rest of a "
+        "request that was answered before it was all there.",
         unit="s",
         least=0.01,
         most=300,
     )
     max_header_bytes: int = setting(
         32 * KIB, "Largest head of an HTTP request: its address and headers.", unit="bytes", least=1 * KIB, most=MIB
+    )
+    max_pipelined: int = setting(
+        100, "Requests of one connection that may wait for the answers to those before them.", least=1, most=100_000
     )
     max_connections_per_address: int = setting(
         10_000,

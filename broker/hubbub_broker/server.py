@@ -220,7 +220,7 @@ class Server:
         app = create_app(Door(broker, figures, *collectors), BusDoor(broker), OperatorDoor(broker), more)
         self._fellows = Fellows(self.settings, site.peers)
         copy = broker.bus.agents if isinstance(broker.bus.agents, RegisterCopy) else None
-        return Forward(app, self._fellows, copy, figures.count_forwarded)
+        return Forward(app, broker.access, self._fellows, copy, figures.count_forwarded)
 
     def _own_address(self) -> str:
         """Where this process reaches itself."""

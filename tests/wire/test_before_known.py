@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.broker import url_of
+from harness.tokens import BUS_TOKEN
 from harness.wire import PATIENCE, wire_client
 from hubbub_broker.addresses import Addresses
 from hubbub_broker.open_files import Room
@@ -207,3 +208,105 @@ class TestSize:
         async with raw(server) as client:
             await client.send(REQUEST + b"X-Long: " + b"x" * (2048 - 200) + b"\r\n\r\n")
             assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+
+
+POST = b"POST /v1/publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize("options", [{"bus_token": BUS_TOKEN, "handshake_seconds": 0.3}], indirect=True)
+class TestBody:
+    """What a request that was answered already, or one of nobody that is known, may still send."""
+
+    @pytest.mark.parametrize(
+        ("head", "status", "bytes_of_body"),
+        [
+            (POST + b"Content-Length: 1000000\r\n\r\n", b"401", b"x"),
+            (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"401", b"1\r\nx\r\n"),
+            (REQUEST + b"Content-Length: 1000000\r\n\r\n", b"200", b"x"),
+            (POST.replace(b"/v1/publish", b"/v1/health") + b"Content-Length: 1000000\r\n\r\n", b"405", b"x"),
+        ],
+    )
+    async def test_a_body_that_nobody_waits_for_does_not_hold_the_connection(
+        self, server: Server, head: bytes, status: bytes, bytes_of_body: bytes
+    ) -> None:
+        async with raw(server) as slow:
+            await slow.send(head)
+            assert (await slow.head()).startswith(b"HTTP/1.1 " + status)
+            reading = asyncio.create_task(slow.to_the_end())
+            while not reading.done():
+                slow.writer.write(bytes_of_body)
+                await asyncio.wait([reading], timeout=0.05)
+            await asyncio.gather(reading, return_exceptions=True)  # it may end with a reset
+        assert refused(server) == {"body time": 1}
+
+    async def test_one_byte_more_is_no_way_round(self, server: Server) -> None:
+        async with raw(server) as slow:
+            await slow.send(POST + b"Content-Length: 1000000\r\n\r\n")
+            assert (await slow.head()).startswith(b"HTTP/1.1 401 ")
+            await slow.send(b"x")
+            await slow.to_the_end()
+        assert refused(server) == {"body time": 1}
+
+    async def test_a_body_that_comes_in_time_costs_nobody_the_connection(self, server: Server) -> None:
+        async with raw(server) as client:
+            for _ in range(3):
+                await client.send(POST + b"Content-Length: 5\r\n\r\n12")
+                assert (await client.head()).startswith(b"HTTP/1.1 401 ")
+                await client.send(b"345")
+                async with asyncio.timeout(PATIENCE):
+                    await client.reader.readuntil(b"}")
+            await client.send(REQUEST + b"\r\n")
+            assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+        assert refused(server) == {}
+
+    async def test_what_is_no_request_does_not_hold_the_connection(self, server: Server) -> None:
+        async with raw(server) as slow:
+            await slow.send(REQUEST + b"\r\n")
+            assert (await slow.head()).startswith(b"HTTP/1.1 200 ")
+            await slow.send(b"\r\n")
+            await slow.to_the_end()
+
+    async def test_an_answer_that_is_not_read_does_not_hold_the_connection(self, server: Server) -> None:
+        async with raw(server) as slow:
+            slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await slow.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 90)
+            async with asyncio.timeout(PATIENCE):
+                while refused(server) != {"answer time": 1}:  # noqa: ASYNC110 - the broker sets no event for it
+                    await asyncio.sleep(0.02)
+
+    async def test_requests_that_run_ahead_of_their_answers_are_bounded(self, server: Server) -> None:
+        async with raw(server) as client:
+            await client.send((REQUEST + b"\r\n") * 100)
+            for _ in range(100):
+                assert b"HTTP/1.1 200 " in await client.head()
+            assert refused(server) == {}
+        async with raw(server) as client:
+            await client.send((REQUEST + b"\r\n") * 102)
+            await asyncio.gather(client.to_the_end(), return_exceptions=True)
+            assert refused(server) == {"pipelined": 1}
+        async with raw(server) as client:
+            asking = asyncio.create_task(self._ask(client, 100_000))
+            async with asyncio.timeout(PATIENCE):
+                while refused(server) != {"pipelined": 2}:  # noqa: ASYNC110 - the broker sets no event for it
+                    await asyncio.sleep(0.02)
+            await asyncio.gather(asking, return_exceptions=True)
+
+    @staticmethod
+    async def _ask(client: Raw, times: int) -> None:
+        for _ in range(times):
+            await client.send(REQUEST + b"\r\n")
+
+    async def test_a_socket_that_follows_a_request_stays(self, server: Server) -> None:
+        server._http.config.timeout_keep_alive = 0.1  # type: ignore[assignment]
+        async with raw(server) as client, raw(server) as witness:
+            await witness.send(REQUEST + b"\r\n")
+            await client.send(POST + b"Content-Length: 5\r\n\r\n12")
+            assert (await client.head()).startswith(b"HTTP/1.1 401 ")
+            await client.send(b"345" + UPGRADE.replace(b"?agent=raw", b"?agent=raw&access_token=" + BUS_TOKEN.encode()))
+            await client.send(b"\r\n")
+            assert b"101" in await client.head()
+            await witness.to_the_end()  # the time that idle connections have is over
+            await client.send(b"\x89\x80\0\0\0\0")
+            async with asyncio.timeout(PATIENCE):
+                assert b"\x8a\x00" in await client.reader.readexactly(2)
+        assert refused(server) == {}

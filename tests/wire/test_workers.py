@@ -14,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from harness.broker import serving, url_of
+from harness.tokens import BUS_TOKEN
 from harness.wire import wire_client
 from harness.workers import WorkersProcess, workers_process
 from hubbub import Agent, NotFound, StateConflictError
@@ -448,3 +449,23 @@ async def test_the_same_directory_opens_with_any_number_of_workers(tmp_path: Pat
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
             mails = (await http.get("/api/inbox/joe")).json()["messages"]
         assert [mail["subject"] for mail in mails] == ["run 0", "run 1", "run 2", "run 3"]
+
+
+async def test_a_worker_asks_the_others_nothing_for_whom_nobody_knows(tmp_path: Path) -> None:
+    """Nor does it wait for the body of somebody whom it turns away, or of who asks what anybody may ask."""
+    async with workers_process(tmp_path / "data", 2, bus_token=BUS_TOKEN, handshake_seconds=0.3) as broker:
+        for worker in range(2):
+            for path, status in (("/api/send", 401), ("/v1/agents", 401), ("/api/inbox/ann/read", 401), ("/docs", 405)):
+                reader, writer = await asyncio.open_connection("127.0.0.1", broker.port_of(worker))
+                head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                writer.write(head.encode() + b"Content-Length: 1000000\r\n\r\n")
+                async with asyncio.timeout(10):
+                    answer = await reader.readuntil(b"\r\n\r\n")
+                    assert answer.startswith(b"HTTP/1.1 %d " % status), (worker, path, answer)
+                    writer.write(b"x")
+                    await reader.read()
+                writer.close()
+        async with httpx.AsyncClient(headers={"X-Bus-Token": BUS_TOKEN}) as http:
+            metrics = (await http.get(f"{broker.base}/metrics")).text
+    forwarded = [line for line in metrics.splitlines() if line.startswith("hubbub_http_forwarded_total")]
+    assert sum(float(line.split()[-1]) for line in forwarded) <= 1, forwarded  # /docs, which one of them has not

@@ -72,8 +72,8 @@ class Access:
 
     # Who is it ------------------------------------------------------------------------------------------------------
 
-    def identify(self, credential: str | None) -> Identity:
-        """Who shows this credential.
+    def identify(self, credential: str | None, *, counted: bool = True) -> Identity:
+        """Who shows this credential. A refusal is counted, unless somebody else is asked who counts it.
 
         Raises:
             Denied: if nobody that is known.
@@ -87,8 +87,9 @@ class Access:
                 raise BadToken("missing", "a token is wanted: `Authorization: Bearer TOKEN`, or `token` in `hello`")
             return self._identify(credential)
         except BadToken as bad:
-            refused = self._metrics.tokens_refused
-            refused[bad.reason] = refused.get(bad.reason, 0) + 1
+            if counted:
+                refused = self._metrics.tokens_refused
+                refused[bad.reason] = refused.get(bad.reason, 0) + 1
             raise Denied(bad.reason, str(bad)) from None
 
     def _identify(self, credential: str) -> Identity:

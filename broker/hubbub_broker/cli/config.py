@@ -149,6 +149,7 @@ _SECTIONS = {
         "heartbeat_misses",
         "handshake_seconds",
         "max_header_bytes",
+        "max_pipelined",
         "max_connections_per_address",
         "hello_timeout",
         "max_frame",

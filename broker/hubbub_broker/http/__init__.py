@@ -32,7 +32,7 @@ from .api import (
 )
 from .app import create_app, create_side_app
 from .bus_api import BusApi, InboxPage, MailRequest, MailSent, RegisteredAgent, StreamEvent
-from .caller import Caller, FromCaller
+from .caller import OPEN_PATHS, Caller, FromCaller, introduce
 from .connection import HttpConnection
 from .history import render_line
 from .operator_api import (
@@ -65,6 +65,7 @@ from .state_api import StateApi
 
 __all__ = [
     "ELSEWHERE_HEADER",
+    "OPEN_PATHS",
     "AgentRow",
     "BrokerApi",
     "BudgetEntry",
@@ -107,6 +108,7 @@ __all__ = [
     "VerdictInfo",
     "create_app",
     "create_side_app",
+    "introduce",
     "render_line",
     "response_to",
     "rules_routes",

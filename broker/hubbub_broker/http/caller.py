@@ -86,6 +86,18 @@ def _caller(request: Request) -> Caller:
     return caller
 
 
+def introduce(scope: Scope, access: Access, query: str, *, counted: bool = True) -> None:
+    """Find out who makes a request, and leave it with that.
+
+    Raises:
+        Denied: nobody that is known.
+    """
+    headers = Headers(scope=scope)
+    credential = credential_of(headers.getlist("authorization"), headers.getlist("x-bus-token"), query)
+    identity = access.identify(credential, counted=counted)
+    scope.setdefault("state", {})["caller"] = Caller(identity, access)
+
+
 FromCaller = Annotated[Caller, Depends(_caller)]
 """What a route takes to know who calls: `async def history(caller: FromCaller, …)`."""
 
@@ -107,13 +119,10 @@ class Authenticated:
             kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != TOKEN_PARAMETER]
             scope["query_string"] = "&".join(kept).encode("latin-1")
         if scope["path"] not in OPEN_PATHS:
-            headers = Headers(scope=scope)
-            credential = credential_of(headers.getlist("authorization"), headers.getlist("x-bus-token"), query)
             try:
-                identity = self._access.identify(credential)
+                introduce(scope, self._access, query)
             except Denied as denied:
                 err = Err(code=ErrorCode.UNAUTHORIZED, message=str(denied))
                 await response_to(err, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
                 return
-            scope.setdefault("state", {})["caller"] = Caller(identity, self._access)
         await self._app(scope, receive, send)

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from hubbub_broker.addresses import Addresses
 from hubbub_broker.config import Settings
@@ -29,12 +29,19 @@ class HttpConnection(HttpToolsProtocol):
         super().__init__(**of_uvicorn)
         self._seconds = settings.handshake_seconds
         self._head_max = settings.max_header_bytes
+        self._pipelined_max = settings.max_pipelined
         self._metrics = metrics
         self._addresses = addresses
         self._leave: Callable[[], None] | None = None
         """Takes this socket out of the count."""
         self._deadline: asyncio.TimerHandle | None = None
         """Runs while a head is being read."""
+        self._rest: asyncio.TimerHandle | None = None
+        """Runs while bytes come that are neither a head nor wanted: the rest of a body whose request was answered."""
+        self._untaken: asyncio.TimerHandle | None = None
+        """Runs while somebody whom nobody knows does not take an answer."""
+        self._answering: RequestResponseCycle | None = None
+        """The request that is being answered, or was last."""
         self._unread = 0
         """Bytes that came since a head began, while it has not ended."""
         self._refused = 0
@@ -58,6 +65,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_untaken()
         if self._leave is not None:
             self._leave()
             self._leave = None
@@ -74,34 +82,79 @@ class HttpConnection(HttpToolsProtocol):
                 self._refused = _TOO_LARGE
         if self._refused and not self.transport.is_closing():
             self._refuse(self._refused, f"the request's head is larger than {self._head_max} bytes (max_header_bytes)")
+        self._bound_rest()
+
+    def _bound_rest(self) -> None:
+        """See that an end is set to a connection with nothing to answer: a byte has ended its time of idling."""
+        is_ours = self._leave is not None and not self.transport.is_closing()
+        waits = self._deadline is not None or self._rest is not None or self.timeout_keep_alive_task is not None
+        if is_ours and not waits and (self._answering is None or self._answering.response_complete):
+            self._rest = self.loop.call_later(self._seconds, self._give_up, "body time")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._untaken is None and (self._answering is None or "caller" not in self._answering.scope["state"]):
+            self._untaken = self.loop.call_later(self._seconds, self._give_up, "answer time")
+
+    def resume_writing(self) -> None:
+        self._stop_untaken()
+        super().resume_writing()
 
     # uvicorn's parser -----------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
         if self._deadline is None:  # the second request of a connection, or a later one
             self._deadline = self.loop.call_later(self._seconds, self._too_slow)
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()
         self._unread = 0
+        if self._refused:
+            return
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self._head_max:
             self._refused = _TOO_LARGE
         else:
             super().on_headers_complete()
+            if len(self.pipeline) > self._pipelined_max:
+                self._refused = _TOO_MANY
+                self._give_up("pipelined")  # an answer would be taken for that to an earlier request
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._refused:
-            super().on_message_complete()
+        if self._refused:
+            return
+        super().on_message_complete()
+        if self._answering is not None and self._answering.response_complete:
+            self._begin_idling()
+
+    def _begin_idling(self) -> None:
+        """All of a request is here that was answered before: as after an answer, another one may come."""
+        self._stop_waiting()
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.pipeline and not self.transport.is_closing():
+            self.flow.pause_reading()  # or more would be read for each answer than is answered
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def handle_websocket_upgrade(self) -> None:
         if self._refused:
             return
+        self._stop_waiting()
+        self._unset_keepalive_if_required()
         leave, self._leave = self._leave, None
         super().handle_websocket_upgrade()
         cast(Any, self.transport.get_protocol()).on_lost = leave  # a WebSocketConnection, which this package can't name
@@ -122,10 +175,21 @@ class HttpConnection(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[status] + head + body)
         self.transport.close()
 
+    def _give_up(self, reason: str) -> None:
+        """Cut it off: it takes its answer, or sends what nobody waits for, too slowly; or asks for too much at once."""
+        self._metrics.count_connection_refusal(reason)
+        self.transport.abort()
+
     def _stop_waiting(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        for timer in (self._deadline, self._rest):
+            if timer is not None:
+                timer.cancel()
+        self._deadline = self._rest = None
+
+    def _stop_untaken(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
 
 
 _REASONS = {_TOO_LARGE: "header size", _TOO_SLOW: "handshake time", _TOO_MANY: "address limit", _FULL: "open files"}

@@ -15,8 +15,9 @@ import httpx
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hubbub_broker.access import Access, Denied
 from hubbub_broker.bus import RegisterCopy
-from hubbub_broker.http import ELSEWHERE_HEADER, response_to
+from hubbub_broker.http import ELSEWHERE_HEADER, OPEN_PATHS, introduce, response_to
 from hubbub_broker.logs import get_logger
 from hubbub_broker.refusal import Refusal
 from hubbub_protocol.errors import BadName, ErrorCode
@@ -46,15 +47,17 @@ class Forward:
 
     Args:
         app: what serves what is here.
+        access: who may do what.
         fellows: the other workers, over HTTP.
         register: the copy of the register; None at the home worker.
         counted: called for each request that is sent on.
     """
 
     def __init__(
-        self, app: ASGIApp, fellows: Fellows, register: RegisterCopy | None, counted: Callable[[], None]
+        self, app: ASGIApp, access: Access, fellows: Fellows, register: RegisterCopy | None, counted: Callable[[], None]
     ) -> None:
         self._app = app
+        self._access = access
         self._fellows = fellows
         self._register = register
         self._counted = counted
@@ -63,6 +66,9 @@ class Forward:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve here, or have it served."""
         if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if not self._is_known(scope):
             await self._app(scope, receive, send)
             return
         hops = Headers(scope=scope).get(FORWARDED, "0")
@@ -81,6 +87,16 @@ class Forward:
             worker = await self._try_here(scope, body, send)
         if worker is not None:
             await self._send_on(worker, int(hops) if hops.isdecimal() else HOPS_MAX, sent, body, send)
+
+    def _is_known(self, scope: Scope) -> bool:
+        """Whether anything is to be asked of others for a request: not for whom the app turns away."""
+        if scope["path"] in OPEN_PATHS:
+            return True
+        try:
+            introduce(scope, self._access, scope["query_string"].decode("latin-1"), counted=False)
+        except Denied:
+            return False
+        return True
 
     async def _before(self, scope: Scope) -> int | None:
         """Who has to be asked, of what can't be tried here at all."""
@@ -120,6 +136,8 @@ class Forward:
             await response_to(err)(scope, body.receive, send)
             return
         self._counted()
+        if scope["path"] in OPEN_PATHS:  # whoever asks may be anybody, and nobody waits for what they still send
+            scope = {**scope, "headers": [each for each in scope["headers"] if each[0] not in _BODY_HEADERS]}
         try:
             answer = await self._fellows.send(worker, scope, body.whole() if _has_body(scope) else None, hops + 1)
         except Lost as lost:
@@ -207,6 +225,9 @@ async def _stream(answer: httpx.Response, send: Send) -> AsyncIterator[None]:
         if "content-length" in answer.headers:
             raise  # half of it must not look like all: the connection is cut
     await send({"type": "http.response.body", "body": b""})
+
+
+_BODY_HEADERS = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
 
 
 def _has_body(scope: Scope) -> bool:
