@@ -13,10 +13,11 @@ from hubbub_protocol.names import covers, is_pattern, is_topic, matcher
 REPOSITORY = Path(__file__).parents[3]
 
 # Names that meet one another, those that are not for everyone among them
-SEGMENTS = ("a", "b", "@ann", "@joe", "_dead", "_cancel", "_hubbub", "_state")
+HASH = "0" * 64
+SEGMENTS = ("a", "b", "@ann", "@joe", "_dead", "_cancel", "_hubbub", "_state", "_blobs", HASH)
 segments = st.sampled_from(SEGMENTS)
 topics = (
-    st.lists(segments, min_size=2, max_size=4)
+    (st.lists(segments, min_size=2, max_size=4) | st.builds(lambda group: [group, "_blobs", HASH], segments))
     .map("/".join)
     .filter(lambda name: "/_state/_state" not in name)  # a state has none of its own: `names.state_of` refuses it
 )
@@ -50,14 +51,26 @@ def granted(patterns: tuple[str, ...], topic: str) -> bool:
         parts = [*grant.split("/"), "**", "**"]
         if grant == "**":
             parts = ["*", "**", "**"]
-        named = parts[1] == conversation or not (conversation.startswith("@") or conversation == "_dead")
+        named = parts[1] == conversation or not (conversation.startswith("@") or conversation in ("_dead", "_blobs"))
         if matcher(grant)(topic) and named and (parts[0] == group or not group.startswith("_")):
             return True
     return False
 
 
+def works_in(identity: Identity, patterns: tuple[str, ...], group: str) -> bool:
+    """Whether somebody belongs to the group, or one of the grants matches something that may be there."""
+    asked = (pattern.split("/")[0] for pattern in patterns)
+    return not group.startswith("_") and (group in identity.groups or any(each in (group, "*", "**") for each in asked))
+
+
+def is_blob(topic: str) -> bool:
+    return topic.split("/")[1:] == ["_blobs", HASH]
+
+
 def may_read(identity: Identity, topic: str) -> bool:
     group, conversation, *rest = topic.split("/")
+    if is_blob(topic) and works_in(identity, identity.subscribe, group):
+        return True
     if conversation == "_state" and rest:
         return may_read(identity, "/".join([group, *rest]))
     return conversation == f"@{identity.name}" or granted(identity.subscribe, topic)
@@ -67,6 +80,8 @@ def may_write(identity: Identity, topic: str) -> bool:
     group, conversation, *_ = topic.split("/")
     if group.startswith("_") or topic.split("/")[1:] == ["_dead"] or conversation == "_state":
         return False
+    if is_blob(topic) and works_in(identity, identity.publish, group):
+        return True
     return (conversation.startswith("@") and group in identity.groups) or any(
         matcher(grant)(topic) for grant in identity.publish
     )
