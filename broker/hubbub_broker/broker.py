@@ -319,6 +319,18 @@ class Broker:
         """Whether an agent is connected now, to whichever worker."""
         return bool(self.sessions.of(agent)) if self.services is None else self.services.is_online(agent)
 
+    async def disconnect(self, agent: str) -> int:
+        """End the connections of an agent, to whichever worker: an operator wants that. How many there were.
+
+        Raises:
+            Refusal: a worker does not answer.
+        """
+        count = self.sessions.disconnect(agent)
+        if self.services is not None:
+            count += await self.services.disconnect(agent)
+        log.info("agent disconnected", agent=agent, connections=count)
+        return count
+
     def _agent_came(self, agent: str) -> None:
         self.tell_receipts(agent)
         if self.services is not None:

@@ -145,6 +145,11 @@ class Door:
             key=lambda info: (info.agent, info.session),
         )
 
+    async def disconnect(self, agent: str) -> int:
+        """End the connections of an agent."""
+        with answering():
+            return await self._broker.disconnect(check_agent(agent))
+
     def shards(self) -> Sequence[ShardInfo]:
         """The shards of this process."""
         return [

@@ -1,4 +1,4 @@
-"""`hubbub send`, `hubbub inbox` and `hubbub agents`, against a broker that listens."""
+"""`hubbub send`, `hubbub inbox`, `hubbub agents` and `hubbub disconnect`, against a broker that listens."""
 
 import asyncio
 import json
@@ -148,3 +148,13 @@ async def test_follow_goes_on_over_a_crash_of_the_broker(tmp_path: Path) -> None
         finally:
             reading.kill()
             await reading.communicate()
+
+
+async def test_an_agent_is_disconnected(server: Server) -> None:
+    async with wire_client(url_of(server), "jack") as jack, wire_client(url_of(server), "joe") as joe:
+        code, out, _ = await hubbub(server, "disconnect", "jack")
+        assert (code, out.endswith("jack: 1 connection ended\n")) == (0, True)
+        assert await jack.closed() == 4503
+        code, _, said = await hubbub(server, "disconnect", "jack")
+        assert (code, "jack has no connection" in said) == (1, True)
+        await joe.silent()

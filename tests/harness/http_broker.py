@@ -115,6 +115,9 @@ class HttpBroker:
     def budget(self, topic: str) -> BudgetEntry:
         return BudgetEntry(topic, len(self.lines.get(topic, ())), 0, 0.0, 10, 0, 0.0)
 
+    async def disconnect(self, agent: str) -> int:
+        return sum(one.agent == agent for one in self.sessions())
+
     def reset_budget(self, topic: str) -> BudgetEntry:
         return self.budget(topic)
 

@@ -473,6 +473,7 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("look at another", gets("/v1/agents/joe"), "bus member writer monitor deputy operator"),
     ("forget another", lambda doors: doors.ask("DELETE", "/v1/agents/tom"), "bus operator"),
     ("list sessions", gets("/v1/sessions"), KNOWN),
+    ("disconnect", lambda doors: doors.ask("DELETE", "/v1/sessions?agent=tom"), "operator"),
     ("list topics", gets("/v1/topics"), KNOWN),
     ("list agents", gets("/v1/agents"), KNOWN),
     ("see a budget", gets("/v1/topics/g/c/budget"), "bus member reader operator"),

@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
 from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import InvalidStatus
@@ -221,3 +222,25 @@ async def test_a_client_that_sends_much_at_once_waits_behind_others(
         assert len(server.broker.shard_of("g").topics) < 4000
         answers += [await greedy.expect("ok") for _ in lines[1:]]
         assert [line["topic"] for line in answers] == [f"g/t{number}" for number in range(4000)]
+
+
+async def test_an_operator_disconnects_an_agent(server: Server) -> None:
+    url = url_of(server)
+    async with (
+        wire_client(url, "joe") as one,
+        wire_client(url, "joe") as other,
+        wire_client(url, "ann") as ann,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http,
+    ):
+        await one.hello("joe", will={"topic": "g/c", "data": "joe is gone", "delay": 0})
+        await ann.sub("g/c")
+        await ann.expect("live")
+        answer = await http.delete("/v1/sessions", params={"agent": "joe"})
+        assert (answer.status_code, answer.json()) == (200, {"agent": "joe", "connections": 2})
+        assert [await one.closed(), await other.closed()] == [4503, 4503]
+        assert (await ann.until("msg"))["data"] == "joe is gone"
+        assert (await http.delete("/v1/sessions", params={"agent": "joe"})).json()["connections"] == 0
+        assert server.broker.metrics.connections_closed[4503] == 2
+        assert (await http.delete("/v1/sessions")).status_code == 400
+        async with wire_client(url, "joe") as again:
+            await again.silent()

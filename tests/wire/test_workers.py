@@ -451,6 +451,18 @@ async def test_the_same_directory_opens_with_any_number_of_workers(tmp_path: Pat
         assert [mail["subject"] for mail in mails] == ["run 0", "run 1", "run 2", "run 3"]
 
 
+async def test_an_agent_is_disconnected_from_every_worker(broker: WorkersProcess, http: httpx.AsyncClient) -> None:
+    async with AsyncExitStack() as stack:
+        for worker in range(WORKERS):
+            clients = [
+                await stack.enter_async_context(wire_client(own_url(broker, at), f"unwanted-{worker}"))
+                for at in range(WORKERS)
+            ]
+            at = f"http://127.0.0.1:{broker.port_of(worker)}/v1/sessions?agent=unwanted-{worker}"
+            assert (await http.delete(at)).json()["connections"] == WORKERS
+            assert [await client.closed() for client in clients] == [4503] * WORKERS
+
+
 async def test_a_worker_asks_the_others_nothing_for_whom_nobody_knows(tmp_path: Path) -> None:
     """Nor does it wait for the body of somebody whom it turns away, or of who asks what anybody may ask."""
     async with workers_process(tmp_path / "data", 2, bus_token=BUS_TOKEN, handshake_seconds=0.3) as broker:

@@ -53,7 +53,7 @@ class Operation(StrEnum):
     CONTROL = "control"
     """Command agents. Target: the agent's name, or nothing for all."""
     ADMIN = "admin"
-    """Everything else that is an operator's: disconnect, policies, budgets. No target."""
+    """Everything else that is an operator's: to disconnect agents, policies, schemas, budgets. No target."""
 
 
 class Right(StrEnum):

@@ -21,6 +21,7 @@ from .consumers import (
     consumers_show,
 )
 from .demo import demo
+from .disconnect import disconnect
 from .dlq import dlq_drop, dlq_list, dlq_redrive, dlq_show
 from .inbox import inbox
 from .log import log_dump, log_stat, log_verify
@@ -52,7 +53,7 @@ from .workflow import (
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "A broker": (serve, config, demo, bench),
     "Messages": (pub, tail, topics, receipts, blob_put, blob_get),
-    "Mail": (send, inbox, agents),
+    "Mail": (send, inbox, agents, disconnect),
     "Commands": (command, commands),
     "Consumers": (
         top,

@@ -171,6 +171,9 @@ class BrokerApi(StatusApi, Protocol):
     def sessions(self) -> Sequence[SessionInfo]:
         """The connected sessions, sorted by agent and session."""
 
+    async def disconnect(self, agent: str) -> int:
+        """End the connections of an agent; its client does not come back. How many there were."""
+
     def shards(self) -> Sequence[ShardInfo]:
         """The shards of this broker, by number."""
 

@@ -11,11 +11,22 @@ from hubbub_broker.access import Operation
 from hubbub_broker.policy import ANY_TOPIC
 from hubbub_protocol import PATH
 from hubbub_protocol.limits import TOPIC_BYTES_MAX
-from hubbub_protocol.names import check_group, check_pattern, inbox_of, literal_prefix, matcher
+from hubbub_protocol.names import check_agent, check_group, check_pattern, inbox_of, literal_prefix, matcher
 
 from .api import BrokerApi, SessionInfo, TopicEntry
 from .caller import Caller, FromCaller
-from .models import BAD, RouteItem, SessionItem, Sessions, ShardItem, Shards, TopicItem, Topics
+from .models import (
+    BAD,
+    UNAVAILABLE,
+    Disconnected,
+    RouteItem,
+    SessionItem,
+    Sessions,
+    ShardItem,
+    Shards,
+    TopicItem,
+    Topics,
+)
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
@@ -71,6 +82,18 @@ def routes(broker: BrokerApi) -> APIRouter:
             for info in found[offset : offset + limit]
         ]
         return Sessions(sessions=page, total=len(found))
+
+    @router.delete("/v1/sessions", summary="Disconnect an agent", responses={**BAD, **UNAVAILABLE})
+    async def disconnect(
+        caller: FromCaller,
+        agent: Annotated[str, Query(description="Whose connections are to end.", examples=["joe"])],
+    ) -> Disconnected:
+        """End all WebSocket connections of an agent, with the close code 4503: a client does not come back by itself.
+
+        Nothing keeps the agent out that is started again: its token goes on to be good until it ends, or its key does.
+        """
+        caller.require(Operation.ADMIN)
+        return Disconnected(agent=agent, connections=await broker.disconnect(check_agent(agent)))
 
     @router.get("/v1/shards", summary="Shards")
     async def shards(caller: FromCaller) -> Shards:

@@ -141,6 +141,13 @@ class Sessions(Model):
     total: int = Field(description="How many there are.", examples=[1])
 
 
+class Disconnected(Model):
+    """The connections of an agent have ended."""
+
+    agent: str = Field(examples=["joe"])
+    connections: int = Field(description="How many there were.", examples=[1])
+
+
 class AgentItem(Model):
     """A registered agent."""
 

@@ -126,6 +126,13 @@ class Sessions:
             session.answer([line])
         return bool(sessions)
 
+    def disconnect(self, agent: str) -> int:
+        """End all connections of an agent, as an operator wants it (4503): its client does not come back. How many."""
+        found = list(self.of(agent))
+        for session in found:
+            session.close(CloseCode.DISCONNECTED_BY_OPERATOR, "disconnected by an operator")
+        return len(found)
+
     async def all_gone(self) -> None:
         """Wait until no connection is open."""
         while self.open:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,7 @@ class Services:
             "online": self._come,
             "offline": self._go,
         }
+        peers.serve("disconnect", self._disconnect)
         if peers.topology.is_home:
             peers.handlers["mail"] = self._mail
             peers.serve("mail_to_all", self._mail_to_all)
@@ -139,6 +141,18 @@ class Services:
         worker, agent = arguments
         self._online[worker].discard(agent)
         self._say([agent])
+
+    async def disconnect(self, agent: str) -> int:
+        """End the connections that an agent has to the other workers. How many.
+
+        Raises:
+            Refusal: one of them does not answer: whether it did is not known.
+        """
+        there = [worker for worker in self._peers.topology.others if self._peers.is_here(worker)]
+        return sum(await asyncio.gather(*(self._peers.ask(worker, "disconnect", agent) for worker in there)))
+
+    async def _disconnect(self, agent: str) -> int:
+        return self._broker.sessions.disconnect(agent)
 
     def _tell(self, arguments: list[Any], _reply: Reply) -> None:
         agent, line = arguments
