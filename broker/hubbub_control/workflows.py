@@ -18,7 +18,7 @@ from hubbub.workflows import Change, Flow, IllegalTransition, Instance, NoSuchIn
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.names import state_of
 
-from .caller import CHANGE_STATE, HISTORY, READ_STATE, Caller, FromCaller, require
+from .caller import CHANGE_STATE, HISTORY, PUBLISH, READ_STATE, Caller, FromCaller, require
 from .refusal import ControlRoute, Refusal
 
 PAGE_MAX = 1_000
@@ -137,6 +137,7 @@ class Workflows:
         ) -> InstanceStatus:
             """Answers 409 where the instance can't, and changes nothing then."""
             said = ordering or Ordering()
+            require(caller, PUBLISH, f"{group}/{name}/{id}")  # where the change is told
             flow = await self._flow(caller, CHANGE_STATE, group, name, by=caller.name(said.by))
             with _refusing():
                 return InstanceStatus(**_fields(await flow.order(id, order, said.why)))

@@ -526,7 +526,7 @@ TABLE: list[tuple[str, Ask, str]] = [
     ("list a workflow", gets("/v1/control/workflows/g/c"), "bus member reader operator"),
     ("see an instance", manages("GET", "/v1/control/workflows/g/c/i"), "bus member operator"),
     ("draw an instance", manages("GET", "/v1/control/workflows/g/c/i/diagram"), "bus member operator"),
-    ("order an instance", manages("POST", "/v1/control/workflows/g/c/i/pause"), "bus member writer operator"),
+    ("order an instance", manages("POST", "/v1/control/workflows/g/c/i/pause"), "bus member operator"),
     ("list agents with their load", gets("/v1/control/agents"), KNOWN),
     ("look at another's load", gets("/v1/control/agents/joe"), "bus member writer monitor deputy operator"),
     ("see another's card", gets("/v1/control/agents/joe/card"), "bus member writer monitor deputy operator"),
@@ -902,6 +902,22 @@ async def test_a_poll_answers_nothing_behind_the_end_of_its_token(tmp_path: Path
             assert (await polling).status_code == 401
             async with Doors(server, token("ann")).http as fresh:
                 assert [mail["body"] for mail in (await fresh.get("/api/inbox/ann")).json()["messages"]] == ["late"]
+
+
+async def test_nobodys_inbox_is_in_a_group_of_the_brokers_own(server: Server) -> None:
+    """Mail to ALL would be said there, and to an agent `_hubbub/@NAME` is the control plane's word."""
+    async with Doors(server, KINDS["bus"]).http as http:
+        for group in ("_hubbub", "_own"):
+            answer = await http.post("/v1/agents", json={"agent": "joe", "group": group})
+            assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+        async with wire_client(f"{url_of(server)}?access_token={BUS_TOKEN}") as joe:
+            assert (await joe.hello("joe", groups=["_hubbub", "g"]))["inbox"] == "agents/@joe"
+        async with Doors(server, token("tom", groups=["_own"])).http as tom:
+            assert (await tom.get("/api/inbox/tom")).status_code == 200
+        assert {each["inbox"] for each in (await http.get("/v1/agents")).json()["agents"]} == {
+            "agents/@joe",
+            "agents/@tom",
+        }
 
 
 async def test_nobody_is_present_where_only_the_broker_speaks(tmp_path: Path) -> None:

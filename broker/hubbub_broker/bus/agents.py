@@ -20,7 +20,7 @@ from hubbub_broker.shard import RETRY_SECONDS, Answer, Shard
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err
 from hubbub_protocol.limits import CAPABILITIES_MAX, CAPABILITY_CHARS_MAX, DESCRIPTION_CHARS_MAX
-from hubbub_protocol.names import check_agent, check_group, inbox_of
+from hubbub_protocol.names import check_agent, check_group, inbox_of, is_reserved
 
 SEEN_SECONDS = 60.0
 """How exactly the register remembers, over a restart, when an agent was last seen."""
@@ -121,7 +121,8 @@ class Agents:
     # Changing -------------------------------------------------------------------------------------------------------
 
     def seen(self, name: str, group: str | None = None, card: Card | None = None) -> AgentRecord:
-        """An agent is here; it is registered if it was not. Its group stays what it was at first.
+        """An agent is here; it is registered if it was not. Its group stays what it was at first, and is none of the
+        broker's own: an inbox there would be what only the broker publishes to.
 
         Raises:
             Refusal: `overloaded` if there are too many.
@@ -130,7 +131,7 @@ class Agents:
         now = self._clock()
         record = self._records.get(name)
         if record is None:
-            record = self._new(name, group, now)
+            record = self._new(name, None if group is not None and is_reserved(group) else group, now)
             self._note(name)
         else:
             record.seen = max(record.seen, now)
@@ -149,10 +150,13 @@ class Agents:
         """Register an agent, or change what is said of it; returns when that is on stable storage.
 
         Raises:
-            Refusal: `conflict` if it is registered in another group, `overloaded` if there are too many, `read_only`.
+            Refusal: `conflict` if it is registered in another group, `bad_request` for a group of the broker's own,
+                `overloaded` if there are too many, `read_only`.
             BadName: if the name or the group is none.
         """
         record = self._records.get(name)
+        if group is not None and is_reserved(group):
+            raise Refusal(ErrorCode.BAD_REQUEST, f"{group!r} is a group of the broker's own: no agent's inbox is there")
         if record is None:
             record = self._new(name, group, self._clock())
         elif group is not None and group != record.group:

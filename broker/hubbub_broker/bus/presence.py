@@ -26,7 +26,7 @@ log = get_logger(__name__)
 
 
 class Presence:
-    """Who is in which topic: the agents with a subscription that says so (`presence`)."""
+    """Who is in which topic: the agents with a connection that has said so (`join`)."""
 
     def __init__(self, shard_of: Callable[[str], Shard]) -> None:
         self._shard_of = shard_of
