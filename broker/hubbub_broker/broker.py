@@ -435,4 +435,5 @@ class Broker:
                 log_bytes=shard.log.size,
                 failed=shard.log.failed,
                 log=shard.log.stats,
+                held_bytes=shard.sequencer.held_bytes,
             )

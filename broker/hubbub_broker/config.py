@@ -324,6 +324,14 @@ class Settings(Table):
     hold_messages: int = setting(
         1024, "Messages of one topic that wait for their parents.", least=1, most=1_000_000, off="none waits"
     )
+    hold_bytes: int = setting(
+        16 * MIB,
+        "Bytes of a shard's messages that wait for their parents; beyond, those that would have to wait are refused "
+        "(overloaded).",
+        unit="bytes",
+        least=4 * KIB,
+        most=TIB,
+    )
     topics_in_memory: int = setting(
         100_000, "Topics that each shard keeps in memory; idle ones beyond are let go.", least=1, most=100_000_000
     )

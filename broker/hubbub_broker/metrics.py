@@ -305,6 +305,8 @@ class ShardGauges:
     failed: str | None
     """Why it is read-only, or None."""
     log: LogFigures
+    held_bytes: int = 0
+    """Bytes that messages take which wait for their parents."""
 
 
 class MetricsSource(Protocol):
@@ -498,6 +500,7 @@ def _shard_families(shards: Sequence[ShardGauges]) -> Iterator[Metric]:
 
     yield gauge("hubbub_topics", "Topics in memory.", lambda shard: shard.topics)
     yield gauge("hubbub_pending_bytes", "Bytes not yet on stable storage.", lambda shard: shard.pending_bytes)
+    yield gauge("hubbub_held_bytes", "Bytes of messages waiting for their parent.", lambda shard: shard.held_bytes)
     yield gauge("hubbub_read_only", "1 while the shard takes nothing.", lambda shard: shard.failed is not None)
     yield gauge("hubbub_log_bytes", "Size of the log on disk.", lambda shard: shard.log_bytes)
     yield gauge("hubbub_log_segments", "Segment files of the log.", lambda shard: shard.log.segments)

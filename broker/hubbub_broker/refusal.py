@@ -10,13 +10,17 @@ class Refusal(Exception):
         code: what the client's program looks at.
         message: what its author reads; names the limit and what to do.
         retry_after: seconds after which the same request may succeed.
+        limit: the setting that refused it, if one did: what operators count it under.
     """
 
-    def __init__(self, code: ErrorCode, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, code: ErrorCode, message: str, retry_after: float | None = None, *, limit: str | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.retry_after = retry_after
+        self.limit = limit
 
 
 UNREADABLE_RETRY = 1.0

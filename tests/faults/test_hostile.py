@@ -35,7 +35,13 @@ NO_MASK = bytes(4)
 CONNECTIONS = 100
 GROWTH_MAX = 48 * MIB
 """Of the broker's memory by one attack: what a hundred connections may hold with `SETTINGS`, and some slack."""
-SETTINGS: dict[str, Any] = {"write_buffer": "64KiB", "max_frame": "1MiB", "topics_in_memory": 200, "hello_timeout": 5}
+SETTINGS: dict[str, Any] = {
+    "write_buffer": "64KiB",
+    "max_frame": "1MiB",
+    "topics_in_memory": 200,
+    "hello_timeout": 5,
+    "hold_bytes": "1MiB",
+}
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +299,25 @@ async def test_ten_thousand_topics(street: Street) -> None:
 @pytest.mark.timeout(900)
 async def test_a_million_topics(street: Street) -> None:
     street.judge(await street.pair.beside(many_topics(street, 1_000_000)), 256 * MIB)
+
+
+async def test_answers_to_what_never_comes_fill_no_memory(street: Street) -> None:
+    """Each in a topic of its own, over many groups."""
+    data = '"' + "x" * 900_000 + '"'
+
+    async def hoard() -> None:
+        async with raw_socket(street.port) as client:
+            codes: list[str] = []
+            client.take = lambda line: codes.append(line.get("code", line["op"]))
+            for number in range(150):
+                one = pub(topic=f'"hoard{number % 40}/t{number}"', parent='"never"', data=data)
+                await client.send(masked(TEXT, one, NO_MASK))
+                await client.request({"op": "ping"})
+                while codes.count("pong") <= number:
+                    assert await client.receive()
+            assert codes.count("overloaded") > 100, codes
+
+    street.judge(await street.pair.beside(hoard()))
 
 
 async def test_topics_that_are_only_looked_at(street: Street) -> None:

@@ -280,7 +280,9 @@ class World:
         published = [p for p in self._by_key[line["from"], topic, line["id"]] if p.content == content_of(line)]
         assert published, f"nobody published {line}"
         ttl = published[-1].line.get("ttl")
-        assert ttl is None or line["ts"] + ttl > self.site.now, f"past its time at {self.site.now}: {line}"
+        if ttl is not None:  # it counts from when it came, also for what was held back; the clock in whole microseconds
+            ends = max(p.sent_at for p in published) + ttl + 1e-6
+            assert min(ends, line["ts"] + ttl) > self.site.now, f"past its time at {self.site.now}: {line}"
         self._lc_grows(who, place, line)
         if ear is self.witness and not (self._replaying and line.get("seq") in self.stored[topic]):
             self._follows_its_parent(line, place)
@@ -520,6 +522,8 @@ class World:
             for seq in range(first, last + 1):
                 self._check_expired(topic, seq, at)
         assert self.site.shard.batch.settled
+        sequencer = self.site.shard.sequencer
+        assert sequencer.holding or not sequencer.held_bytes
         assert self.site.catch_up.behind == 0
 
     def _check_place(self, who: str, topic: str, place: Place, head: int) -> None:

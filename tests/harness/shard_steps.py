@@ -46,6 +46,7 @@ class ShardSteps:
             pending_hard=8192,
             hold_seconds=HOLD_SECONDS,
             hold_messages=3,
+            hold_bytes=6000,
             topics_in_memory=topics_in_memory,
             policy=POLICY,
         )

@@ -154,6 +154,25 @@ def test_what_is_past_its_time_when_the_sync_ends_is_not_delivered(open_site: Op
     assert [(line["op"], line.get("reason") or line["id"]) for line in lines] == [("gap", "expired"), ("msg", "long")]
 
 
+@pytest.mark.parametrize("ephemeral", [False, True])
+def test_what_waited_for_its_parent_for_longer_than_it_lasts_is_not_delivered(
+    open_site: Open, ephemeral: bool
+) -> None:
+    site = open_site(hold_seconds=5.0)
+    joe, ann, late = site.connect("joe"), site.connect("ann"), site.connect("late")
+    ann.request("sub", topic="g/a")
+    joe.send(pub("g/a", "short", ttl=1.0, parent="p", ephemeral=ephemeral), pub("g/a", "long", ttl=60.0, parent="p"))
+    site.settle()
+    site.tick(3.0)
+    joe.send(pub("g/a", "p"))
+    site.settle()
+    late.request("sub", topic="g/a", from_="all")
+    site.settle()
+    assert (ids(ann), ids(late)) == (["p", "long"], ["p", "long"])
+    assert list(answers(joe)) == ["p", "short", "long"] or ephemeral
+    assert site.shard.sequencer.held_bytes == 0
+
+
 def test_an_expired_message_is_replayed_to_nobody_though_nothing_else_happened_since(open_site: Open) -> None:
     site = open_site()
     joe, ann = site.connect("joe"), site.connect("ann")

@@ -59,6 +59,59 @@ async def test_of_too_many_the_oldest_goes_out(connect: Any) -> None:
         await joe.silent()
 
 
+@pytest.mark.parametrize("options", [{**FOREVER, "pending_soft": "64KiB"}], indirect=True)
+async def test_of_too_much_for_one_topic_the_oldest_goes_out(connect: Any) -> None:
+    async with connect("joe") as joe:
+        for name in "abc":
+            await joe.send("pub", topic="g/c", id=name, data="x" * 30_000, parent="never")
+        assert (await joe.until("ok"))["id"] == "a"
+        await joe.silent()
+
+
+@pytest.mark.parametrize("options", [{**FOREVER, "hold_bytes": "64KiB"}], indirect=True)
+async def test_more_than_the_shard_may_hold_is_refused_whatever_the_topics(connect: Any, server: Server) -> None:
+    async with connect("joe") as joe, connect("ann") as ann:
+        for number in range(2):
+            await joe.send("pub", topic=f"g/{number}", id="waits", data="x" * 30_000, parent="never")
+        refused = await joe.pub("g/2", "x" * 30_000, parent="never")
+        assert (refused["op"], refused["code"], refused["retry_after"] > 0) == ("err", "overloaded", True)
+        assert "hold_bytes" in refused["message"]
+        again = await ann.pub("g/2", "x" * 30_000, id="too", parent="never")
+        assert (again["code"], server.broker.metrics.publishes_refused["hold_bytes"]) == ("overloaded", 2)
+        assert (await ann.pub("g/2", "x" * 30_000))["seq"] == 1  # what need not wait is taken
+        await ann.pub("g/0", "the parent", id="never")
+        assert (await joe.until("ok"))["topic"] == "g/0"
+        await ann.send("pub", topic="g/2", id="too", data="x" * 30_000, parent="never")
+        await ann.silent()
+        assert server.broker.gauges().held == 2
+
+
+@pytest.mark.parametrize("options", [{**FOREVER, "hold_bytes": "64KiB"}], indirect=True)
+async def test_what_is_sent_again_and_again_while_it_waits_is_kept_once(connect: Any, server: Server) -> None:
+    async with connect("joe") as joe:
+        for rid in range(30):
+            await joe.send("pub", topic="g/c", id="a", data="x" * 30_000, parent="p", rid=rid)
+        await joe.silent()
+        held = sum(gauges.held_bytes for gauges in server.broker.shard_gauges())
+        assert 30_000 < held < 60_000
+        await joe.send("pub", topic="g/c", id="a", data="y" * 30_000, parent="p", rid="other")
+        assert (await joe.expect("err", rid="other"))["code"] == "overloaded"
+        await joe.pub("g/c", 0, id="p")
+        assert {(await joe.expect("ok", rid=rid))["seq"] for rid in range(30)} == {2}
+        assert sum(gauges.held_bytes for gauges in server.broker.shard_gauges()) == 0
+
+
+@pytest.mark.parametrize("options", [SHORT], indirect=True)
+async def test_what_a_connection_left_behind_goes_its_way_in_time(connect: Any, server: Server) -> None:
+    async with connect("ann") as ann:
+        await ann.sub("g/*")
+        async with connect("joe") as joe:
+            for number in range(3):
+                await joe.send("pub", topic=f"g/{number}", id="a", data="x" * 1000, parent="never")
+        assert {message["orphan"] for message in await ann.messages(3)} == {True}
+        assert sum(gauges.held_bytes for gauges in server.broker.shard_gauges()) == 0
+
+
 @pytest.mark.parametrize("options", [FOREVER], indirect=True)
 async def test_numbered_messages_wait_behind_the_one_that_waits(connect: Any) -> None:
     async with connect("joe") as joe, connect("ann") as ann:

@@ -8,6 +8,9 @@ ephemeral message has no place in that count, whatever `n` it carries.
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from hubbub_protocol.codec import kept
 from hubbub_protocol.frames import Pub
@@ -16,27 +19,69 @@ from .publisher import Publisher
 from .sink import Sink
 
 
+HELD_BYTES = 1024
+"""What a message that waits takes beside what its publisher wrote."""
+WAITER_BYTES = 512
+"""What each further request takes that waits with it."""
+
+
+class Waiter(NamedTuple):
+    """A request that is owed an answer."""
+
+    sink: Sink
+    pub: Pub
+    payload: bytes | None
+    expires: float
+    """When its time is over (`ttl`, counted from when it came), by the shard's clock; 0.0: never."""
+
+
 class Held:
     """One message that waits: for `parent`, or only behind an earlier one of its publisher's (`parent` None)."""
 
     __slots__ = ("deadline", "key", "numbered", "parent", "pub", "publisher", "size", "waiters")
 
     def __init__(
-        self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, parent: str | None, deadline: float
+        self,
+        publisher: Publisher,
+        pub: Pub,
+        payload: bytes | None,
+        sink: Sink,
+        parent: str | None,
+        deadline: float,
+        expires: float = 0.0,
     ) -> None:
         self.publisher = publisher
         self.pub = kept(pub)
         self.key = (publisher.name, pub.id, pub.ephemeral)
         self.numbered = pub.n is not None and not pub.ephemeral
-        self.waiters = [(sink, kept(pub), payload)]
+        self.waiters = [Waiter(sink, self.pub, payload, expires)]
         """Who is owed an answer, to which request: more than one when the publisher sent it again meanwhile."""
         self.parent = parent
         self.deadline = deadline
-        self.size = len(pub.data) + len(payload or b"")
+        self.size = size_of(pub, payload)
+        """Bytes of memory that it takes, repeats included."""
 
-    def repeat(self, sink: Sink, pub: Pub, payload: bytes | None) -> None:
-        """Its publisher has sent it again."""
-        self.waiters.append((sink, kept(pub), payload))
+    def cost_of_repeat(self, pub: Pub, payload: bytes | None) -> int:
+        """Bytes that it takes to keep it once more."""
+        return WAITER_BYTES if self._is_same(pub, payload) else WAITER_BYTES + size_of(pub, payload)
+
+    def repeat(self, sink: Sink, pub: Pub, payload: bytes | None, expires: float) -> None:
+        """Its publisher has sent it again: if that says the same, what it says is kept once."""
+        if self._is_same(pub, payload):
+            payload = self.waiters[0].payload
+            pub = replace(pub, data=self.pub.data, headers=self.pub.headers)
+        else:
+            pub = kept(pub)
+        self.waiters.append(Waiter(sink, pub, payload, expires))
+
+    def _is_same(self, pub: Pub, payload: bytes | None) -> bool:
+        first = self.waiters[0]
+        return pub.data == self.pub.data and pub.headers == self.pub.headers and payload == first.payload
+
+
+def size_of(pub: Pub, payload: bytes | None) -> int:
+    """Bytes of memory that a message takes while it waits."""
+    return HELD_BYTES + len(pub.data) + len(pub.headers) + len(payload or b"")
 
 
 class HoldBack:
@@ -66,6 +111,12 @@ class HoldBack:
             self._parents[held.parent] = self._parents.get(held.parent, 0) + 1
         if held.numbered:
             self._last_numbered[held.publisher.key] = held
+
+    def repeat(self, held: Held, waiter: Waiter, cost: int) -> None:
+        """One that waits here was sent again, which takes so many bytes."""
+        held.repeat(*waiter)
+        held.size += cost
+        self.bytes += cost
 
     def find(self, publisher: Publisher, pub: Pub) -> Held | None:
         """The message that this one repeats, if it waits here. A signal and a durable message are two messages."""

@@ -22,7 +22,7 @@ from hubbub_protocol.frames import Pub
 from . import answers
 from .batch import RETRY_SECONDS, Batch
 from .first import find_first
-from .hold import Held, HoldBack
+from .hold import Held, HoldBack, Waiter, size_of
 from .publisher import Publisher
 from .sink import Sink
 from .topic import Topic
@@ -52,6 +52,9 @@ class Sequencer:
         self._pending_hard = settings.pending_hard
         self._hold_seconds = settings.hold_seconds
         self._hold_messages = settings.hold_messages
+        self._hold_bytes = settings.hold_bytes
+        self.held_bytes = 0
+        """Bytes of memory that all those take that wait for their parents."""
 
     def publish(  # noqa: PLR0911 - a return for each way in which a publish can end
         self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink
@@ -65,7 +68,7 @@ class Sequencer:
         topic = publisher.topic
         if pub.ttl is not None and 0 < topic.policy.max_ttl < pub.ttl:
             message = f"`ttl` is {pub.ttl:g} s; the limit here (max_ttl) is {topic.policy.max_ttl:g} s"
-            self._refuse(sink, pub, ErrorCode.BAD_REQUEST, message)
+            self._refuse(sink, pub, ErrorCode.BAD_REQUEST, message, limit="max_ttl")
             return
         if pub.ephemeral or not topic.policy.durable:
             self._publish_signal(publisher, pub, payload, sink)
@@ -86,7 +89,8 @@ class Sequencer:
         if pub.parent is not None and not self.has_parent(topic, pub.parent):
             self._hold(publisher, pub, payload, sink, pub.parent)
             return
-        self._take(publisher, pub, payload, sink, raw_id, dedup_hash, False)
+        expires = 0.0 if pub.ttl is None else self._batch.now + pub.ttl  # `_end_of`, without the call
+        self._take(publisher, pub, payload, sink, raw_id, dedup_hash, expires, False)
 
     def _take(
         self,
@@ -96,9 +100,13 @@ class Sequencer:
         sink: Sink,
         raw_id: bytes,
         dedup_hash: int,
+        expires: float,
         orphan: bool,
     ) -> None:
-        """Give a durable message its place: seq, lc, and a line in the next batch."""
+        """Give a durable message its place: seq, lc, and a line in the next batch.
+
+        One whose time is over already gets its place too: its publisher's count goes on, and answers to it find it.
+        """
         topic = publisher.topic
         seq = topic.log.head + 1
         lc = (pub.lc if pub.lc > topic.lc else topic.lc) + 1
@@ -114,7 +122,6 @@ class Sequencer:
         if (pub.parent is not None or pub.headers or topic.watched) and not self._admit(publisher, pub, payload, sink):
             return
         topic.lc = lc
-        expires = 0.0 if pub.ttl is None else self._batch.now + pub.ttl
         self._batch.add_durable(topic, line)
         if header_size or expires:
             topic.mark(header_size, expires)
@@ -144,9 +151,11 @@ class Sequencer:
             publisher, pub, payload, sink
         ):
             return
-        self._take_signal(publisher, pub, payload, sink, False)
+        self._take_signal(publisher, pub, payload, sink, self._end_of(pub), False)
 
-    def _take_signal(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, orphan: bool) -> None:
+    def _take_signal(
+        self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, expires: float, orphan: bool
+    ) -> None:
         topic = publisher.topic
         lc = (pub.lc if pub.lc > topic.lc else topic.lc) + 1
         wire_id = encode_value(pub.id)
@@ -167,8 +176,8 @@ class Sequencer:
                 return
             topic.lc = lc
             self._batch.add_signal(topic, line)
-            if header_size or pub.ttl is not None:
-                topic.mark(header_size, 0.0 if pub.ttl is None else self._batch.now + pub.ttl)
+            if header_size or expires:
+                topic.mark(header_size, expires)
             self._metrics.publishes_ephemeral += 1
         else:
             self._metrics.publishes_dup += 1
@@ -251,8 +260,9 @@ class Sequencer:
         message: str,
         retry_after: float | None = None,
         expect: int | None = None,
+        limit: str | None = None,
     ) -> None:
-        self._metrics.count_refusal(code)
+        self._metrics.count_refusal(limit or code)
         sink.settle(1, [answers.refusal(pub, code, message, retry_after=retry_after, expect=expect)])
 
     def _refuse_read_only(self, sink: Sink, pub: Pub) -> None:
@@ -261,7 +271,7 @@ class Sequencer:
 
     def _refuse_large(self, sink: Sink, pub: Pub, size: int, limit: int) -> None:
         message = f"the message takes {size} bytes on the wire; the limit here (max_message) is {limit}"
-        self._refuse(sink, pub, ErrorCode.TOO_LARGE, message)
+        self._refuse(sink, pub, ErrorCode.TOO_LARGE, message, limit="max_message")
 
     def _refuse_order(self, sink: Sink, pub: Pub, last: int) -> None:
         message = f"n is {pub.n}, but {last + 1} comes next from this publisher to {pub.topic}"
@@ -270,7 +280,7 @@ class Sequencer:
     def _has_room(self, pub: Pub, sink: Sink) -> bool:
         refusal = self.room(sink)
         if refusal is not None:
-            self._refuse(sink, pub, refusal.code, refusal.message, refusal.retry_after)
+            self._refuse(sink, pub, refusal.code, refusal.message, refusal.retry_after, limit=refusal.limit)
         return refusal is None
 
     def room(self, sink: Sink) -> Refusal | None:
@@ -288,6 +298,7 @@ class Sequencer:
             ErrorCode.OVERLOADED,
             f"{self._log.pending_bytes} bytes wait for the disk; the limit (pending_hard) is {self._pending_hard}",
             RETRY_SECONDS,
+            limit="pending_hard",
         )
 
     def _answer_duplicate(self, publisher: Publisher, pub: Pub, seq: int, sink: Sink) -> bool:
@@ -311,7 +322,7 @@ class Sequencer:
         if hold is not None:
             held = hold.find(publisher, pub)
             if held is not None:
-                held.repeat(sink, pub, payload)
+                self._hold_again(hold, held, pub, payload, sink)
                 return False
         if pub.n is None:
             return True
@@ -338,7 +349,7 @@ class Sequencer:
         if topic.hold is not None:
             held = topic.hold.find(publisher, pub)
             if held is not None:
-                held.repeat(sink, pub, payload)
+                self._hold_again(topic.hold, held, pub, payload, sink)
                 return False
         if pub.parent is not None and not self.has_parent(topic, pub.parent):
             self._hold(publisher, pub, payload, sink, pub.parent)
@@ -347,17 +358,43 @@ class Sequencer:
 
     # Hold-back ------------------------------------------------------------------------------------------------------
 
+    def _end_of(self, pub: Pub) -> float:
+        """When the time of a message is over that came now; 0.0: never."""
+        return 0.0 if pub.ttl is None else self._batch.now + pub.ttl
+
     def _hold(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, parent: str | None) -> None:
         """Keep a message until the one it answers has come, or for `hold_seconds`."""
         topic = publisher.topic
+        size = size_of(pub, payload)
+        if not self._may_hold(size, sink, pub):
+            return
         if topic.hold is None:
             topic.hold = HoldBack()
             self._holding[topic] = None
         deadline = self._loop.time() + self._hold_seconds
-        topic.hold.add(Held(publisher, pub, payload, sink, parent, deadline))
+        topic.hold.add(Held(publisher, pub, payload, sink, parent, deadline, self._end_of(pub)))
+        self.held_bytes += size
         self._metrics.held += 1
         if len(topic.hold) > self._hold_messages or topic.hold.bytes > self._pending_soft:
             self._let_go(topic, topic.hold, topic.hold.evict())
+
+    def _hold_again(self, hold: HoldBack, held: Held, pub: Pub, payload: bytes | None, sink: Sink) -> None:
+        """A message that waits was sent again: it waits on, and is answered twice."""
+        cost = held.cost_of_repeat(pub, payload)
+        if self._may_hold(cost, sink, pub):
+            hold.repeat(held, Waiter(sink, pub, payload, self._end_of(pub)), cost)
+            self.held_bytes += cost
+
+    def _may_hold(self, size: int, sink: Sink, pub: Pub) -> bool:
+        """Whether there is room for so many bytes more; if not, the message is refused. A first one always may."""
+        if not self.held_bytes or self.held_bytes + size <= self._hold_bytes:
+            return True
+        message = (
+            f"{self.held_bytes} bytes of messages wait for their parents here; the limit (hold_bytes) is "
+            f"{self._hold_bytes}: publish the parent first, or try again"
+        )
+        self._refuse(sink, pub, ErrorCode.OVERLOADED, message, RETRY_SECONDS, limit="hold_bytes")
+        return False
 
     def release_overdue(self) -> None:
         """Let the messages go whose parent has not come in time. Called a few times a second while any waits."""
@@ -420,23 +457,26 @@ class Sequencer:
     def _take_held(self, held: Held) -> None:
         publisher = held.publisher
         topic = publisher.topic
+        self.held_bytes -= held.size
         orphan = held.parent is not None
         if orphan:
             self._metrics.hold_orphaned += 1
             self._metrics.publishes_orphan += 1
         else:
             self._metrics.hold_released += 1
-        for sink, pub, payload in held.waiters:
+        for waiter in held.waiters:
+            sink, pub, payload, expires = waiter
             if pub.ephemeral or not topic.policy.durable:
-                self._take_signal(publisher, pub, payload, sink, orphan)
+                self._take_signal(publisher, pub, payload, sink, expires, orphan)
             elif self._log.failed is not None:
                 self._refuse_read_only(sink, pub)
             else:
-                self._take_freed(publisher, pub, payload, sink, orphan)
+                self._take_freed(publisher, waiter, orphan)
 
-    def _take_freed(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink, orphan: bool) -> None:
+    def _take_freed(self, publisher: Publisher, waiter: Waiter, orphan: bool) -> None:
         """Sequence a durable message that has waited, unless it is a repeat, or what it waited behind was refused."""
         topic = publisher.topic
+        sink, pub, payload, expires = waiter
         raw_id = pub.id.encode()
         dedup_hash = xxh3_64_intdigest(raw_id, publisher.dedup_seed)
         seq = self._log.dedup(dedup_hash)
@@ -446,15 +486,16 @@ class Sequencer:
         if pub.n is not None and pub.n != last + 1 and pub.n != 1:
             self._refuse_order(sink, pub, last)
             return
-        self._take(publisher, pub, payload, sink, raw_id, dedup_hash, orphan)
+        self._take(publisher, pub, payload, sink, raw_id, dedup_hash, expires, orphan)
 
     def refuse_held(self) -> None:
         """A batch was lost. What is held back must not go before it, once its publisher sends it again: it goes too."""
         for topic in list(self._holding):
             hold, topic.hold = topic.hold, None
             for held in hold or ():
-                for sink, pub, _ in held.waiters:
-                    self._refuse_read_only(sink, pub)
+                self.held_bytes -= held.size
+                for waiter in held.waiters:
+                    self._refuse_read_only(waiter.sink, waiter.pub)
         self._holding.clear()
 
 
