@@ -102,7 +102,6 @@ class Composer:
                 lc=self.lamport,
                 headers=NO_DATA if not headers else encoded(headers),
                 ephemeral=ephemeral,
-                ttl=ttl,
                 reply_to=reply_to,
                 track=track,
                 mandatory=mandatory,

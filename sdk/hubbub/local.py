@@ -113,7 +113,7 @@ def leave_hub(url: str, member: Member) -> None:
 
 def local_message(entry: Entry, outbox: Outbox, sender: str, lamport: int) -> LocalMessage:
     """What the others hear of an outbox entry."""
-    pub = codec.decode_client(entry.line)
+    pub = codec.decode_client(entry.body)
     assert isinstance(pub, Pub), "an outbox holds publishes"
     frame = Msg(
         topic=pub.topic,

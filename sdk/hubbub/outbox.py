@@ -29,6 +29,9 @@ ENTRY_OVERHEAD_BYTES = 700
 LANES_MAX = 10_000
 """Topics whose count `n` is remembered while nothing is on its way there."""
 
+TTL_LEAST = 0.001
+"""Seconds: what is sent of a time-to-live that is all but over. The broker takes none that is 0."""
+
 _PREFIX = b'{"op":"pub"'
 
 
@@ -64,7 +67,7 @@ class Entry:
         expires_at: float | None = None,
         expires_wall: float | None = None,
     ) -> None:
-        """`line` is the encoded `pub` without `n`; `expires_at` is in the clock that `take` is given.
+        """`line` is the encoded `pub` without `n` and `ttl`; `expires_at` is in the clock that `take` is given.
 
         `expires_wall` is the same in seconds since the Unix epoch.
         """
@@ -92,15 +95,20 @@ class Entry:
 
     @property
     def body(self) -> bytes:
-        """The `pub` without `n`, as it was given."""
+        """The `pub` without `n` and `ttl`, as it was given."""
         return _PREFIX + self.tail
 
-    @property
-    def line(self) -> bytes:
-        """The `pub` as it goes on the wire, or the header of the binary frame."""
+    def line_at(self, now: float) -> bytes:
+        """The `pub` as it goes on the wire, or the header of the binary frame.
+
+        Its `ttl` is what is left: the broker counts from when it comes, its publisher from when it was accepted.
+        """
+        tail = self.tail
+        if self.expires_at is not None:
+            tail = b',"ttl":%.3f%b' % (max(self.expires_at - now, TTL_LEAST), tail)
         if self.lane is None:
-            return _PREFIX + self.tail
-        return b'%b,"n":%d%b' % (_PREFIX, self.n, self.tail)
+            return _PREFIX + tail
+        return b'%b,"n":%d%b' % (_PREFIX, self.n, tail)
 
 
 class Lane:
@@ -237,16 +245,16 @@ class Outbox:
             if entry.gone:
                 continue
             lane = entry.lane
+            if lane is not None and lane.blocked:
+                continue  # it is in the lane, and comes back with it
+            if entry.expires_at is not None and entry.expires_at <= now:
+                if lane is not None and entry.n:  # it was sent, and what became of it is not known
+                    lane.confirmed = max(lane.confirmed, entry.n)
+                    lane.next_n = max(lane.next_n, entry.n + 1)
+                self._remove(entry)
+                expired.append(entry)
+                continue
             if lane is not None:
-                if lane.blocked:
-                    continue  # it is in the lane, and comes back with it
-                if entry.expires_at is not None and entry.expires_at <= now:
-                    if entry.n:  # it was sent, and what became of it is not known
-                        lane.confirmed = max(lane.confirmed, entry.n)
-                        lane.next_n = max(lane.next_n, entry.n + 1)
-                    self._remove(entry)
-                    expired.append(entry)
-                    continue
                 entry.n = lane.next_n
                 lane.next_n += 1
                 lane.outstanding += 1

@@ -266,7 +266,7 @@ class Sender:
         now = self._loop.time()
         batch, expired = self.outbox.take(self._window, now)
         for entry in batch:
-            line = entry.line
+            line = entry.line_at(now)
             payload = entry.payload
             size = len(line) if payload is None else 4 + len(line) + len(payload)
             if size > link.frame_bytes_max:

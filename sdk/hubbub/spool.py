@@ -49,7 +49,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     row INTEGER PRIMARY KEY,
     topic TEXT NOT NULL,
     id TEXT NOT NULL,
-    line BLOB NOT NULL,     -- the encoded `pub`, without `n`
+    line BLOB NOT NULL,     -- the encoded `pub`, without `n` and `ttl`
     payload BLOB,           -- of a binary message
     expires REAL            -- seconds since the Unix epoch
 );

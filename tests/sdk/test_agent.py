@@ -156,6 +156,20 @@ class TestPublish:
         with pytest.raises(Expired):
             await short
 
+    async def test_the_time_in_the_buffer_counts_for_a_message_s_time_to_live(
+        self, joe: Agent, ann: Agent, broker: MemoryBroker
+    ) -> None:
+        broker.crash()
+        await joe.wait_for("degraded")
+        question = await joe.submit("c", "of use for a minute", ttl=60)
+        await asyncio.sleep(40)
+        broker.start()
+        await question
+        await asyncio.sleep(30)
+        await joe.publish("c", "later")
+        async with asyncio.timeout(10):
+            assert (await anext(ann.subscribe("c", start="all"))).data == "later"
+
     async def test_flush_waits_for_all_that_was_accepted(self, joe: Agent, broker: MemoryBroker) -> None:
         broker.commit_delay = 3
         for number in range(5):

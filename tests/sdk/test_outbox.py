@@ -46,7 +46,7 @@ class TestTake:
         for id, topic, ephemeral in [("a", "g/x", False), ("b", "g/y", False), ("c", "g/x", True), ("d", "g/x", False)]:
             box.accept(entry(id, topic, ephemeral=ephemeral))
         batch, _ = box.take(9, 0)
-        lines = {one.id: codec.decode_client(one.line) for one in batch}
+        lines = {one.id: codec.decode_client(one.line_at(0)) for one in batch}
         assert {id: getattr(pub, "n", None) for id, pub in lines.items()} == {"a": 1, "b": 1, "c": None, "d": 2}
 
     def test_what_expired_is_left_out(self) -> None:
@@ -57,6 +57,26 @@ class TestTake:
         assert (ids(batch), ids(expired)) == (["a", "c"], ["b"])
         assert [one.n for one in batch] == [1, 2]
         assert len(box) == 2
+
+
+    def test_what_is_sent_says_what_is_left_of_its_time(self) -> None:
+        box = outbox()
+        for id, expires, ephemeral in [("a", None, False), ("b", 50.0, False), ("c", 50.0, True), ("d", 10.0001, False)]:
+            box.accept(entry(id, expires_at=expires, ephemeral=ephemeral))
+
+        def sent(now: float) -> dict[str, float | None]:
+            pubs = [codec.decode_client(one.line_at(now)) for one in box.take(9, now)[0]]
+            return {pub.id: pub.ttl for pub in pubs if isinstance(pub, Pub)}
+
+        assert sent(10.0) == {"a": None, "b": 40.0, "c": 40.0, "d": 0.001}
+        box.rewind()
+        assert sent(30.0) == {"a": None, "b": 20.0, "c": 20.0}
+
+    def test_a_signal_that_expired_is_left_out_too(self) -> None:
+        box = outbox()
+        box.accept(entry("a", expires_at=5.0, ephemeral=True))
+        batch, expired = box.take(9, 5.0)
+        assert (ids(batch), ids(expired), len(box)) == ([], ["a"], 0)
 
 
 class TestRoom:

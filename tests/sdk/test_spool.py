@@ -152,6 +152,27 @@ class TestAgent:
         assert [bytes(m.data) for m in broker.stored("g/c")] == [b'"long"']
         assert rows_in(path) == []
 
+    async def test_the_time_in_the_spool_counts_for_a_message_s_time_to_live(
+        self, make_agent: Any, path: Path
+    ) -> None:
+        broker = away()
+        joe = make_agent(transport=broker.transport(), spool=path)
+        await joe.open()
+        await joe.submit("c", "kept", ttl=500)
+        await abandon(joe)
+        database = sqlite3.connect(path)  # as if it had lain there for an hour less ten seconds
+        database.execute("UPDATE outbox SET expires = expires - 490")
+        database.commit()
+        database.close()
+        sent: list[float | None] = []
+        broker.verdict = lambda pub: sent.append(pub.ttl)
+        broker.start()
+        async with make_agent(transport=broker.transport(), spool=path) as joe:
+            await joe.flush()
+        assert len(sent) == 1
+        assert sent[0] is not None
+        assert 0 < sent[0] <= 10
+
     async def test_a_refused_message_leaves_the_spool(self, make_agent: Any, path: Path) -> None:
         broker = MemoryBroker(max_frame=500)
         async with make_agent(transport=broker.transport(), spool=path) as joe:
