@@ -1,5 +1,6 @@
 """Makes outbox entries of what an application publishes: ids, Lamport timestamps, vector clocks, encoding."""
 
+import math
 import time
 from asyncio import AbstractEventLoop
 from collections.abc import Sequence
@@ -79,7 +80,7 @@ class Composer:
             Unencodable: if JSON can't hold the data or the headers.
             ValueError: if `ttl` is not positive.
         """
-        if ttl is not None and not ttl > 0:
+        if ttl is not None and not 0 < ttl < math.inf:
             raise ValueError(f"ttl is {ttl}: seconds, more than 0")
         headers = caused(headers, topic)
         if attachments:
@@ -128,6 +129,8 @@ def encoded(value: Any) -> Raw:
     """
     try:
         text = codec.encode_value(value)
+        if b"null" in text:  # None, or a number that JSON has not: looked for only where there may be one
+            codec.check_finite(value)
         if b"\n" in text:  # only text that was JSON already (`msgspec.Raw`) can hold one
             text = codec.encode_value(codec.decode_value(text))
         return Raw(text)

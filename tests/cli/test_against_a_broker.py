@@ -79,6 +79,14 @@ async def test_lines_of_standard_input_become_messages_in_order(shell: Shell) ->
     assert [json.loads(line)["data"] for line in printed.splitlines()] == [f"line {n}" for n in range(3000)]
 
 
+async def test_what_is_no_json_is_a_string_and_no_number_is_changed(shell: Shell) -> None:
+    texts = ("NaN", "Infinity", '{"a": NaN}', "[1,2", "null", "1.50", "123456789012345678901234567890")
+    assert (await shell.run("pub", "a/b", *texts))[0] == 0
+    _, printed, _ = await shell.run("tail", "a/b", "--from", "all", "--no-follow", "--json")
+    data = [json.loads(line)["data"] for line in printed.splitlines()]
+    assert data == ["NaN", "Infinity", '{"a": NaN}', "[1,2", None, 1.5, 123456789012345678901234567890]
+
+
 async def test_tail_goes_on_where_it_was_after_the_broker_was_killed(tmp_path: Path) -> None:
     async with broker_process(tmp_path / "data") as broker:
         shell = Shell(broker.url, tmp_path)
@@ -141,6 +149,7 @@ async def test_a_reader_that_leaves_ends_tail_quietly(shell: Shell) -> None:
     [
         (["pub", "a/*", "1"], 2, "pattern"),
         (["pub", "a/b", "1", "--agent", "a/b"], 2, "bad agent name"),
+        (["pub", "a/b", "[1e999]"], 1, "JSON can't hold"),
         (["tail", "a/**/b"], 2, "bad pattern"),
         (["pub", "_hubbub/x", "1"], 1, "hubbub: "),
         (["tail", "a/b", "--from", "yesterday"], 2, "one of new, all, seq:N, last:N"),

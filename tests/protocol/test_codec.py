@@ -4,7 +4,11 @@ import json
 import math
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
 from typing import Any, get_args
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -27,6 +31,58 @@ from hubbub_protocol.frames import (
     Will,
     With,
 )
+
+
+@dataclass
+class Reading:
+    value: float
+
+
+class Level(Enum):
+    HIGH = math.inf
+    LOW = 1.0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        math.nan,
+        -math.inf,
+        [math.nan],
+        {"a": {"b": (None, math.inf)}},
+        {math.inf},
+        Reading(math.nan),
+        [Level.HIGH],
+        {"raw": msgspec.Raw(b"null"), "x": math.nan},
+        {1: math.nan},
+    ],
+)
+def test_a_number_that_json_has_not_is_found_wherever_it_is(value: Any) -> None:
+    assert b"null" in codec.encode_value(value)
+    with pytest.raises(ValueError, match="JSON"):
+        codec.check_finite(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [1.5, None],
+        {"a": (None, "null")},
+        {None, 1},
+        Reading(1.0),
+        [Level.LOW, None],
+        msgspec.Raw(b"[null]"),
+        {"raw": msgspec.Raw(b"null")},
+        [datetime(2026, 1, 1), uuid4(), b"x", None],
+        {uuid4(): None},
+        {1.5: None},
+    ],
+)
+def test_what_is_null_by_itself_is_let_through(value: Any) -> None:
+    assert codec.encode_value(value)
+    codec.check_finite(value)
+
 
 # Strategies ---------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The public face, against a broker in memory: publish, subscribe, reply, request, handlers, life."""
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -108,11 +109,20 @@ class TestPublish:
         await joe.publish("c", Raw(b'{\n "a": 1}'))
         assert bytes(broker.stored("g/c")[0].data) == b'{"a":1}'
 
-    @pytest.mark.parametrize("data", [object(), {1: {2}.__iter__()}, "\ud800"])
+    @pytest.mark.parametrize("data", [object(), {1: {2}.__iter__()}, "\ud800", math.nan, {"a": [None, (1, math.inf)]}])
     async def test_what_json_cannot_hold_is_refused_at_once(self, joe: Agent, data: Any) -> None:
         with pytest.raises(Unencodable):
             await joe.publish("c", data)
         assert joe.stats.published == 0
+
+    async def test_none_is_null(self, joe: Agent, broker: MemoryBroker) -> None:
+        await joe.publish("c", {"a": [None, "null", 1.5]})
+        assert bytes(broker.stored("g/c")[0].data) == b'{"a":[null,"null",1.5]}'
+
+    @pytest.mark.parametrize("ttl", [0, -1, math.nan, math.inf])
+    async def test_a_time_to_live_is_a_time(self, joe: Agent, ttl: float) -> None:
+        with pytest.raises(ValueError, match="ttl"):
+            await joe.publish("c", 1, ttl=ttl)
 
     @pytest.mark.parametrize("topic", ["a b", "g/*", "**", "g//x", "g/" + "x" * 200])
     async def test_a_bad_topic_is_refused_at_once(self, joe: Agent, topic: str) -> None:

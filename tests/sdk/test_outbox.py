@@ -58,10 +58,14 @@ class TestTake:
         assert [one.n for one in batch] == [1, 2]
         assert len(box) == 2
 
-
     def test_what_is_sent_says_what_is_left_of_its_time(self) -> None:
         box = outbox()
-        for id, expires, ephemeral in [("a", None, False), ("b", 50.0, False), ("c", 50.0, True), ("d", 10.0001, False)]:
+        for id, expires, ephemeral in [
+            ("a", None, False),
+            ("b", 50.0, False),
+            ("c", 50.0, True),
+            ("d", 10.0001, False),
+        ]:
             box.accept(entry(id, expires_at=expires, ephemeral=ephemeral))
 
         def sent(now: float) -> dict[str, float | None]:

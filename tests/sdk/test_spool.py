@@ -152,9 +152,7 @@ class TestAgent:
         assert [bytes(m.data) for m in broker.stored("g/c")] == [b'"long"']
         assert rows_in(path) == []
 
-    async def test_the_time_in_the_spool_counts_for_a_message_s_time_to_live(
-        self, make_agent: Any, path: Path
-    ) -> None:
+    async def test_the_time_in_the_spool_counts_for_a_message_s_time_to_live(self, make_agent: Any, path: Path) -> None:
         broker = away()
         joe = make_agent(transport=broker.transport(), spool=path)
         await joe.open()

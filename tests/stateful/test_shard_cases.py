@@ -155,9 +155,7 @@ def test_what_is_past_its_time_when_the_sync_ends_is_not_delivered(open_site: Op
 
 
 @pytest.mark.parametrize("ephemeral", [False, True])
-def test_what_waited_for_its_parent_for_longer_than_it_lasts_is_not_delivered(
-    open_site: Open, ephemeral: bool
-) -> None:
+def test_what_waited_for_its_parent_for_longer_than_it_lasts_is_not_delivered(open_site: Open, ephemeral: bool) -> None:
     site = open_site(hold_seconds=5.0)
     joe, ann, late = site.connect("joe"), site.connect("ann"), site.connect("late")
     ann.request("sub", topic="g/a")

@@ -181,7 +181,15 @@ _SECTIONS = {
         "event_interval",
         "event_rate",
     ),
-    "Topics": ("hold_seconds", "hold_messages", "hold_bytes", "topics_in_memory", "dedup_window", "dedup_entries", "policy"),
+    "Topics": (
+        "hold_seconds",
+        "hold_messages",
+        "hold_bytes",
+        "topics_in_memory",
+        "dedup_window",
+        "dedup_entries",
+        "policy",
+    ),
     "What is set at run time": ("max_policies", "max_schemas", "max_schema_bytes"),
     "Consumers": (
         "ack_wait",

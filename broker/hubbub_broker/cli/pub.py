@@ -121,9 +121,14 @@ def _value(item: str, text: bool) -> Any:
     if text:
         return item
     try:
-        return json.loads(item)
+        return json.loads(item, parse_constant=_no_json)
     except ValueError:
         return item
+
+
+def _no_json(name: str) -> Any:
+    """`NaN`, `Infinity` and `-Infinity`: Python reads them, and no other language's JSON does."""
+    raise ValueError(name)
 
 
 def _receipt(receipt: Receipt, as_json: bool) -> str:
