@@ -34,8 +34,8 @@ class Room:
     def why(self) -> str:
         """The limit, as who is turned away is told of it."""
         if self.fits:
-            return f"connection limit: {self.connections} are open (max_connections)"
-        return f"open files: {self.connections} connections are all that {self.files} open files allow (ulimit -n)"
+            return f"max_connections: {self.connections} connections are open, the limit; try again later"
+        return f"open files: {self.connections} connections are all that {self.files} allow (ulimit -n); try again later"
 
 
 def raise_limit() -> None:

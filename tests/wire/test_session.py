@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -10,9 +11,12 @@ from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import InvalidStatus
 
 from harness.broker import url_of
+from harness.until import until
 from harness.wire import wire_client
+from hubbub import Agent, Backoff
 from hubbub_broker.server import Server
 from hubbub_broker.session import intake
+from hubbub_broker.session.sessions import SURPLUS_LEAST
 
 
 class TestHello:
@@ -119,12 +123,63 @@ class TestHandshake:
     async def test_connections_are_bounded(self, connect: Any, server: Server) -> None:
         async with connect("a"), connect("b"):
             async with connect() as third:
-                assert await third.closed() == 4504
-            assert server.broker.metrics.connections_refused == {"connection limit": 1}
+                await third.send("hello", agent="c", session="new")
+                assert await third.closed() == 1013  # try again later: no fault of this client's
+                assert "max_connections" in (third.socket.close_reason or "")
+            assert server.broker.metrics.connections_refused == {"max_connections": 1}
         async with asyncio.timeout(10):
             await server.broker.sessions.all_gone()
         async with connect("c") as later:
             await later.silent()
+
+
+    @pytest.mark.parametrize("options", [{"max_connections": 2}], indirect=True)
+    async def test_whoever_replaces_a_connection_of_its_own_finds_a_place_at_the_limit(
+        self, connect: Any, server: Server
+    ) -> None:
+        async with connect() as half_open, connect("b"), connect() as back:
+            await half_open.hello("joe", session="life-1")
+            await back.hello("joe", session="life-1")
+            assert await half_open.closed() == 4509
+            await back.silent()
+            assert not server.broker.metrics.connections_refused
+
+    @pytest.mark.parametrize("options", [{"max_connections": 2}], indirect=True)
+    @pytest.mark.parametrize("life", ["life-2", None])
+    async def test_another_life_of_the_same_agent_does_not(self, connect: Any, life: str | None) -> None:
+        async with connect() as first, connect("b"), connect() as other:
+            await first.hello("joe", session="life-1")
+            await other.send("hello", agent="joe", session=life)
+            assert await other.closed() == 1013
+            await first.silent()
+
+    @pytest.mark.parametrize("options", [{"max_connections": 2}], indirect=True)
+    async def test_beyond_the_limit_nothing_is_done_before_hello(self, server: Server, connect: Any) -> None:
+        async with connect("a"), connect("b"):
+            async with wire_client(url_of(server) + "?agent=c") as third:
+                await third.send("pub", topic="g/c", id="i", data=1)
+                assert await third.closed() == 1013
+            async with connect() as silent:
+                assert await silent.closed() == 1013
+
+    @pytest.mark.parametrize("options", [{"max_connections": 2}], indirect=True)
+    async def test_handshakes_beyond_the_limit_are_bounded_too(self, server: Server, connect: Any) -> None:
+        async with connect("a"), connect("b"), AsyncExitStack() as stack:
+            waiting = [await stack.enter_async_context(connect()) for _ in range(SURPLUS_LEAST)]
+            async with connect() as one_too_many:
+                assert await one_too_many.closed() == 1013
+            assert {client.socket.close_code for client in waiting} == {None}
+
+    @pytest.mark.parametrize("options", [{"max_connections": 1}], indirect=True)
+    async def test_an_agent_that_finds_no_place_comes_back_until_there_is_one(
+        self, server: Server, connect: Any
+    ) -> None:
+        url = url_of(server).removesuffix("/v1/ws")
+        async with connect("a") as first, asyncio.timeout(10):
+            async with Agent("joe", group="g", url=url, local=False, backoff=Backoff(0.01, 0.05)) as joe:
+                await until(lambda: bool(server.broker.metrics.connections_refused))
+                await first.socket.close()
+                assert (await joe.publish("c", 1)).seq == 1
 
 
 class TestHeartbeat:

@@ -31,6 +31,9 @@ from .session import REASON_CHARS_MAX, Session
 if TYPE_CHECKING:
     from .sessions import Sessions
 
+SURPLUS_SECONDS = 2.0
+"""How long a connection beyond `max_connections` may take to say that it replaces another."""
+
 CLOSE_SECONDS = 2.0
 """How long the peer may take for its part of the closing handshake before the socket is cut."""
 
@@ -266,10 +269,11 @@ class WebSocketConnection(asyncio.Protocol):
         admission, self._admission = self._admission, None
         session = self._session
         assert session is not None
+        session.surplus = self._sessions.is_full
         refused = self._refusal(admission) or self._identify(session, admission)
         if refused is not None:
             code, reason = refused
-            self._sessions.metrics.count_connection_refusal(reason.split(":")[0])
+            self._sessions.metrics.count_connection_refusal(reason.partition(":")[0])
             self.close(code, reason[:REASON_CHARS_MAX])
             return
         if session.agent is not None:
@@ -280,7 +284,10 @@ class WebSocketConnection(asyncio.Protocol):
         self._sessions.metrics.connections_opened += 1
         self._sessions.joined(session)
         if session.agent is None:
-            self._timer = self._loop.call_later(self._sessions.settings.hello_timeout, self._no_hello)
+            patience = self._sessions.settings.hello_timeout
+            if session.surplus:
+                patience = min(patience, SURPLUS_SECONDS)
+            self._timer = self._loop.call_later(patience, self._no_hello)
         log.debug("connection opened", session=session.id)
 
     def _refusal(self, admission: _Admission) -> tuple[CloseCode, str] | None:
@@ -289,9 +296,8 @@ class WebSocketConnection(asyncio.Protocol):
             return CloseCode.NOT_THIS_PROTOCOL, f"subprotocol: this is {SUBPROTOCOL}"
         if self._sessions.draining:
             return CloseCode.TRY_AGAIN_LATER, "shutting down: reconnect"
-        room = self._sessions.room
-        if len(self._sessions.open) >= room.connections:
-            return CloseCode.CONNECTION_LIMIT, room.why
+        if self._sessions.is_crowded:
+            return CloseCode.TRY_AGAIN_LATER, self._sessions.room.why
         if admission.agent is not None:
             try:
                 check_agent(admission.agent)
@@ -316,17 +322,21 @@ class WebSocketConnection(asyncio.Protocol):
                 return CloseCode.FORBIDDEN, f"agent name: {why}"
         session.know(identity)
         session.groups = identity.groups
+        if session.surplus:  # `hello` has to say first whether it replaces another
+            return None
         session.agent = agent
         try:
             self._sessions.arrived(session)
         except Refusal as refusal:
             session.agent = None
-            return CloseCode.TRY_AGAIN_LATER, f"agent limit: {refusal.message}"
+            return CloseCode.TRY_AGAIN_LATER, f"{refusal.limit or refusal.code}: {refusal.message}"
         return None
 
     def _no_hello(self) -> None:
         self._timer = None
-        if self._session is not None and self._session.agent is None:
+        if self._session is not None and self._session.surplus:
+            self._sessions.turn_away(self._session)
+        elif self._session is not None and self._session.agent is None:
             self.close(CloseCode.UNAUTHORIZED, "no hello in time (hello_timeout)")
 
 

@@ -111,6 +111,7 @@ class Session:
         "paused_since",
         "since",
         "subscribed",
+        "surplus",
         "will",
         "writable",
         "write",
@@ -159,6 +160,8 @@ class Session:
         """Bytes of answers that were written while the socket was full."""
         self._owing = False
         self.closed = False
+        self.surplus = False
+        """Whether it came when there were enough, and has to say that it replaces another."""
         self.will: Will | None = None
         """What is to be said when the connection is lost."""
         self._attendance: Attendance | None = None
@@ -351,6 +354,8 @@ class Session:
             raise Refusal(ErrorCode.BAD_REQUEST, f"this connection is {self.agent}'s: open another for {hello.agent}")
         if self.entrance is not None:
             self.entrance.check_groups(groups)
+        if self.surplus and not self._sessions.gives_place(self, hello.agent, hello.session):
+            return
         if hello.will is not None:
             check_will(hello.will, self._sessions, identity)
         card = Card.of(hello.capabilities, hello.description)
@@ -455,6 +460,8 @@ class Session:
 
     def _known(self) -> str:
         if self.agent is None:
+            if self.surplus:
+                self._sessions.turn_away(self)
             raise Refusal(ErrorCode.UNAUTHORIZED, "say who you are first: `hello`, or ?agent=NAME in the address")
         return self.agent
 

@@ -34,6 +34,12 @@ from .session import Session
 from .socket import Socket
 
 
+SURPLUS = 0.02
+"""Share of `max_connections` that may be open beyond it, ten at least, until their `hello`: only that tells whether a
+connection replaces another, which the broker does not know yet to be dead."""
+SURPLUS_LEAST = 10
+
+
 class Sessions:
     """The register of connected agents."""
 
@@ -89,6 +95,35 @@ class Sessions:
         """A name for a new session."""
         self._count += 1
         return f"s{self._count}"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many as there is room for."""
+        return len(self.open) >= self.room.connections
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there are so many more that not even a `hello` is waited for."""
+        limit = self.room.connections
+        return len(self.open) >= limit + max(SURPLUS_LEAST, int(limit * SURPLUS))
+
+    def gives_place(self, session: Session, agent: str, life: str | None) -> bool:
+        """Whether a connection that came when there were enough may stay: it replaces one of its own, or one has gone.
+
+        If not, it is closed.
+        """
+        older = None if life is None else self._lives.get((agent, life))
+        if older is None and len(self.open) > self.room.connections:
+            self.turn_away(session)
+            return False
+        session.surplus = False
+        return True
+
+    def turn_away(self, session: Session) -> None:
+        """Close a connection for which there is no place."""
+        reason = self.room.why
+        self.metrics.count_connection_refusal(reason.partition(":")[0])
+        session.close(CloseCode.TRY_AGAIN_LATER, reason)
 
     def joined(self, session: Session) -> None:
         """A connection was accepted."""
