@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 from hubbub_broker.access import Access
@@ -27,6 +26,7 @@ from hubbub_protocol.errors import CloseCode
 from hubbub_protocol.names import group_of
 from hubbub_protocol.routing import shard_of
 
+from .patience import Patience
 from .rules import KEPT_IN, Rules
 from .ticker import Ticker
 from .watch import Watch
@@ -238,6 +238,7 @@ class Broker:
             Ticker(self._loop, 1.0, self._look_after_shards),
             Ticker(self._loop, LOOP_PROBE, self._probe_loop),
             Ticker(self._loop, 1.0, self._refresh_keys),
+            Ticker(self._loop, 1.0, self.metrics.refusal_log.sweep),
             Ticker(self._loop, self.settings.budget_interval, self._keep_budgets),
         ]
         for states in self.states:
@@ -246,13 +247,13 @@ class Broker:
         if self.settings.retention_interval:
             self._retention = self._loop.create_task(self._enforce_retention(), name="retention")
 
-    async def drain(self) -> None:
+    async def drain(self, patience: Patience) -> None:
         """Leave without losing anything: what was accepted is made durable and answered, and every client is told.
 
         1. New publishes are refused (`shutting_down`); new connections are turned away (1013).
         2. Every client gets a `goaway` with a time to come back of its own, so that they don't all come at once.
         3. What is pending is committed, delivered and answered. Consumers give nothing more out.
-        4. Every socket is closed (4001) and, for at most `shutdown_grace`, waited for.
+        4. Every socket is closed (4001) and, for as long as there is patience, waited for.
         5. What was acked meanwhile is written, too.
 
         Whose socket is open then has had its time: the server cuts it off.
@@ -271,9 +272,7 @@ class Broker:
         await asyncio.gather(*self._commits)
         for session in list(self.sessions.open):
             session.close(CloseCode.SHUTDOWN, "the broker is stopping")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.shutdown_grace):
-                await self.sessions.all_gone()
+        await patience.wait_for(self.sessions.all_gone())
         await asyncio.gather(*(consumers.flush() for consumers in self.consumers))
 
     async def close(self) -> None:

@@ -204,7 +204,12 @@ class Door:
             check_agent(agent)
             if self._waiting >= self.settings.max_inflight:
                 limit = self.settings.max_inflight
-                raise Refusal(ErrorCode.OVERLOADED, f"{limit} publishes over HTTP wait, the limit (max_inflight)", 0.1)
+                raise Refusal(
+                    ErrorCode.OVERLOADED,
+                    f"{limit} publishes over HTTP wait, the limit (max_inflight)",
+                    0.1,
+                    limit="max_inflight",
+                )
             way = self._broker.way_to(group_of(check_topic(pub.topic)))
             if several and isinstance(way, RemoteShard):
                 answer = Answer(asyncio.get_running_loop())
@@ -224,7 +229,7 @@ class Door:
                 refusal = unreadable(error)
             else:
                 return answer
-        self.metrics.count_refusal(refusal.code)
+        self.metrics.refuse_publish(refusal, agent, pub.topic)
         return Err(
             code=refusal.code,
             message=refusal.message,

@@ -3,8 +3,9 @@
 What each level contains, and nothing else:
 
     debug      the life of each connection: opened, welcomed, subscribed, closed and why
-    info       the process: settings in force, start, recovery, listening, stop
-    warning    something was refused, damaged, slow or lost, and the broker goes on: who, what, which limit
+    info       the process: start, recovery, listening, stop; what operators changed
+    warning    something was refused at a limit, damaged, slow or lost, and the broker goes on: who, what, which limit.
+               A storm of refusals is a line every ten seconds for each client and limit (refusal_log.py)
     error      a promise can't be kept: storage failed, a shard is read-only, a bug
 
 Every line has `ts` (UTC), `level`, `logger`, `event` (a few fixed words; the particulars are fields of their own).

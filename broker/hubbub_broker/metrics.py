@@ -24,7 +24,10 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from hubbub_broker.refusal import Refusal
+from hubbub_broker.refusal_log import RefusalLog
 from hubbub_protocol import __version__
+from hubbub_protocol.limits import TOPIC_BYTES_MAX
 
 POWERS_OF_TWO = tuple(float(2**power) for power in range(15))
 """1 to 16,384: for messages in a flush or a batch."""
@@ -105,6 +108,7 @@ class Metrics:
         "publishes_orphan",
         "publishes_refused",
         "reads_cold",
+        "refusal_log",
         "requests_refused",
         "schema_misfits",
         "tokens_refused",
@@ -116,7 +120,7 @@ class Metrics:
         self.connections_closed: dict[int, int] = {}
         """Connections that ended, by close code; 1006 where the socket just went."""
         self.connections_refused: dict[str, int] = {}
-        """Connections that were turned away in the handshake or at hello, by reason."""
+        """Connections that were turned away in the handshake or at hello, by the limit or another reason."""
 
         self.tokens_refused: dict[str, int] = {}
         """Credentials that were not taken, by reason; `missing` where none was shown."""
@@ -132,9 +136,11 @@ class Metrics:
         self.publishes_orphan = 0
         """Messages that went out without their parent (also counted as durable or ephemeral)."""
         self.publishes_refused: dict[str, int] = {}
-        """Publishes answered `err`, by error code or a finer reason."""
+        """Publishes answered `err`, by the setting that was the limit, or by error code where none was."""
         self.requests_refused: dict[str, int] = {}
-        """Other requests answered `err`, by error code or a finer reason."""
+        """Other requests answered `err`, likewise."""
+        self.refusal_log = RefusalLog()
+        """Told of those at limits."""
         self.paused_publishers = 0
         """Times that a connection was read no further because a shard's log was behind."""
 
@@ -197,6 +203,23 @@ class Metrics:
     def count_refusal(self, reason: str, amount: int = 1) -> None:
         """A publish was answered `err`."""
         self.publishes_refused[reason] = self.publishes_refused.get(reason, 0) + amount
+
+    def refuse_publish(self, refusal: Refusal, client: str | None, topic: str) -> None:
+        """A client's publish was answered with this. At a limit, the broker's log says so."""
+        self.count_refusal(refusal.reason)
+        if refusal.limit is not None:
+            self.refusal_log.note(client, refusal.limit, refusal.message, topic[:TOPIC_BYTES_MAX])
+
+    def refuse_request(self, refusal: Refusal, client: str | None) -> None:
+        """The same for any other request."""
+        self.count_request_refusal(refusal.reason)
+        if refusal.limit is not None:
+            self.refusal_log.note(client, refusal.limit, refusal.message)
+
+    def refuse_connection(self, limit: str, client: str | None, message: str) -> None:
+        """A limit turned a connection away, or ended it."""
+        self.count_connection_refusal(limit)
+        self.refusal_log.note(client, limit, message)
 
     def count_request_refusal(self, reason: str) -> None:
         """A request other than a publish was answered `err`."""

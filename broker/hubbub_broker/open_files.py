@@ -35,7 +35,7 @@ class Room:
         """The limit, as who is turned away is told of it."""
         if self.fits:
             return f"max_connections: {self.connections} connections are open, the limit; try again later"
-        return f"open files: {self.connections} connections are all that {self.files} allow (ulimit -n); try again later"
+        return f"open files: {self.files} open files (ulimit -n) allow {self.connections} connections; try again later"
 
 
 def raise_limit() -> None:

@@ -22,6 +22,11 @@ class Refusal(Exception):
         self.retry_after = retry_after
         self.limit = limit
 
+    @property
+    def reason(self) -> str:
+        """What it is counted under: the limit's name, or the code where no limit is the reason."""
+        return self.limit or self.code
+
 
 UNREADABLE_RETRY = 1.0
 """Seconds after which what failed to be read may be asked for again."""

@@ -139,7 +139,7 @@ class Rules:
             if count > most and any(_kind(key) == kind and key not in self._keys for key in change.set):
                 plural, setting = ("policies", "max_policies") if kind == POLICY else ("schemas", "max_schemas")
                 message = f"there would be {count} {plural}; the limit ({setting}) is {most}: take some out"
-                raise Refusal(ErrorCode.TOO_LARGE, message)
+                raise Refusal(ErrorCode.TOO_LARGE, message, limit=setting)
 
     def read_policy(self, name: str, document: Any) -> Override:
         """A policy as it would be if it were set.

@@ -8,7 +8,8 @@ Stopping (SIGTERM, SIGINT) is this list, in this order:
     3  end HTTP
     4  close the shards' logs and let go of the directory
 
-A second signal skips the waiting, not the closing.
+Clients that close in order (2) and HTTP requests under way (3) are waited for, `shutdown_grace` at most. A second
+signal skips that, not the closing: what was accepted is committed all the same.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from .bus_door import BusDoor
 from .door import Door
 from .open_files import raise_limit
 from .operator_door import OperatorDoor
+from .patience import Patience
 from .rules_door import RulesDoor
 from .state_door import StateDoor
 from .ticker import Ticker
@@ -113,6 +115,11 @@ class Server:
         self._clock: Ticker
         self._certificate: Certificate | None = None
         self._fellows: Fellows | None = None
+        self._patience = Patience(max(0.1, settings.shutdown_grace))
+
+    def hurry(self) -> None:
+        """Let a stop, under way or to come, wait for no client."""
+        self._patience.lose()
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -160,7 +167,7 @@ class Server:
             await self._companion.stop()
         for listening in self._http.servers:
             listening.close()
-        await self.broker.drain()
+        await self.broker.drain(self._patience)
         await self._stop_http()
         await self.broker.close()
         log.info("stopped")
@@ -235,8 +242,9 @@ class Server:
         for connection in list(state.connections):
             connection.shutdown()
         if state.tasks:
-            _, late = await asyncio.wait(state.tasks, timeout=max(0.1, self.settings.shutdown_grace))
-            for task in late:
+            tasks = list(state.tasks)
+            await self._patience.wait(tasks)
+            for task in tasks:
                 task.cancel()
         for _ in range(_CUT_TURNS):
             for connection in list(state.connections):  # at the beginning of a request, or not reading their answers
@@ -323,9 +331,17 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    serving = Server(settings, companion)
+
+    def signalled() -> None:
+        if stop.is_set():
+            log.info("hurrying")
+            serving.hurry()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with Server(settings, companion) as server:
+        loop.add_signal_handler(number, signalled)
+    async with serving as server:
         if ready is not None:
             ready(server)
         await stop.wait()

@@ -104,12 +104,15 @@ class BrokerProcess:
         """SIGTERM, and the exit code."""
         return self._end(signal.SIGTERM)
 
-    def _end(self, number: signal.Signals) -> int:
+    def wait(self) -> int:
+        """Wait until it has ended by itself. The exit code."""
         process, self._process = self._process, None
-        if process is None:
-            return 0
-        process.send_signal(number)
-        return process.wait(timeout=30)
+        return 0 if process is None else process.wait(timeout=30)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self._process is not None:
+            self._process.send_signal(number)
+        return self.wait()
 
     @property
     def pid(self) -> int:

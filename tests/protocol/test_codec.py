@@ -5,7 +5,7 @@ import math
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, get_args
 from uuid import uuid4
@@ -74,7 +74,7 @@ def test_a_number_that_json_has_not_is_found_wherever_it_is(value: Any) -> None:
         [Level.LOW, None],
         msgspec.Raw(b"[null]"),
         {"raw": msgspec.Raw(b"null")},
-        [datetime(2026, 1, 1), uuid4(), b"x", None],
+        [datetime(2026, 1, 1, tzinfo=UTC), uuid4(), b"x", None],
         {uuid4(): None},
         {1.5: None},
     ],

@@ -154,6 +154,26 @@ def test_what_is_past_its_time_when_the_sync_ends_is_not_delivered(open_site: Op
     assert [(line["op"], line.get("reason") or line["id"]) for line in lines] == [("gap", "expired"), ("msg", "long")]
 
 
+def test_while_the_disk_is_behind_publishers_are_read_no_further_and_then_refused(open_site: Open) -> None:
+    site = open_site(pending_soft=4096, pending_hard=8192)
+    joe, ann = site.connect("joe"), site.connect("ann")
+    for id in "abc":
+        assert joe.reading
+        joe.send(pub("g/a", id, data="x" * 3000))
+        site.loop.turn()  # the disk takes none of it
+    assert (joe.reading, ann.reading, site.metrics.paused_publishers) == (False, True, 1)
+    ann.send(pub("g/a", "d", data="x" * 3000))
+    assert (ann.reading, site.metrics.paused_publishers) == (False, 2)
+    assert answers(ann) == {"d": "overloaded"}
+    assert site.metrics.publishes_refused == {"pending_hard": 1}
+    site.settle()
+    assert (joe.reading, ann.reading) == (True, True)
+    assert answers(joe) == {"a": 1, "b": 2, "c": 3}
+    joe.send(pub("g/a", "e"))
+    site.settle()
+    assert answers(joe) == {"e": 4}
+
+
 @pytest.mark.parametrize("ephemeral", [False, True])
 def test_what_waited_for_its_parent_for_longer_than_it_lasts_is_not_delivered(open_site: Open, ephemeral: bool) -> None:
     site = open_site(hold_seconds=5.0)

@@ -43,7 +43,7 @@ async def test_connections_are_refused_before_the_log_starves(tmp_path: Path) ->
                 break
         assert refused is not None, "all of them were let in"
         assert refused.rcvd is not None
-        assert refused.rcvd.code == CloseCode.CONNECTION_LIMIT
+        assert refused.rcvd.code == CloseCode.TRY_AGAIN_LATER
         assert "256 open files" in refused.rcvd.reason
         await segments(0)
         reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)  # operators still get through

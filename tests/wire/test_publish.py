@@ -180,7 +180,7 @@ async def test_the_publish_rate_is_an_agent_s_over_all_its_connections(connect: 
         assert refused["retry_after"] > 0
         assert "publish_rate" in refused["message"]
         assert (await ann.pub("g/c", 1))["op"] == "ok"
-        assert server.broker.metrics.publishes_refused == {"rate_limited": 1}
+        assert server.broker.metrics.publishes_refused == {"publish_rate": 1}
 
 
 @pytest.mark.parametrize("options", [{"max_inflight": 5, "hold_seconds": 60}], indirect=True)
@@ -201,6 +201,7 @@ async def test_no_message_is_larger_than_a_frame_may_be(connect: Any) -> None:
         assert (await joe.pub("g/c", "x" * 7900))["seq"] == 1
         await joe.socket.send("x" * 8193)
         assert await joe.closed() == 1009
+        assert "8192 bytes (max_frame): split it" in (joe.socket.close_reason or "")
         assert len((await ann.messages(1))[0]["data"]) == 7900
 
 

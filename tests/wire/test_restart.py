@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
+import signal
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,48 @@ async def test_a_clean_stop_says_goodbye_and_loses_nothing(tmp_path: Path) -> No
     async with serving(tmp_path / "d") as server, wire_client(url_of(server), "late") as late:
         ok = await late.sub("g/c", from_="all")
         assert (ok["head"], [m["data"] for m in await late.messages(200)]) == (200, list(range(200)))
+
+
+async def test_clients_are_told_to_come_back_at_different_times(tmp_path: Path) -> None:
+    async with serving(tmp_path / "d", reconnect_spread=60) as server, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(wire_client(url_of(server), f"a{i}")) for i in range(40)]
+        stopping = asyncio.create_task(server.stop())
+        times = sorted([(await client.until("goaway"))["reconnect_after"] for client in clients])
+        await stopping
+    # Of forty evenly spread over a minute, fewer than two in a half of it are one chance in 10^10.
+    assert 0 <= times[0] <= times[1] < 30 < times[-2] <= times[-1] <= 60
+    assert len(set(times)) > 30
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_skips_the_waiting_and_not_the_closing(tmp_path: Path, number: signal.Signals) -> None:
+    async with broker_process(tmp_path / "d", shutdown_grace=600, hello_timeout=300) as broker:
+        slow = await RawSocket.open(broker.port)  # a request whose body does not come
+        await slow.send(
+            b"PUT /v1/blobs/g HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert b"100" in await slow._reader.readuntil(b"\r\n\r\n")  # it is being answered
+        async with wire_client(broker.url, "joe") as joe:
+            assert (await joe.pub("g/c", "kept"))["seq"] == 1
+            os.kill(broker.pid, signal.SIGTERM)
+            assert await joe.closed() == 4001
+        os.kill(broker.pid, number)
+        assert await asyncio.to_thread(broker.wait) == 0
+        slow.cut()
+        assert "hurrying" in broker.log.read_text()
+        broker.start()
+        await broker.wait_ready()
+        async with wire_client(broker.url, "late") as late:
+            await late.sub("g/c", from_="all")
+            assert [m["data"] for m in await late.messages(1)] == ["kept"]
+
+
+async def test_what_was_stored_while_frames_could_be_larger_comes_whole(tmp_path: Path) -> None:
+    async with serving(tmp_path / "d") as server, wire_client(url_of(server), "joe") as joe:
+        await joe.pub("g/c", "x" * 500_000)
+    async with serving(tmp_path / "d", max_frame="64KiB") as server, wire_client(url_of(server), "joe") as joe:
+        await joe.sub("g/c", from_="all")
+        assert len((await joe.messages(1))[0]["data"]) == 500_000
 
 
 async def test_when_a_stop_is_over_no_socket_is_left_open(tmp_path: Path) -> None:

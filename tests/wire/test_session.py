@@ -3,7 +3,7 @@
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -11,12 +11,14 @@ from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import InvalidStatus
 
 from harness.broker import url_of
+from harness.log_capture import captured_log
 from harness.until import until
 from harness.wire import wire_client
 from hubbub import Agent, Backoff
 from hubbub_broker.server import Server
 from hubbub_broker.session import intake
 from hubbub_broker.session.sessions import SURPLUS_LEAST
+from hubbub_protocol.errors import CloseCode
 
 
 class TestHello:
@@ -132,7 +134,6 @@ class TestHandshake:
         async with connect("c") as later:
             await later.silent()
 
-
     @pytest.mark.parametrize("options", [{"max_connections": 2}], indirect=True)
     async def test_whoever_replaces_a_connection_of_its_own_finds_a_place_at_the_limit(
         self, connect: Any, server: Server
@@ -180,6 +181,67 @@ class TestHandshake:
                 await until(lambda: bool(server.broker.metrics.connections_refused))
                 await first.socket.close()
                 assert (await joe.publish("c", 1)).seq == 1
+
+
+class TestRefusals:
+    OPTIONS: ClassVar[dict[str, Any]] = {
+        "hold_seconds": 600,
+        "max_inflight": 1,
+        "max_subscriptions": 1,
+        "publish_rate": 0.001,
+        "publish_burst": 2,
+        "max_frame": 8192,
+    }
+
+    @pytest.mark.parametrize("options", [OPTIONS], indirect=True)
+    async def test_what_a_limit_refuses_is_counted_and_logged_under_its_name(
+        self, server: Server, connect: Any
+    ) -> None:
+        metrics = server.broker.metrics
+        with captured_log("warning") as log:
+            async with connect("joe") as joe:
+                await joe.send("pub", topic="g/c", id="a", data="s3cr3t", parent="never")
+                assert (await joe.pub("g/c", 2))["code"] == "overloaded"
+                await joe.sub("g/c")
+                assert (await joe.ask("sub", topic="g/d"))["code"] == "overloaded"
+                assert (await joe.ask("unsub", topic="g/d"))["code"] == "not_found"
+            async with connect("ann") as ann:
+                for _ in range(2):
+                    await ann.pub("g/c", "s3cr3t")
+                assert (await ann.pub("g/c", "s3cr3t"))["code"] == "rate_limited"
+                assert (await ann.pub("g/c", "x" * 8100))["code"] in ("too_large", "rate_limited")
+                await ann.socket.send("x" * 9000)
+                assert await ann.closed() == 1009
+        assert metrics.publishes_refused["max_inflight"] == 1
+        assert metrics.publishes_refused["publish_rate"] >= 1
+        assert metrics.requests_refused == {"max_subscriptions": 1, "not_found": 1}
+        lines = [line for line in log.read() if line["event"] == "refused"]
+        assert {(line["level"], line["client"], line["limit"]) for line in lines} >= {
+            ("warning", "joe", "max_inflight"),
+            ("warning", "joe", "max_subscriptions"),
+            ("warning", "ann", "publish_rate"),
+            ("warning", "ann", "max_frame"),
+        }
+        assert "s3cr3t" not in str(lines)
+
+    async def test_the_life_of_a_connection_is_told_at_debug(self, server: Server, connect: Any) -> None:
+        with captured_log("debug") as log:
+            async with connect("joe") as joe:
+                await joe.sub("g/c")
+                for session in list(server.broker.sessions.of("joe")):
+                    session.close(CloseCode.TOO_SLOW, "took nothing")
+                assert await joe.closed() == 4008
+            await until(lambda: not server.broker.sessions.open)
+        lines = [line for line in log.read() if line["logger"].startswith("hubbub_broker.session")]
+        assert [line["event"] for line in lines] == [
+            "connection opened",
+            "welcomed",
+            "subscribed",
+            "connection closed",
+        ]
+        assert {line["level"] for line in lines} == {"debug"}
+        assert (lines[1]["agent"], lines[2]["topic"]) == ("joe", "g/c")
+        assert (lines[3]["code"], lines[3]["reason"]) == (4008, "took nothing")
 
 
 class TestHeartbeat:

@@ -188,6 +188,7 @@ class Agents:
             raise Refusal(
                 ErrorCode.OVERLOADED,
                 f"{self._most} agents are registered, the limit (max_agents): unregister those that are gone",
+                limit="max_agents",
             )
         record = AgentRecord(name=name, group=check_group(group or self._default_group), registered=now, seen=now)
         self._put(record)

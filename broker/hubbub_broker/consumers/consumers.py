@@ -261,6 +261,7 @@ class Consumers:
             raise Refusal(
                 ErrorCode.OVERLOADED,
                 f"this shard has {limit} consumers, the limit (max_consumers): remove those that nobody uses",
+                limit="max_consumers",
             )
         return self.add(terms)
 

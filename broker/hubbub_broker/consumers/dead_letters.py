@@ -349,6 +349,7 @@ class DeadLetters:
                 f"consumer {about.consumer} has {limit} messages of {about.topic} out or waiting, the limit "
                 "(consumer_window): redrive the rest later",
                 1.0,
+                limit="consumer_window",
             )
         consumer.redeliver(place, about.seq)
         return place

@@ -125,7 +125,7 @@ def check_filters(terms: Terms, others: Iterable[Filter | None], limit: int) -> 
     if wanted is not None and wanted not in there and len(there) >= limit:
         what = "patterns" if is_pattern(terms.topic) else terms.topic
         message = f"consumers of {what} have {limit} different filters, the limit (max_filters): use one of them"
-        raise Refusal(ErrorCode.OVERLOADED, message, 1.0)
+        raise Refusal(ErrorCode.OVERLOADED, message, 1.0, limit="max_filters")
 
 
 _encoder = msgspec.json.Encoder()

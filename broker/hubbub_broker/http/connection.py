@@ -89,12 +89,12 @@ class HttpConnection(HttpToolsProtocol):
         is_ours = self._leave is not None and not self.transport.is_closing()
         waits = self._deadline is not None or self._rest is not None or self.timeout_keep_alive_task is not None
         if is_ours and not waits and (self._answering is None or self._answering.response_complete):
-            self._rest = self.loop.call_later(self._seconds, self._give_up, "body time")
+            self._rest = self.loop.call_later(self._seconds, self._give_up, "handshake_seconds")
 
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._untaken is None and (self._answering is None or "caller" not in self._answering.scope["state"]):
-            self._untaken = self.loop.call_later(self._seconds, self._give_up, "answer time")
+            self._untaken = self.loop.call_later(self._seconds, self._give_up, "handshake_seconds")
 
     def resume_writing(self) -> None:
         self._stop_untaken()
@@ -122,7 +122,7 @@ class HttpConnection(HttpToolsProtocol):
             super().on_headers_complete()
             if len(self.pipeline) > self._pipelined_max:
                 self._refused = _TOO_MANY
-                self._give_up("pipelined")  # an answer would be taken for that to an earlier request
+                self._give_up("max_pipelined")  # an answer would be taken for that to an earlier request
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
@@ -169,15 +169,21 @@ class HttpConnection(HttpToolsProtocol):
     def _refuse(self, status: int, message: str) -> None:
         self._refused = status
         self._stop_waiting()
-        self._metrics.count_connection_refusal(_REASONS[status])
+        self._metrics.refuse_connection(_LIMITS[status], self._client, message)
         body = message.encode() + b"\n"
         head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[status] + head + body)
         self.transport.close()
 
-    def _give_up(self, reason: str) -> None:
+    @property
+    def _client(self) -> str:
+        """Where it comes from, for the log."""
+        peer = self.transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else ""
+
+    def _give_up(self, limit: str) -> None:
         """Cut it off: it takes its answer, or sends what nobody waits for, too slowly; or asks for too much at once."""
-        self._metrics.count_connection_refusal(reason)
+        self._metrics.refuse_connection(limit, self._client, f"cut off ({limit})")
         self.transport.abort()
 
     def _stop_waiting(self) -> None:
@@ -192,4 +198,9 @@ class HttpConnection(HttpToolsProtocol):
             self._untaken = None
 
 
-_REASONS = {_TOO_LARGE: "header size", _TOO_SLOW: "handshake time", _TOO_MANY: "address limit", _FULL: "open files"}
+_LIMITS = {
+    _TOO_LARGE: "max_header_bytes",
+    _TOO_SLOW: "handshake_seconds",
+    _TOO_MANY: "max_connections_per_address",
+    _FULL: "open files",
+}

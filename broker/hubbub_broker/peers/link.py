@@ -197,7 +197,7 @@ class Link(asyncio.Protocol):
             if kind == Kind.NOTE or self._transport is None:
                 return
             if isinstance(value, Refusal):
-                self._send(Kind.REFUSAL, number, "", [value.code.value, value.message, value.retry_after])
+                self._send(Kind.REFUSAL, number, "", [value.code.value, value.message, value.retry_after, value.limit])
             else:
                 self._send(Kind.ANSWER, number, "", [value])
 
@@ -230,5 +230,5 @@ def away(name: str) -> Refusal:
 
 
 def _refusal(arguments: list[Any]) -> Refusal:
-    code, message, retry_after = arguments
-    return Refusal(ErrorCode(code), message, retry_after)
+    code, message, retry_after, limit = arguments
+    return Refusal(ErrorCode(code), message, retry_after, limit=limit)

@@ -59,6 +59,7 @@ class Attendance:
                 raise Refusal(
                     ErrorCode.OVERLOADED,
                     f"this connection is present in {self._limit} topics, the limit (max_subscriptions): leave some",
+                    limit="max_subscriptions",
                 )
             self._presence.join(topic, self._agent)
             self._topics.add(topic)

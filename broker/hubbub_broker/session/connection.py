@@ -125,7 +125,10 @@ class WebSocketConnection(asyncio.Protocol):
             code = self._reader.close_code if self._reader is not None else 1006
             self._sessions.lost(session, code)
             self._sessions.metrics.count_close(code)
-            log.debug("connection closed", session=session.id, agent=session.agent, code=code)
+            reason = self._reader.close_reason if self._reader is not None else ""
+            if code == CloseCode.FRAME_TOO_BIG and reason:
+                self._sessions.metrics.refusal_log.note(session.client, "max_frame", reason)
+            log.debug("connection closed", session=session.id, agent=session.agent, code=code, reason=reason)
         self._reader = None
         self._handshake = None
 
@@ -273,7 +276,11 @@ class WebSocketConnection(asyncio.Protocol):
         refused = self._refusal(admission) or self._identify(session, admission)
         if refused is not None:
             code, reason = refused
-            self._sessions.metrics.count_connection_refusal(reason.partition(":")[0])
+            why, _, message = reason.partition(": ")
+            if code == CloseCode.TRY_AGAIN_LATER and not self._sessions.draining:
+                self._sessions.metrics.refuse_connection(why, session.client, message)
+            else:
+                self._sessions.metrics.count_connection_refusal(why)
             self.close(code, reason[:REASON_CHARS_MAX])
             return
         if session.agent is not None:
@@ -337,7 +344,9 @@ class WebSocketConnection(asyncio.Protocol):
         if self._session is not None and self._session.surplus:
             self._sessions.turn_away(self._session)
         elif self._session is not None and self._session.agent is None:
-            self.close(CloseCode.UNAUTHORIZED, "no hello in time (hello_timeout)")
+            message = "no hello in time (hello_timeout)"
+            self._sessions.metrics.refuse_connection("hello_timeout", self._session.client, message)
+            self.close(CloseCode.UNAUTHORIZED, message)
 
 
 @dataclass(slots=True)

@@ -26,6 +26,9 @@ _BY_HAND_MAX = 65_535
 """Payload bytes up to which an incomplete frame is kept and joined here. Larger ones are left to the general parser,
 whose buffer grows without copying."""
 
+REASON_BYTES_MAX = 123
+"""Of the reason in a closing frame (RFC 6455, section 5.5.1)."""
+
 OnText = Callable[[bytes, int], None]
 """Is given lines, and how many frames they came in."""
 
@@ -37,6 +40,8 @@ class Violation(ServerProtocol):
         """Fail the connection (RFC 6455, section 7.1.7)."""
         if code in (1002, 1007):
             code = CloseCode.NOT_THIS_PROTOCOL
+        elif code == CloseCode.FRAME_TOO_BIG:
+            reason = f"{reason} (max_frame): split it, or use a blob"[:REASON_BYTES_MAX]
         super().fail(code, reason)
 
 
@@ -176,6 +181,14 @@ class FrameReader:
         received = self._general.close_rcvd if self._general is not None else None
         close: Close | None = received or sent
         return 1006 if close is None else int(close.code)
+
+    @property
+    def close_reason(self) -> str:
+        """Why the broker closed it, if it did: what the client gave as a reason is the client's."""
+        general = self._general
+        if general is None or general.close_sent is None or general.close_rcvd_then_sent:
+            return ""
+        return general.close_sent.reason
 
     def _make_general(self) -> ServerProtocol:
         if self._general is None:

@@ -60,7 +60,9 @@ class Heartbeat:
             self._missed.pop(session, None)
             session.heard = True
             if self._slow_timeout and self._clock() - session.paused_since > self._slow_timeout:
-                session.close(CloseCode.TOO_SLOW, f"took nothing for {self._slow_timeout:g} s (slow_timeout)")
+                reason = f"took nothing for {self._slow_timeout:g} s (slow_timeout)"
+                self._sessions.metrics.refusal_log.note(session.client, "slow_timeout", reason)
+                session.close(CloseCode.TOO_SLOW, reason)
             return
         if not self._interval:
             return

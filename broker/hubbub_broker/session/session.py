@@ -17,7 +17,6 @@ from hubbub_broker.peers import RemoteTopic
 from hubbub_broker.refusal import Elsewhere, Refusal, unreadable
 from hubbub_broker.shard import Cursor, PatternSubscription, Publisher, Shard, Sink, Start, answers
 from hubbub_broker.wire import text_frame
-from hubbub_protocol import __version__
 from hubbub_protocol.codec import decode_client, encode, reference_of, split_binary
 from hubbub_protocol.errors import BadFrame, CloseCode, ErrorCode, ProtocolError
 from hubbub_protocol.filters import Filter
@@ -44,7 +43,6 @@ from hubbub_protocol.frames import (
     Sub,
     Term,
     Unsub,
-    Welcome,
     Will,
 )
 from hubbub_protocol.limits import ID_BYTES_MAX
@@ -58,6 +56,7 @@ from .finding import answer_get, check_get
 from .mailing import is_mail, open_mail
 from .sharing import share
 from .socket import Connection
+from .welcome import welcome
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -166,6 +165,11 @@ class Session:
         """What is to be said when the connection is lost."""
         self._attendance: Attendance | None = None
         """Where it is present, once it is anywhere."""
+
+    @property
+    def client(self) -> str:
+        """Who it is, for operators: its name, or where it comes from as long as it has none."""
+        return self.agent or self.address.rpartition(":")[0]
 
     # Sink -----------------------------------------------------------------------------------------------------------
 
@@ -368,32 +372,8 @@ class Session:
         inbox = self._sessions.arrived(self, card)
         self.will = hello.will  # a refused hello leaves none
         self._sessions.greeted(self)
-        settings = self._sessions.settings
-        self.answer(
-            [
-                encode(
-                    Welcome(
-                        agent=self.agent,
-                        session=self.life or self.id,
-                        server=f"hubbub/{__version__}",
-                        heartbeat=settings.heartbeat,
-                        limits={
-                            "max_frame": settings.max_frame,
-                            "max_inflight": settings.max_inflight,
-                            "max_subscriptions": settings.max_subscriptions,
-                            "publish_rate": settings.publish_rate,
-                        },
-                        rid=hello.rid,
-                        ts=time(),
-                        inbox=inbox,
-                        expires=identity.expires,
-                        workers=None if self.entrance is None else self.entrance.urls,
-                        shards=None if self.entrance is None else self.entrance.shards,
-                        worker=None if self.entrance is None else self.entrance.worker,
-                    )
-                )
-            ]
-        )
+        self.answer([encode(welcome(self, self._sessions.settings, identity, inbox, hello.rid))])
+        log.debug("welcomed", session=self.id, agent=self.agent, address=self.address)
         self._sessions.on_agent(self.agent)
 
     def _identify(self, hello: Hello, groups: tuple[str, ...]) -> Identity | None:
@@ -509,6 +489,7 @@ class Session:
                 ErrorCode.OVERLOADED,
                 f"{self.in_flight} publishes of this connection wait for their answer, the limit (max_inflight)",
                 0.1,
+                limit="max_inflight",
             )
 
     def _open_publisher(self, pub: Pub) -> tuple[Publisher, Publish]:
@@ -543,9 +524,11 @@ class Session:
                 ErrorCode.OVERLOADED,
                 f"this connection has {limit} subscriptions, the limit (max_subscriptions): "
                 "unsubscribe some, or use a pattern",
+                limit="max_subscriptions",
             )
         if sub.consumer is not None:
             self._consumes().subscribe(sub)
+            log.debug("subscribed", session=self.id, agent=self.agent, topic=name, consumer=sub.consumer)
             return
         filter = parse_filter(sub, self._sessions.settings)
         check_apart(self, name, filter)
@@ -553,6 +536,7 @@ class Session:
             self._subscribe_pattern(sub, start, filter)
         else:
             self._subscribe_topic(sub, start, filter)
+        log.debug("subscribed", session=self.id, agent=self.agent, topic=name)
 
     def _subscribe_topic(self, sub: Sub, start: Start, filter: Filter | None) -> None:
         shard = self._sessions.shard_of(group_of(sub.topic))
@@ -634,7 +618,7 @@ class Session:
         limit = settings.max_lookups
         if self._lookups >= limit:
             message = f"{limit} requests of this connection are being looked up, the limit (max_lookups)"
-            raise Refusal(ErrorCode.OVERLOADED, message, 0.1)
+            raise Refusal(ErrorCode.OVERLOADED, message, 0.1, limit="max_lookups")
         self._lookups += 1
         task = asyncio.get_running_loop().create_task(
             answer_get(get, self, shard, settings.max_frame // 2), name=f"get {get.topic}"
@@ -673,14 +657,15 @@ class Session:
 
     def refuse(self, rid: Rid | None, refusal: Refusal) -> None:
         """Answer a request with why it is not carried out."""
-        self._refuse(rid, refusal.code, refusal.message, refusal.retry_after)
+        self._sessions.metrics.refuse_request(refusal, self.client)
+        err = Err(code=refusal.code, message=refusal.message, rid=rid, retry_after=refusal.retry_after)
+        self.answer([encode(err)])
 
     def _refuse(self, rid: Rid | None, code: ErrorCode, message: str, retry_after: float | None = None) -> None:
-        self._sessions.metrics.count_request_refusal(code)
-        self.answer([encode(Err(code=code, message=message, rid=rid, retry_after=retry_after))])
+        self.refuse(rid, Refusal(code, message, retry_after))
 
     def _refuse_publish(self, pub: Pub, refusal: Refusal) -> None:
-        self._sessions.metrics.count_refusal(refusal.code)
+        self._sessions.metrics.refuse_publish(refusal, self.client, pub.topic)
         self.answer([answers.refusal(pub, refusal.code, refusal.message, retry_after=refusal.retry_after)])
 
     def _refuse_line(self, line: bytes, error: BadFrame) -> None:

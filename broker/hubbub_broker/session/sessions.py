@@ -33,7 +33,6 @@ from .mailing import Lines
 from .session import Session
 from .socket import Socket
 
-
 SURPLUS = 0.02
 """Share of `max_connections` that may be open beyond it, ten at least, until their `hello`: only that tells whether a
 connection replaces another, which the broker does not know yet to be dead."""
@@ -122,7 +121,7 @@ class Sessions:
     def turn_away(self, session: Session) -> None:
         """Close a connection for which there is no place."""
         reason = self.room.why
-        self.metrics.count_connection_refusal(reason.partition(":")[0])
+        self.metrics.refuse_connection(reason.partition(":")[0], session.client, reason)
         session.close(CloseCode.TRY_AGAIN_LATER, reason)
 
     def joined(self, session: Session) -> None:
@@ -281,7 +280,7 @@ class Sessions:
 
 def _require(denial: Denial | None) -> None:
     if denial is not None:
-        raise Refusal(denial.code, denial.message, denial.retry_after)
+        raise Refusal(denial.code, denial.message, denial.retry_after, limit=denial.rule)
 
 
 def _at_once(_: Change, sink: Sink) -> Sink:

@@ -18,7 +18,6 @@ from hubbub_protocol.frames import Pub
 from .publisher import Publisher
 from .sink import Sink
 
-
 HELD_BYTES = 1024
 """What a message that waits takes beside what its publisher wrote."""
 WAITER_BYTES = 512

@@ -197,7 +197,7 @@ class Readers:
     def _check_filters(self, there: int, what: str) -> None:
         if there >= self._max_filters:
             message = f"{what} {there} different filters, the limit (max_filters): use one of them, or filter yourself"
-            raise Refusal(ErrorCode.OVERLOADED, message, 1.0)
+            raise Refusal(ErrorCode.OVERLOADED, message, 1.0, limit="max_filters")
 
     def attach(self, subscription: PatternSubscription, topic: Topic) -> None:
         """Let a pattern join one topic that it matches, unless its connection reads that topic already."""

@@ -68,7 +68,7 @@ class Sequencer:
         topic = publisher.topic
         if pub.ttl is not None and 0 < topic.policy.max_ttl < pub.ttl:
             message = f"`ttl` is {pub.ttl:g} s; the limit here (max_ttl) is {topic.policy.max_ttl:g} s"
-            self._refuse(sink, pub, ErrorCode.BAD_REQUEST, message, limit="max_ttl")
+            self._refuse_at(publisher, sink, pub, Refusal(ErrorCode.BAD_REQUEST, message, limit="max_ttl"))
             return
         if pub.ephemeral or not topic.policy.durable:
             self._publish_signal(publisher, pub, payload, sink)
@@ -82,7 +82,7 @@ class Sequencer:
         seq = log.dedup(dedup_hash)
         if seq and self._answer_duplicate(publisher, pub, seq, sink):
             return
-        if log.pending_bytes > self._pending_soft and not self._has_room(pub, sink):
+        if log.pending_bytes > self._pending_soft and not self._has_room(publisher, pub, sink):
             return
         if (topic.hold is not None or pub.n is not None) and not self._in_order(publisher, pub, payload, sink):
             return
@@ -117,7 +117,7 @@ class Sequencer:
             header_size = len(line)
             line += payload
         if len(line) > topic.policy.max_message:
-            self._refuse_large(sink, pub, len(line), topic.policy.max_message)
+            self._refuse_large(publisher, sink, pub, len(line))
             return
         if (pub.parent is not None or pub.headers or topic.watched) and not self._admit(publisher, pub, payload, sink):
             return
@@ -165,7 +165,7 @@ class Sequencer:
             header_size = len(line)
             line += payload
         if len(line) > topic.policy.max_message:
-            self._refuse_large(sink, pub, len(line), topic.policy.max_message)
+            self._refuse_large(publisher, sink, pub, len(line))
             return
         answer = answers.ok_signal(pub, wire_id, topic.wire_name, lc)
         if topic.remember_signal(pub.id, publisher.name):
@@ -234,7 +234,8 @@ class Sequencer:
         if pub.parent is not None or pub.headers or topic.guarded:
             denial = self._guard.admit(topic, publisher.name, pub, payload, self._batch.now)
             if denial is not None:
-                self._refuse(sink, pub, denial.code, denial.message, denial.retry_after)
+                refusal = Refusal(denial.code, denial.message, denial.retry_after, limit=denial.rule)
+                self._refuse_at(publisher, sink, pub, refusal)
                 return False
         return True
 
@@ -260,27 +261,33 @@ class Sequencer:
         message: str,
         retry_after: float | None = None,
         expect: int | None = None,
-        limit: str | None = None,
     ) -> None:
-        self._metrics.count_refusal(limit or code)
+        self._metrics.count_refusal(code)
         sink.settle(1, [answers.refusal(pub, code, message, retry_after=retry_after, expect=expect)])
+
+    def _refuse_at(self, publisher: Publisher, sink: Sink, pub: Pub, refusal: Refusal) -> None:
+        """A limit does not let it pass."""
+        self._metrics.refuse_publish(refusal, publisher.name, publisher.topic.name)
+        answer = answers.refusal(pub, refusal.code, refusal.message, retry_after=refusal.retry_after)
+        sink.settle(1, [answer])
 
     def _refuse_read_only(self, sink: Sink, pub: Pub) -> None:
         message = f"this shard is read-only: {self._log.failed}"
         self._refuse(sink, pub, ErrorCode.READ_ONLY, message, RETRY_SECONDS)
 
-    def _refuse_large(self, sink: Sink, pub: Pub, size: int, limit: int) -> None:
+    def _refuse_large(self, publisher: Publisher, sink: Sink, pub: Pub, size: int) -> None:
+        limit = publisher.topic.policy.max_message
         message = f"the message takes {size} bytes on the wire; the limit here (max_message) is {limit}"
-        self._refuse(sink, pub, ErrorCode.TOO_LARGE, message, limit="max_message")
+        self._refuse_at(publisher, sink, pub, Refusal(ErrorCode.TOO_LARGE, message, limit="max_message"))
 
     def _refuse_order(self, sink: Sink, pub: Pub, last: int) -> None:
         message = f"n is {pub.n}, but {last + 1} comes next from this publisher to {pub.topic}"
         self._refuse(sink, pub, ErrorCode.ORDER, message, retry_after=0.0, expect=last + 1)
 
-    def _has_room(self, pub: Pub, sink: Sink) -> bool:
+    def _has_room(self, publisher: Publisher, pub: Pub, sink: Sink) -> bool:
         refusal = self.room(sink)
         if refusal is not None:
-            self._refuse(sink, pub, refusal.code, refusal.message, refusal.retry_after, limit=refusal.limit)
+            self._refuse_at(publisher, sink, pub, refusal)
         return refusal is None
 
     def room(self, sink: Sink) -> Refusal | None:
@@ -366,7 +373,7 @@ class Sequencer:
         """Keep a message until the one it answers has come, or for `hold_seconds`."""
         topic = publisher.topic
         size = size_of(pub, payload)
-        if not self._may_hold(size, sink, pub):
+        if not self._may_hold(size, publisher, sink, pub):
             return
         if topic.hold is None:
             topic.hold = HoldBack()
@@ -381,11 +388,11 @@ class Sequencer:
     def _hold_again(self, hold: HoldBack, held: Held, pub: Pub, payload: bytes | None, sink: Sink) -> None:
         """A message that waits was sent again: it waits on, and is answered twice."""
         cost = held.cost_of_repeat(pub, payload)
-        if self._may_hold(cost, sink, pub):
+        if self._may_hold(cost, held.publisher, sink, pub):
             hold.repeat(held, Waiter(sink, pub, payload, self._end_of(pub)), cost)
             self.held_bytes += cost
 
-    def _may_hold(self, size: int, sink: Sink, pub: Pub) -> bool:
+    def _may_hold(self, size: int, publisher: Publisher, sink: Sink, pub: Pub) -> bool:
         """Whether there is room for so many bytes more; if not, the message is refused. A first one always may."""
         if not self.held_bytes or self.held_bytes + size <= self._hold_bytes:
             return True
@@ -393,7 +400,8 @@ class Sequencer:
             f"{self.held_bytes} bytes of messages wait for their parents here; the limit (hold_bytes) is "
             f"{self._hold_bytes}: publish the parent first, or try again"
         )
-        self._refuse(sink, pub, ErrorCode.OVERLOADED, message, RETRY_SECONDS, limit="hold_bytes")
+        refusal = Refusal(ErrorCode.OVERLOADED, message, RETRY_SECONDS, limit="hold_bytes")
+        self._refuse_at(publisher, sink, pub, refusal)
         return False
 
     def release_overdue(self) -> None:

@@ -89,6 +89,7 @@ class Step:
                 ErrorCode.TOO_LARGE,
                 f"a message to {topic.name} takes {len(line)} bytes on the wire; "
                 f"the limit there (max_message) is {topic.policy.max_message}",
+                limit="max_message",
             )
         misfit = None if publisher.promised else self._sequencer.misfit(topic, pub, None)
         if misfit is not None:
@@ -96,7 +97,7 @@ class Step:
         if pub.parent is not None or pub.headers or topic.guarded:
             denial = self._guard.admit(topic, publisher.name, pub, None, self._batch.now)
             if denial is not None:
-                raise Refusal(denial.code, denial.message, denial.retry_after)
+                raise Refusal(denial.code, denial.message, denial.retry_after, limit=denial.rule)
         self._heads[topic.name] = seq, lc
         self._hashes.add(dedup_hash)
         placed = Placed(publisher, pub, seq, lc, line, raw_id, dedup_hash)
@@ -107,7 +108,7 @@ class Step:
         policy = publisher.topic.policy
         if pub.ttl is not None and 0 < policy.max_ttl < pub.ttl:
             message = f"`ttl` is {pub.ttl:g} s; the limit for {pub.topic} (max_ttl) is {policy.max_ttl:g} s"
-            raise Refusal(ErrorCode.BAD_REQUEST, message)
+            raise Refusal(ErrorCode.BAD_REQUEST, message, limit="max_ttl")
         if not policy.durable:
             message = f"{pub.topic} keeps no messages (policy `durable`): publish to it apart from the change"
             raise Refusal(ErrorCode.BAD_REQUEST, message)

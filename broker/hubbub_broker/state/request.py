@@ -45,7 +45,7 @@ def _check_values(change: Change, settings: Settings) -> None:
         check_key(key)
         if len(value) > settings.state_value:
             message = f"the value of {key} has {len(value)} bytes; the limit (state_value) is {settings.state_value}"
-            raise Refusal(ErrorCode.TOO_LARGE, f"{message}: publish it, and keep its id here")
+            raise Refusal(ErrorCode.TOO_LARGE, f"{message}: publish it, and keep its id here", limit="state_value")
     for key, seconds in change.ttl.items():
         if key not in change.set:
             raise _bad(f"`ttl` names {key[:80]}, which is not in `set`")

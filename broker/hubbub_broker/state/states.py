@@ -46,6 +46,8 @@ log = get_logger(__name__)
 PAGE_BYTES = 256 * 1024
 """Bytes of values in one answer: well below every client's frame limit, unless one value is larger."""
 
+_ELSEWHERE = "delete some, or use a state of another conversation"
+
 EXPIRED_AT_ONCE = 100
 """Keys of one state whose time is over that go in one change."""
 
@@ -340,13 +342,13 @@ class States:
         settings = self._settings
         if keys > settings.state_keys and keys > before.keys:
             message = f"the state would have {keys} keys; the limit (state_keys) is {settings.state_keys}"
-            raise Refusal(ErrorCode.TOO_LARGE, f"{message}: delete some, or use a state of another conversation")
+            raise Refusal(ErrorCode.TOO_LARGE, f"{message}: {_ELSEWHERE}", limit="state_keys")
         if size > settings.state_bytes and size > before.size:
             message = f"the state would have {size} bytes; the limit (state_bytes) is {settings.state_bytes}"
-            raise Refusal(ErrorCode.TOO_LARGE, f"{message}: delete some, or use a state of another conversation")
+            raise Refusal(ErrorCode.TOO_LARGE, f"{message}: {_ELSEWHERE}", limit="state_bytes")
         if leases and len(self._leases) + leases > settings.state_leases:
             message = f"{settings.state_leases} keys of this shard go by themselves, the limit (state_leases)"
-            raise Refusal(ErrorCode.OVERLOADED, f"{message}: try again when some have gone", 1.0)
+            raise Refusal(ErrorCode.OVERLOADED, f"{message}: try again when some have gone", 1.0, limit="state_leases")
         after = Totals(keys, size)
         return None if after == before else after
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from hubbub_broker.refusal_log import RefusalLog
 from hubbub_broker.session import Heartbeat, Sessions
 from hubbub_broker.session.heartbeat import PING
 
@@ -19,6 +20,7 @@ class FakeSession:
     closed: bool = False
     paused_since: float = 0.0
     sent: list[bytes] = field(default_factory=list)
+    client: str = "joe"
     code: int | None = None
 
     def write(self, blob: bytes) -> None:
@@ -32,7 +34,11 @@ class FakeSession:
 
 def heartbeat(sessions: list[FakeSession], now: list[float], **settings: Any) -> Heartbeat:
     values = {"heartbeat": 10.0, "heartbeat_misses": 3, "slow_timeout": 60.0, **settings}
-    register = SimpleNamespace(settings=SimpleNamespace(**values), open=dict.fromkeys(sessions))
+    register = SimpleNamespace(
+        settings=SimpleNamespace(**values),
+        open=dict.fromkeys(sessions),
+        metrics=SimpleNamespace(refusal_log=RefusalLog()),
+    )
     return Heartbeat(cast(Sessions, register), lambda: now[0])
 
 
