@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 
-import msgspec
-
-from hubbub_broker.bus import ALL, AgentRecord, Card
+from hubbub_broker.bus import ALL, AgentRecord, Card, Inbox
 from hubbub_broker.http import (
     InboxPage,
     MailRequest,
     MailSent,
+    Reader,
+    Reading,
     Refused,
     RegisteredAgent,
     StoredLine,
@@ -37,18 +35,6 @@ SIGN_OF_LIFE = 15
 """Silent looks after which a stream says that it is still there: below the idle time-outs of common proxies."""
 
 
-MARK_PAGE = 1000
-MARK_BYTES = 1 << 20
-"""Messages, and bytes of them, that are looked through at a time for an id."""
-
-
-class _Id(msgspec.Struct):
-    id: str
-
-
-_id_of: msgspec.json.Decoder[_Id] = msgspec.json.Decoder(_Id)
-
-
 class BusDoor:
     """Implements `http.bus_api.BusApi`."""
 
@@ -69,41 +55,31 @@ class BusDoor:
         """The topic that is an agent's inbox."""
         return self._bus.inbox_of(agent)
 
-    async def inbox(
-        self, agent: str, after: int, limit: int, *, mark: bool, wait: float, group: str | None = None
-    ) -> InboxPage:
+    async def inbox(self, reader: Reader, reading: Reading) -> InboxPage:
         """Read what is unread."""
         with answering():
-            inbox = self._bus.inbox(agent, group)
-            found, remaining = await inbox.read(after, limit, self.settings.max_frame, mark=mark, wait=wait)
-        return InboxPage([(unread.seq, StoredLine(unread.line, unread.header_size)) for unread in found], remaining)
+            inbox = self._inbox(reader)
+            found = await inbox.read(reading.after, reading.limit, self.settings.max_frame, reading.wait)
+            reading.check()  # nothing comes in between from here on: what was found stays this reader's
+            shown = [reading.show(unread.seq, StoredLine(unread.line, unread.header_size)) for unread in found]
+            if reading.mark:
+                await inbox.mark([unread.seq for unread in found])
+            return InboxPage(shown, max(0, inbox.unread() - (0 if reading.mark else len(found))))
 
-    async def mark(self, agent: str, seqs: Sequence[int], ids: Sequence[str]) -> int:
-        """Mark messages as read. An id that is not among the unread ones was marked before, or is none.
-
-        Two senders may have used the same id: as often as it is named, the oldest unread message with it is marked. One
-        that nobody has read yet is not, and the search ends at what was read.
-        """
+    async def mark(self, reader: Reader, seqs: Sequence[int], ids: Sequence[str]) -> int:
+        """Mark messages as read."""
         with answering():
-            inbox = self._bus.inbox(agent)
-            wanted = list(seqs)
-            left = Counter(ids)
-            after = 0
-            while left:
-                page, _ = await inbox.read(after, MARK_PAGE, MARK_BYTES, mark=False, wait=0.0)
-                if not page:
-                    break
-                for unread in page:
-                    header = unread.line[: unread.header_size] if unread.header_size else unread.line
-                    id = _id_of.decode(header).id
-                    if id in left:
-                        wanted.append(unread.seq)
-                        left[id] -= 1
-                        if not left[id]:
-                            del left[id]
-                after = page[-1].seq
-                await asyncio.sleep(0)  # others have their turn while an id is looked for that is not there
-            return await inbox.mark(wanted)
+            inbox = self._inbox(reader)
+            return await inbox.mark([*seqs, *await inbox.seqs_of(ids)])
+
+    def _inbox(self, reader: Reader) -> Inbox:
+        """The inbox that is read. Only its agent is registered by that: a mistyped name would stay for ever."""
+        if reader.itself:
+            return self._bus.inbox(reader.agent, reader.group)
+        record = self._bus.agents.get(reader.agent)
+        if record is None:
+            raise _unknown(reader.agent)
+        return self._bus.inbox_at(record)
 
     async def register(
         self, agent: str, group: str | None, capabilities: Sequence[str] | None, description: str | None
@@ -153,13 +129,17 @@ class BusDoor:
         own = shard.log.epoch
         if epoch not in (None, own):
             next = 1  # another history: all of it is new to this reader
-        tail = Tail(found, min(next, found.delivered + 1), shard.readers.follow)
+        next = min(next, found.delivered + 1)
+        tail = Tail(found, next, shard.readers.follow)
         self._streams += 1
         silent = 0
         try:
-            yield StreamEvent(None, "", b"")
-            if epoch not in (None, own):
-                yield _gap(Gap(topic=topic, first=1, last=max(1, after or 0), reason="reset"), None)
+            here = f"{own}:{next - 1}"  # where to go on, for who is cut off before anything came
+            if epoch in (None, own):
+                yield StreamEvent(here, "", b"")
+            else:
+                yield StreamEvent(None, "", b"")
+                yield _gap(Gap(topic=topic, first=1, last=max(1, after or 0), reason="reset"), here)
             while not self._broker.sessions.draining:
                 try:
                     lines = await tail.read(PATIENCE_SECONDS)
@@ -169,7 +149,8 @@ class BusDoor:
                 silent = 0 if lines else silent + 1
                 for line in lines:
                     if line.gap is not None:
-                        yield _gap(Gap(topic=topic, first=line.seq, last=line.last, reason=line.gap), own)
+                        gap = Gap(topic=topic, first=line.seq, last=line.last, reason=line.gap)
+                        yield _gap(gap, f"{own}:{gap.last}")
                         continue
                     part = part_of(filter, line.line, line.header_size)
                     if part is not None:
@@ -196,8 +177,8 @@ class BusDoor:
         )
 
 
-def _gap(gap: Gap, epoch: str | None) -> StreamEvent:
-    return StreamEvent(None if epoch is None else f"{epoch}:{gap.last}", "gap", encode(gap))
+def _gap(gap: Gap, id: str) -> StreamEvent:
+    return StreamEvent(id, "gap", encode(gap))
 
 
 def _unknown(agent: str) -> Refused:

@@ -152,8 +152,8 @@ def _letter(letter: Letter) -> LetterInfo:
         message=about.seq,
         consumer=about.consumer,
         consumer_topic=about.consumer_topic,
-        id=str(about.original.get("id", "")),
-        sender=str(about.original.get("from", "")),
+        id=about.said("id") or "",
+        sender=about.said("from") or "",
         line=StoredLine(letter.line, letter.header_size),
     )
 

@@ -147,6 +147,14 @@ class Policies:
             made = self._made[above, below] = replace(base, pattern=override.pattern, **override.changes)
         return made
 
+    def take_everywhere(self, size: int, ttl: float | None) -> bool:
+        """Whether a message of so many bytes, and of that time-to-live, is within the limits of every topic there is:
+        a look at each rule, and at no topic.
+        """
+        limits = [(rule.max_message, rule.max_ttl) for rule in (self._default, *self.rules)]
+        limits += [(each.changes.get("max_message", size), each.changes.get("max_ttl", 0.0)) for each in self.overrides]
+        return all(size <= bytes and (ttl is None or not 0 < longest < ttl) for bytes, longest in limits)
+
     def explain(self, topic: str) -> Verdict:
         """The policy of `topic`, and what made it."""
         above, below = self._over.first(topic), self._tests.first(topic)

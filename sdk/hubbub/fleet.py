@@ -80,7 +80,7 @@ class _Line(msgspec.Struct):
         return self.op == "join" or (self.op == "sub" and (self.consumer is not None or self.presence))
 
 
-_decode = msgspec.json.Decoder(_Line).decode
+_decode = codec.reader_of(_Line)
 
 Open = Callable[[str], Awaitable[tuple[Connection, Welcome, list[bytes]]]]
 """Connects to an address and says hello there. Raises what a link's opening raises."""

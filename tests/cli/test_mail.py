@@ -55,6 +55,21 @@ async def test_mail_is_sent_read_and_marked(server: Server) -> None:
     assert await found(server, "inbox", "jack") == []
 
 
+@pytest.mark.parametrize("body", ["1e999", "9" * 5000, "[" * 900 + "]" * 900], ids=["1e999", "digits", "deep"])
+async def test_what_python_can_not_read_is_printed_as_it_was_written(server: Server, body: str) -> None:
+    await hubbub(server, "inbox", "jack")
+    async with wire_client(url_of(server), "eve") as eve:
+        await eve.socket.send(f'{{"op":"pub","topic":"_mail/@jack","id":"p","data":{{"body":{body}}}}}')
+        await eve.until("ok")
+    await hubbub(server, "send", "jack", "good", "--from", "joe")
+    code, out, _ = await hubbub(server, "inbox", "jack")
+    assert (code, out.splitlines()[1], out.splitlines()[3]) == (0, f"  {body}", "  good")
+    code, out, _ = await hubbub(server, "inbox", "jack", "--mark", "--json")
+    first, second = out.splitlines()
+    assert (code, f'"body":{body},' in first, json.loads(second)["body"]) == (0, True, "good")
+    assert await hubbub(server, "inbox", "jack") == (0, "", "")
+
+
 async def test_pages_say_that_there_is_more(server: Server) -> None:
     await hubbub(server, "inbox", "jack")
     for number in range(3):
@@ -119,6 +134,28 @@ async def test_a_token_is_shown(tmp_path: Path) -> None:
             assert (await hubbub(server, *command))[0] == 1
             code, _, complaint = await hubbub(server, *command, "--token", BUS_TOKEN)
             assert (code, complaint) == (0, "")
+
+
+@pytest.mark.slow
+async def test_follow_waits_as_long_as_the_broker_lets_it(tmp_path: Path) -> None:
+    async with broker_process(tmp_path / "data", max_wait="0.5s") as broker:
+        command = [sys.executable, "-m", "hubbub_broker"]
+        environment = {**os.environ, "HUBBUB_URL": broker.url, "PYTHONUNBUFFERED": "1"}
+        reading = await asyncio.create_subprocess_exec(
+            *command, "inbox", "jack", "--follow", "--json", env=environment, stdout=PIPE, stderr=PIPE
+        )
+        assert reading.stdout is not None
+        try:
+            sending = await asyncio.create_subprocess_exec(
+                *command, "send", "jack", "hello", "--from", "joe", "--create", env=environment, stdout=PIPE
+            )
+            assert await sending.wait() == 0
+            async with asyncio.timeout(30):
+                assert json.loads(await reading.stdout.readline())["body"] == "hello"
+            assert reading.returncode is None
+        finally:
+            reading.kill()
+            await reading.communicate()
 
 
 @pytest.mark.slow

@@ -808,6 +808,42 @@ async def test_an_agent_is_registered_in_a_group_of_its_token(server: Server) ->
         assert (await joe.hello("joe"))["inbox"] == "h/@joe"
 
 
+async def test_only_its_own_reading_registers_an_agent(server: Server) -> None:
+    """A mistyped name would be registered for ever, and who reads another's mail is not that other."""
+    operator = token("boss", admin=True)
+    monitor = token("eve", groups=["g"], subscribe=["agents/@ann", "g/@ann"])
+    for other in (operator, monitor):
+        async with Doors(server, other).http as http:
+            answer = await http.get("/api/inbox/ann")
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    async with Doors(server, operator).http as http:
+        assert (await http.post("/api/inbox/ann/read", json={"seqs": []})).status_code == 404
+        assert (await http.get("/v1/agents")).json()["agents"] == []
+    async with Doors(server, token("ann", groups=["g"])).http as http:
+        assert (await http.post("/api/inbox/ann/read", json={"seqs": []})).status_code == 200
+        mine = (await http.get("/v1/agents/ann")).json()
+        assert mine["inbox"] == "g/@ann"  # where the token says, whichever way it was registered
+    for other in (operator, monitor):
+        async with Doors(server, other).http as http:
+            assert (await http.get("/api/inbox/ann")).status_code == 200
+            assert (await http.post("/v1/agents", json={"agent": "x"})).status_code in (200, 403)
+    async with Doors(server, operator).http as http:
+        assert (await http.get("/v1/agents/ann")).json()["seen"] == mine["seen"]
+    async with Doors(server, BUS_TOKEN).http as http:  # whoever has that is whom it says
+        assert (await http.get("/api/inbox/tom")).status_code == 200
+        assert (await http.get("/v1/agents/tom")).status_code == 200
+
+
+async def test_an_inbox_is_read_where_reading_it_was_allowed(server: Server) -> None:
+    """A grant for an inbox of that name in one group opens no inbox in another."""
+    async with Doors(server, token("ann", groups=["research"])).http as http:
+        assert (await http.get("/api/inbox/ann")).status_code == 200
+    async with Doors(server, token("joe", groups=["research"])).http as http:
+        assert (await http.post("/api/send", json={"from": "joe", "to": "ann"})).status_code == 200
+    async with Doors(server, token("eve", groups=["research"], subscribe=["agents/@ann"])).http as http:
+        assert (await http.get("/api/inbox/ann")).status_code == 403
+
+
 async def test_a_refused_will_is_never_said(server: Server) -> None:
     async with wire_client(f"{url_of(server)}?access_token={BUS_TOKEN}") as bus:
         await bus.hello("watcher")
@@ -1011,6 +1047,22 @@ class TestExpiry:
                 posted = await http.post("/v1/publish", params={"access_token": long}, json={"topic": "g/c", "data": 1})
                 assert posted.status_code == 200
                 assert [line async for line in stream.aiter_lines() if "data" in line] == []
+
+    async def test_who_waits_for_mail_gets_none_after_the_end_and_nothing_is_marked(self, server: Server) -> None:
+        short = {"Authorization": f"Bearer {token('ann', lasts=4, groups=['g'])}"}
+        long = {"Authorization": f"Bearer {token('ann', groups=['g'])}"}
+        joe = {"Authorization": f"Bearer {token('joe', groups=['g'])}"}
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as http:
+            waiting = asyncio.create_task(http.get("/api/inbox/ann?wait=30&mark_read=true", headers=short))
+            while (await http.get("/api/inbox/ann", headers=short)).status_code == 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            assert not waiting.done()
+            sent = await http.post("/api/send", headers=joe, json={"from": "joe", "to": "ann", "body": "late"})
+            assert sent.status_code == 200
+            answer = await waiting
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+            (mail,) = (await http.get("/api/inbox/ann", headers=long)).json()["messages"]
+            assert mail["body"] == "late"
 
     async def test_over_http_too(self, server: Server) -> None:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:

@@ -12,6 +12,7 @@ import pytest
 
 from harness.broker import serving, url_of
 from harness.wire import wire_client
+from hubbub_broker.bus.to_all import ToAll
 from hubbub_broker.server import Server
 
 
@@ -129,10 +130,11 @@ class TestSend:
                     begun.set()
                     await asyncio.Event().wait()
 
-                monkeypatch.setattr(server.broker.bus.mail, "_deliver", never)
+                monkeypatch.setattr(ToAll, "_deliver", never)
                 sending = asyncio.create_task(http.post("/api/send", json={"from": "joe", "to": "ALL", "id": "r"}))
                 await asyncio.wait_for(begun.wait(), 10)
                 sending.cancel()
+        monkeypatch.undo()
         async with serving(tmp_path / "data") as server:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
                 for name in ("ann", "jack"):
@@ -223,6 +225,34 @@ class TestInbox:
             assert await read(http, "jack", mark_read=True) == ["third"]
             await jack.ask("ack", topic=inbox, consumer="inbox", seq=message["seq"])
             assert await read(http, "jack") == []
+
+    @pytest.mark.parametrize("by", ["ids", "seqs"])
+    async def test_what_a_socket_has_in_work_can_be_marked_by_id_and_by_seq(
+        self, http: httpx.AsyncClient, connect: Any, by: str
+    ) -> None:
+        await read(http, "jack")
+        sent = await send(http, "jack", id="m1")
+        async with connect("jack") as jack:
+            await jack.ask("sub", topic="agents/@jack", consumer="inbox")
+            assert (await jack.until("msg"))["id"] == "m1"
+            named = {"ids": ["m1"]} if by == "ids" else {"seqs": [sent["seq"]]}
+            assert (await http.post("/api/inbox/jack/read", json=named)).json() == {"marked": 1}
+            assert (await http.post("/api/inbox/jack/read", json=named)).json() == {"marked": 0}
+        async with connect("jack") as jack:
+            await jack.ask("sub", topic="agents/@jack", consumer="inbox")
+            await send(http, "jack", id="m2")
+            assert (await jack.until("msg"))["id"] == "m2"
+
+    @pytest.mark.parametrize("start", [{}, {"from": "new"}, {"from": {"last": 0}}])
+    async def test_a_socket_that_does_not_say_from_where_gets_what_is_unread(
+        self, http: httpx.AsyncClient, connect: Any, start: dict[str, Any]
+    ) -> None:
+        """The consumer `inbox` is the read mark: to begin later would mark what nobody has read."""
+        await http.post("/v1/agents", json={"agent": "kim"})
+        await send(http, "kim", "waiting")
+        async with connect("kim") as kim:
+            assert (await kim.ask("sub", topic="agents/@kim", consumer="inbox", **start))["next"] == 1
+            assert (await kim.until("msg"))["data"]["body"] == "waiting"
 
     async def test_two_who_pull_at_once_share_the_mail(self, http: httpx.AsyncClient) -> None:
         await read(http, "jack")
@@ -488,6 +518,31 @@ class TestStream:
         assert (first["event"], json.loads(first["data"])["reason"]) == ("gap", "reset")
         assert json.loads(second["data"])["data"] == 1
 
+    async def test_who_is_cut_off_before_the_first_message_misses_nothing(
+        self, http: httpx.AsyncClient, connect: Any
+    ) -> None:
+        """The stream begins with an id, which is no event."""
+        async with connect("joe") as joe:
+            await joe.pub("g/t", "before")
+            async with http.stream("GET", "/v1/topics/g/t/stream") as response:
+                lines = response.aiter_lines()
+                begin = [await anext(lines) for _ in range(3)]
+            assert (begin[0], begin[2]) == (": here", "")
+            name, _, id = begin[1].partition(": ")
+            assert (name, id.rpartition(":")[2]) == ("id", "1")
+            await joe.pub("g/t", "while it was cut")
+            (event,) = await self.take(http, 1, headers={"Last-Event-ID": id})
+        assert json.loads(event["data"])["data"] == "while it was cut"
+
+    async def test_after_another_history_it_stands_at_the_beginning_of_this_one(
+        self, http: httpx.AsyncClient, connect: Any
+    ) -> None:
+        async with connect("joe") as joe:
+            await joe.pub("g/t", 1)
+            (reset,) = await self.take(http, 1, headers={"Last-Event-ID": "other:7"})
+            (event,) = await self.take(http, 1, headers={"Last-Event-ID": reset["id"]})
+        assert (event["event"], json.loads(event["data"])["data"]) == ("msg", 1)
+
     async def test_what_is_no_place_is_refused(self, http: httpx.AsyncClient) -> None:
         answer = await http.get("/v1/topics/g/t/stream", headers={"Last-Event-ID": "x"})
         assert answer.status_code == 400
@@ -518,12 +573,13 @@ class TestStream:
             if line and not line.startswith(":"):
                 name, _, value = line.partition(": ")
                 event[name] = value
-            elif event:
-                yield event
+            else:
+                if "data" in event:  # without it is no event, though its id counts
+                    yield event
+                    count -= 1
+                    if not count:
+                        return
                 event = {}
-                count -= 1
-                if not count:
-                    return
 
 
 async def test_two_sockets_and_a_poller_share_one_inbox(server: Server, http: httpx.AsyncClient) -> None:

@@ -133,7 +133,7 @@ async def test_a_mail_to_all_that_was_promised_is_delivered_whatever_is_set_mean
         await durable(*args)
         follow(server, strict_mail={"properties": {"subject": {"minLength": 3}}})
 
-    monkeypatch.setattr("hubbub_broker.bus.mail.durable", then_a_schema_comes)
+    monkeypatch.setattr("hubbub_broker.bus.to_all.durable", then_a_schema_comes)
     async with connect() as amy, httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
         await amy.hello("amy", groups=["strict"])
         letter = {"from": "joe", "to": "ALL", "subject": "hi", "body": "x"}

@@ -2,6 +2,7 @@
 
     agents     the register of agents                 inbox      what is unread, read, marked
     mail       to one agent, or to ALL                presence   who is in a topic; last wills
+    to_all     to ALL: everybody or nobody
     arrivals   who came and left, told                register   agents where there are several workers
     bus        all of it, put together                remote_mail   mail, likewise
 
@@ -11,10 +12,11 @@ An inbox is a durable topic, and its read mark a consumer: nothing here stores a
 from .agents import AgentRecord, Agents, Card
 from .bus import Bus
 from .inbox import Inbox, Unread
-from .mail import ALL, MAIL, Mail, Sent
+from .mail import ALL, Mail, Sent
 from .presence import Presence, Wills
 from .register import RegisterCopy
 from .remote_mail import RemoteMail
+from .to_all import MAIL
 
 __all__ = [
     "ALL",

@@ -13,7 +13,7 @@ from hubbub_broker.shard import Shard
 from hubbub_broker.topology import HOME
 from hubbub_protocol.names import inbox_of
 
-from .agents import Agents
+from .agents import AgentRecord, Agents
 from .arrivals import Arrivals
 from .inbox import Inbox
 from .mail import Limits, Mail
@@ -84,7 +84,10 @@ class Bus:
             Refusal: there are too many agents.
             BadName: the name is none.
         """
-        record = self.agents.seen(agent, group)
+        return self.inbox_at(self.agents.seen(agent, group))
+
+    def inbox_at(self, record: AgentRecord) -> Inbox:
+        """The inbox of an agent that is registered; whoever asks is not taken for it."""
         return Inbox(self._consumers_of(record.group), record.inbox, self._loop)
 
     async def close(self) -> None:

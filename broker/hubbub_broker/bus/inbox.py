@@ -8,17 +8,32 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from time import time
 from typing import NamedTuple
 
+import msgspec
+
 from hubbub_broker.consumers import EXPIRED, Consumers, Place
 from hubbub_broker.refusal import Refusal
+from hubbub_protocol.codec import reader_of
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.names import READ_MARK
 
 from .agents import durable
+
+SEARCH_PAGE = 1000
+SEARCH_BYTES = 1 << 20
+"""Messages, and bytes of them, that are looked through at a time for an id."""
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
+_id_of = reader_of(_Id)
 
 
 class Unread(NamedTuple):
@@ -40,16 +55,11 @@ class Inbox:
     def _place(self) -> Place:
         return self._consumers.place(self._consumers.ensure(self._topic, READ_MARK), self._topic)
 
-    async def read(
-        self, after: int, limit: int, max_bytes: int, *, mark: bool, wait: float
-    ) -> tuple[list[Unread], int]:
-        """Up to `limit` unread messages above seq `after`, oldest first, and how many more are unread.
-
-        With `mark`, they are marked as read, which is on stable storage when this returns. With `wait`, so many seconds
-        are waited for the first of them.
+    async def read(self, after: int, limit: int, max_bytes: int, wait: float = 0.0) -> list[Unread]:
+        """Up to `limit` unread messages above seq `after`, oldest first. With `wait`, so many seconds are waited for
+        the first of them. Until the caller next awaits something they are nobody else's.
 
         Raises:
-            Refusal: they could not be marked (and are unread still).
             LogError: they can't be read.
         """
         found = await self._collect(after, limit, max_bytes)
@@ -57,18 +67,46 @@ class Inbox:
             await self._wait(after, wait)
             found = await self._collect(after, limit, max_bytes)
         place = self._place()
-        if mark:
-            found = [unread for unread in found if unread.seq not in place.out and unread.seq not in place.settled]
-            await self._mark(place, [unread.seq for unread in found])
+        return [unread for unread in found if unread.seq not in place.out and unread.seq not in place.settled]
+
+    def unread(self) -> int:
+        """How many messages are unread that nobody has in work."""
+        place = self._place()
         left = place.topic.delivered - place.settled.count_up_to(place.topic.delivered)
-        left -= len(place.out) + len(place.condemned)  # these are not for who polls
-        return found, max(0, left - (0 if mark else len(found)))
+        return max(0, left - len(place.out) - len(place.condemned))
+
+    async def seqs_of(self, ids: Sequence[str]) -> list[int]:
+        """The seqs of unread messages, by id, those included that a socket has in work.
+
+        Two senders may have used the same id: as often as it is named, the oldest unread message with it is meant. One
+        that is not among the unread ones was marked before, or is none.
+
+        Raises:
+            LogError: they can't be read.
+        """
+        found: list[int] = []
+        left = Counter(ids)
+        after = 0
+        while left:
+            page = await self._collect(after, SEARCH_PAGE, SEARCH_BYTES, leased=True)
+            if not page:
+                break
+            for unread in page:
+                id = _id_of(unread.line[: unread.header_size] if unread.header_size else unread.line).id
+                if id in left:
+                    found.append(unread.seq)
+                    left[id] -= 1
+                    if not left[id]:
+                        del left[id]
+            after = page[-1].seq
+            await asyncio.sleep(0)  # others have their turn while an id is looked for that is not there
+        return found
 
     async def mark(self, seqs: Sequence[int]) -> int:
         """Mark messages as read, whoever holds them; returns, when that is on stable storage, how many were unread.
 
         Raises:
-            Refusal: `bad_request` for a seq that there is none of, `read_only`.
+            Refusal: `bad_request` for a seq that there is none of, `read_only`: they are unread still.
         """
         place = self._place()
         for seq in seqs:
@@ -97,7 +135,7 @@ class Inbox:
             self._consumers.changed(place)
             raise
 
-    async def _collect(self, after: int, limit: int, max_bytes: int) -> list[Unread]:
+    async def _collect(self, after: int, limit: int, max_bytes: int, *, leased: bool = False) -> list[Unread]:
         found: list[Unread] = []
         size = 0
         next = after + 1
@@ -123,9 +161,10 @@ class Inbox:
             for index, line in enumerate(chunk.lines):
                 seq = start + index
                 header_size, expires = special.get(index, (0, 0.0))
-                if seq in place.out or seq in place.condemned:
+                held = seq in place.out or seq in place.condemned
+                if held and not leased:
                     continue
-                if expires and expires <= now:
+                if not held and expires and expires <= now:
                     place.consumer.condemn(place, seq, EXPIRED, None)
                     continue
                 found.append(Unread(seq, line, header_size))

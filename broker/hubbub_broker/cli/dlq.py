@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from hubbub_protocol.codec import decode_value, members_of
+
 from .asking import confirmed
 from .exit_code import ExitCode, Failure, ends_well
-from .http import ask, get
+from .http import ask, fetch, get
 from .options import DEFAULT_URL, AsJson, Timeout, Token, Url, Yes
-from .output import compact, emit, note, printable, table
+from .output import as_written, emit, note, printable, table
 from .when import ago, when
 
 PAGE = 1000
@@ -83,19 +85,21 @@ def dlq_show(
       hubbub dlq show research 4
       hubbub dlq show research 4 --json | jq .letter.data
     """
-    found = get(url, f"/v1/dead/{group}/{seq}", {}, timeout, token)
+    text = fetch("GET", url, f"/v1/dead/{group}/{seq}", {}, timeout, token)
     if as_json:
-        emit(json.dumps(found))
+        emit(text.decode())
         return
-    letter = found["letter"]
-    data = letter["data"] if "data" in letter else f"{len(letter.get('data_base64', '')) * 3 // 4} bytes"
+    fields = members_of(text) or {}
+    letter = members_of(fields.pop("letter", b"")) or {}
+    found = {name: decode_value(value) for name, value in fields.items()}
+    data = as_written(letter["data"]) if "data" in letter else f"{len(letter.get('data_base64', b'')) * 3 // 4} bytes"
     for label, value in (
         ("reason", found["reason"]),
         ("attempts", str(found["attempts"])),
         ("failed", f"first {when(found['first_failure'])}, last {when(found['last_failure'])}"),
         ("consumer", f"{found['consumer']} of {found['consumer_topic']}"),
         ("message", f"{found['topic']}#{found['message']}, id {found['id']}, from {found['from']}"),
-        ("data", compact(data)),
+        ("data", data),
     ):
         emit(f"{label:9} {printable(value)}")
 

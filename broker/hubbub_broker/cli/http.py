@@ -64,6 +64,27 @@ def ask(
     Raises:
         Failure: likewise.
     """
+    try:
+        return json.loads(fetch(method, url, path, query, timeout, token, body, more))
+    except ValueError:
+        raise no_broker(url) from None
+
+
+def fetch(
+    method: str,
+    url: str,
+    path: str,
+    query: Mapping[str, Any],
+    timeout: float,
+    token: str | None = None,
+    body: Any = None,
+    more: Mapping[str, str] | None = None,
+) -> bytes:
+    """The same as the text that it is: what agents wrote may have in it what Python does not read.
+
+    Raises:
+        Failure: likewise.
+    """
     base = base_of(url)
     address = f"{base}{quote(path, safe=_PLAIN)}" + (f"?{urlencode(query)}" if query else "")
     headers = {"Accept": "application/json", **(more or {})}
@@ -77,13 +98,17 @@ def ask(
     opener = build_opener(ProxyHandler({}))  # a broker is on this machine, or in this network
     try:
         with opener.open(request, timeout=timeout) as response:
-            return json.loads(response.read())
+            found: bytes = response.read()
+            return found
     except HTTPError as error:
         raise Failure(_reason(error)) from None
     except (URLError, OSError, HTTPException) as error:
         raise unreachable(base, getattr(error, "reason", error)) from None
-    except ValueError:
-        raise Failure(f"what answers at {base} is no Hubbub broker", ExitCode.UNREACHABLE) from None
+
+
+def no_broker(url: str) -> Failure:
+    """Something else answers."""
+    return Failure(f"what answers at {base_of(url)} is no Hubbub broker", ExitCode.UNREACHABLE)
 
 
 def unreachable(url: str, why: object) -> Failure:

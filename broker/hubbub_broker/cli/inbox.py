@@ -1,20 +1,27 @@
 """`hubbub inbox`: what is unread."""
 
-import json
+import re
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
+import msgspec
 import typer
 
+from hubbub_protocol.codec import reader_of
+from hubbub_protocol.errors import BadFrame
+
 from .exit_code import ExitCode, Failure, ends_well
-from .http import get, post
+from .http import fetch, no_broker, post
 from .options import DEFAULT_URL, AsJson, Timeout, Token, Url, default_agent
-from .output import colour_of, colourful, compact, emit, note, paint, printable
+from .output import as_written, colour_of, colourful, emit, note, paint, printable
 
 FOLLOW_SECONDS = 10.0
 """How long one request of `--follow` waits for mail."""
+
+_SO_LONG = re.compile(r"at most ([0-9.e+-]+) s \(max_wait\)")
+"""How a broker says that it does not let anybody wait so long."""
 
 PAUSE_SECONDS = 1.0
 """Between attempts to reach a broker that is away."""
@@ -49,17 +56,45 @@ def inbox(
             note(f"{remaining} more: " + ("again" if mark else "with --mark, or a larger --limit"))
         return
     away = False
+    seconds = FOLLOW_SECONDS
     while True:
         try:
-            reader.read(limit, FOLLOW_SECONDS)
+            reader.read(limit, seconds)
+            if seconds < PAUSE_SECONDS:
+                time.sleep(PAUSE_SECONDS - seconds)
             away = False
         except Failure as failure:
+            told = _SO_LONG.search(str(failure))
+            if told is not None and float(told[1]) < seconds:
+                seconds = float(told[1])
+                continue
             if failure.code is not ExitCode.UNREACHABLE:
                 raise
             if not away:
                 note(f"{failure}; trying again")
             away = True
             time.sleep(PAUSE_SECONDS)
+
+
+class Mail(msgspec.Struct, rename={"sender": "from"}):
+    """A mail of a page."""
+
+    seq: int
+    sender: str
+    to: str
+    subject: str
+    timestamp: float
+    body: msgspec.Raw
+    """What was written, as it stands."""
+
+
+class _Page(msgspec.Struct):
+    messages: list[msgspec.Raw]
+    remaining: int
+
+
+_page_of = reader_of(_Page)
+_mail_of = reader_of(Mail)
 
 
 class Reader:
@@ -81,26 +116,31 @@ class Reader:
             Failure: the broker can't be reached, or refuses.
         """
         query = {"limit": limit, "wait": wait, "after": self._after}
-        page = get(self._url, self._path, query, wait + self._timeout, self._token)
-        for mail in page["messages"]:
-            emit(json.dumps(mail, ensure_ascii=False) if self._as_json else as_text(mail))
-        seqs = [mail["seq"] for mail in page["messages"]]
+        text = fetch("GET", self._url, self._path, query, wait + self._timeout, self._token)
+        try:
+            page = _page_of(text)
+        except BadFrame:
+            raise no_broker(self._url) from None
+        mails = [_mail_of(mail) for mail in page.messages]
+        for mail, raw in zip(mails, page.messages, strict=True):
+            emit(bytes(raw).decode() if self._as_json else as_text(mail))
+        seqs = [mail.seq for mail in mails]
         if seqs and self._mark:
             post(self._url, f"{self._path}/read", {"seqs": seqs}, self._timeout, self._token)
         elif seqs:
             self._after = seqs[-1]
-        return int(page["remaining"])
+        return page.remaining
 
 
-def as_text(mail: dict[str, Any]) -> str:
+def as_text(mail: Mail) -> str:
     """A mail for people: a line of who, when and what about, then its body, indented."""
     colour = colourful(sys.stdout)
-    at = datetime.fromtimestamp(mail["timestamp"], UTC).astimezone().isoformat(sep=" ", timespec="seconds")
-    sender = paint(printable(mail["from"]), colour_of(mail["from"]), colour)
-    subject = printable(mail["subject"]) or "(no subject)"
-    place = paint(f"#{mail['seq']} {at}", 2, colour)
+    at = datetime.fromtimestamp(mail.timestamp, UTC).astimezone().isoformat(sep=" ", timespec="seconds")
+    sender = paint(printable(mail.sender), colour_of(mail.sender), colour)
+    subject = printable(mail.subject) or "(no subject)"
+    place = paint(f"#{mail.seq} {at}", 2, colour)
     head = f"{place} {sender}: {paint(subject, 1, colour)}"
-    if mail["to"] == "ALL":
+    if mail.to == "ALL":
         head += paint(" (to ALL)", 2, colour)
-    body = mail["body"] if isinstance(mail["body"], str) else compact(mail["body"])
+    body = as_written(mail.body)
     return "\n".join([head, *(f"  {printable(line)}" for line in body.splitlines())])

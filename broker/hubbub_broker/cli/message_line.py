@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from .output import colour_of, compact, paint, printable
+from .output import as_written, colour_of, compact, paint, printable
 
 if TYPE_CHECKING:
     from hubbub import Message
@@ -55,11 +55,12 @@ def as_json(message: Message) -> str:
         if message.headers:
             line["headers"] = message.headers
         data = message.data
-    except ValueError as error:  # the publisher's mistake; the message is shown all the same
+        if isinstance(data, bytes):
+            return json.dumps(line | {"data_base64": base64.b64encode(data).decode()}, ensure_ascii=False)
+        return json.dumps(line | {"data": data}, ensure_ascii=False)
+    except (ValueError, RecursionError) as error:  # the publisher's mistake; the message is shown all the same
+        line.pop("headers", None)
         return json.dumps(line | {"unreadable": str(error)}, ensure_ascii=False)
-    if isinstance(data, bytes):
-        return json.dumps(line | {"data_base64": base64.b64encode(data).decode()}, ensure_ascii=False)
-    return json.dumps(line | {"data": data}, ensure_ascii=False)
 
 
 def _data(message: Message) -> str:
@@ -70,4 +71,4 @@ def _data(message: Message) -> str:
     if isinstance(data, bytes):
         more = "…" if len(data) > PREVIEW_BYTES else ""
         return f"({len(data)} bytes) {data[:PREVIEW_BYTES].hex(' ')}{more}"
-    return printable(data if isinstance(data, str) else compact(data))
+    return printable(as_written(message.raw) if message.raw else compact(data))

@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from hubbub_broker.logs import get_logger
 from hubbub_broker.shard import Publisher, Shard
-from hubbub_protocol.codec import decode_broker, encode_value
+from hubbub_protocol.codec import decode_broker, encode_value, members_of
 from hubbub_protocol.frames import Err, Msg, Ok, Pub
 from hubbub_protocol.names import dead_letters_of, group_of, is_dead_letters
 
@@ -122,8 +122,8 @@ class Burials:
         terms = place.consumer.terms
         failure = place.failures.get(entry.seq)
         now = time()
-        frame: dict[str, Any] = msgspec.json.decode(header)
-        frame.pop("data", None)
+        fields = members_of(header) or {}
+        fields.pop("data", None)
         about = {
             "reason": place.condemned[entry.seq],
             "attempts": failure.deliveries if failure is not None else 0,
@@ -133,7 +133,7 @@ class Burials:
             "seq": entry.seq,
             "consumer": terms.name,
             "consumer_topic": terms.topic,
-            "original": frame,
+            "original": fields,
         }
         pub = Pub(
             topic=dead_letters_of(group_of(place.topic.name)),

@@ -15,6 +15,7 @@ import msgspec
 from hubbub_broker.log import LogError, TopicInfo
 from hubbub_broker.logs import get_logger
 from hubbub_broker.shard import TOPICS_PAGE, Topic
+from hubbub_protocol.codec import reader_of
 from hubbub_protocol.names import is_hidden, is_pattern, literal_prefix, matcher
 
 from .settled import Settled
@@ -51,7 +52,7 @@ class _Stamp(msgspec.Struct):
     ts: float
 
 
-_stamp = msgspec.json.Decoder(_Stamp)
+_stamp_of = reader_of(_Stamp)
 
 
 class Census:
@@ -159,7 +160,7 @@ class Census:
                 if not chunk.lines:
                     return None
                 size = (chunk.special or {}).get(0, (0, 0.0))[0]
-                return _stamp.decode(chunk.lines[0][:size] if size else chunk.lines[0]).ts
+                return _stamp_of(chunk.lines[0][:size] if size else chunk.lines[0]).ts
             warm = asyncio.Event()
             topic.store.warm(topic.log, seq, seq, 1, warm.set)
             await warm.wait()

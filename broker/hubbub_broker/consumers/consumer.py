@@ -21,7 +21,7 @@ from hubbub_broker.log import LogError
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import cut_line, view_of
 from hubbub_broker.wire import frames, text_frame
-from hubbub_protocol.codec import encode
+from hubbub_protocol.codec import encode, reader_of
 from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Gap, Live
 from hubbub_protocol.names import is_pattern
@@ -63,8 +63,8 @@ class _Keyed(msgspec.Struct):
     headers: dict[str, msgspec.Raw] = {}
 
 
-_facts: msgspec.json.Decoder[Facts] = msgspec.json.Decoder(Facts)
-_keyed: msgspec.json.Decoder[_Keyed] = msgspec.json.Decoder(_Keyed)
+_facts_of = reader_of(Facts)
+_keyed = reader_of(_Keyed)
 
 
 class Consumer:
@@ -363,7 +363,7 @@ class Consumer:
         header = self.terms.ordered
         if header is None:
             return None
-        found = _keyed.decode(entry.line[: entry.header_size] if entry.header_size else entry.line).headers.get(header)
+        found = _keyed(entry.line[: entry.header_size] if entry.header_size else entry.line).headers.get(header)
         return None if found is None else bytes(found).decode()
 
     def _post(self, member: Member) -> None:
@@ -552,7 +552,7 @@ def _ts_and_tracked(entry: Entry) -> tuple[float, Tracked | None]:
     if b'"track":true' not in line:
         at = line.index(b'"ts":') + 5  # no string has these bytes: a quote in one is escaped
         return float(line[at : line.index(b",", at)]), None
-    facts = _facts.decode(line[: entry.header_size] if entry.header_size else line)
+    facts = _facts_of(line[: entry.header_size] if entry.header_size else line)
     return facts.ts, Tracked(facts.id, facts.sender) if facts.track else None
 
 

@@ -13,15 +13,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from time import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Publisher, Topic
-from hubbub_protocol.codec import decode_broker, encode_value
-from hubbub_protocol.errors import ErrorCode
-from hubbub_protocol.frames import Err, Msg, Ok, Pub
+from hubbub_protocol.codec import decode_broker, decode_value, reader_of
+from hubbub_protocol.errors import BadFrame, ErrorCode
+from hubbub_protocol.frames import NO_DATA, Err, Msg, Ok, Pub
 from hubbub_protocol.names import check_group, dead_letters_of
 
 from .confirm import Reply, resolve
@@ -58,7 +58,16 @@ class About(msgspec.Struct):
     seq: int
     consumer: str
     consumer_topic: str
-    original: dict[str, Any]
+    original: dict[str, msgspec.Raw]
+    """The message's own fields but `data`, each as the text that it was."""
+
+    def said(self, field: str) -> str | None:
+        """A field of the message that is text; None if it has none such."""
+        try:
+            found = decode_value(self.original.get(field, b"null"))
+        except BadFrame:
+            return None
+        return found if isinstance(found, str) else None
 
 
 class _Headers(msgspec.Struct):
@@ -70,7 +79,7 @@ class _Envelope(msgspec.Struct):
     ts: float
 
 
-_envelope = msgspec.json.Decoder(_Envelope)
+_envelope_of = reader_of(_Envelope)
 
 
 class Letter(NamedTuple):
@@ -359,17 +368,15 @@ class DeadLetters:
         frame = decode_broker(header)
         assert isinstance(frame, Msg)
         about = letter.about
-        original = about.original
-        headers = original.get("headers")
         pub = Pub(
             topic=about.topic,
             id=f"{frame.topic}#{letter.seq}",
-            type=original.get("type"),
-            headers=msgspec.Raw() if headers is None else msgspec.Raw(encode_value(headers)),
-            reply_to=original.get("reply_to"),
+            type=about.said("type"),
+            headers=about.original.get("headers", NO_DATA),
+            reply_to=about.said("reply_to"),
             data=frame.data,
             lc=frame.lc,
-            track=bool(original.get("track")),
+            track="track" in about.original,
         )
         payload = letter.line[letter.header_size :] if letter.header_size else None
         shard = self._consumers.shard
@@ -385,7 +392,7 @@ class DeadLetters:
 def _letter(seq: int, line: bytes, header_size: int) -> Letter | None:
     """A letter, read; None if it is none (written by a newer program, say)."""
     try:
-        envelope = _envelope.decode(line[:header_size] if header_size else line)
-    except msgspec.DecodeError:
+        envelope = _envelope_of(line[:header_size] if header_size else line)
+    except BadFrame:
         return None
     return Letter(seq, envelope.ts, envelope.headers.dead, line, header_size)

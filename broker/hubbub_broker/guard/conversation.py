@@ -20,7 +20,7 @@ from hubbub_broker.policy import TopicPolicy
 from hubbub_protocol.causal import COST, HOPS, cost_of, hops_of
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Pub
-from hubbub_protocol.names import is_dead_letters, is_reserved
+from hubbub_protocol.names import MAIL_TO_ALL, is_dead_letters, is_reserved
 
 from .bucket import TokenBucket
 from .budget import Ledger
@@ -91,7 +91,7 @@ class Memory:
         self.name = name
         self._ids = ids
         self.policy = policy
-        self.exempt = is_reserved(name) or is_dead_letters(name)
+        self.exempt = (is_reserved(name) and name != MAIL_TO_ALL) or is_dead_letters(name)
         """The broker's own, and letters that repeat what was admitted once: no rule is about them."""
         self.gone = False
         """Forgotten: whoever still holds this must ask the guard again."""

@@ -31,7 +31,7 @@ from .api import (
     TopicEntry,
 )
 from .app import create_app, create_side_app
-from .bus_api import BusApi, InboxPage, MailRequest, MailSent, RegisteredAgent, StreamEvent
+from .bus_api import BusApi, InboxPage, MailRequest, MailSent, Reader, Reading, RegisteredAgent, StreamEvent
 from .caller import OPEN_PATHS, Caller, FromCaller, introduce
 from .connection import HttpConnection
 from .history import render_line
@@ -89,6 +89,8 @@ __all__ = [
     "PoliciesInfo",
     "PolicyInfo",
     "PublishRequest",
+    "Reader",
+    "Reading",
     "Refused",
     "RegisteredAgent",
     "Route",

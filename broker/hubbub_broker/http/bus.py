@@ -1,24 +1,23 @@
 """The simple bus over HTTP: send, read an inbox, mark as read; who there is."""
 
-import base64
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
 
-import msgspec
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import Field
 
 from hubbub_broker.access import Operation
+from hubbub_protocol.codec import encode_value
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.limits import CAPABILITIES_MAX, DESCRIPTION_CHARS_MAX, ID_BYTES_MAX, LAMPORT_MAX
 from hubbub_protocol.names import check_agent, check_group, check_topic
 
-from .api import Refused, StoredLine
-from .body import body_of, read_model
-from .bus_api import BusApi, InboxPage, MailRequest, RegisteredAgent
+from .api import Refused
+from .body import JSON_TYPE, body_of, check_json, read_body, read_model
+from .bus_api import BusApi, MailRequest, Reader, Reading, RegisteredAgent
 from .caller import Caller, FromCaller
+from .mail_text import read_mail, shown
 from .models import BAD, ERRORS, AgentItem, Agents, Model
 
 PAGE_DEFAULT = 100
@@ -122,17 +121,23 @@ def routes(bus: BusApi) -> APIRouter:
         An `id`, or the header `Idempotency-Key`, makes a retry safe. Mail to a name that nobody registered is refused
         (404) unless `create` is true.
         """
-        mail = await read_model(request, MailBody, settings.max_frame, settings.hello_timeout)
+        check_json(request)
+        mail = read_mail(await read_body(request, settings.max_frame, settings.hello_timeout))
         id = mail.id or idempotency_key or str(uuid4())
-        if not id or len(id.encode()) > ID_BYTES_MAX or "\0" in id:
+        if len(id.encode()) > ID_BYTES_MAX:
             raise Refused.because(ErrorCode.BAD_REQUEST, f"`id` is 1 to {ID_BYTES_MAX} bytes of text")
         sender = check_agent(mail.sender)
         caller.require(Operation.SPEAK_AS, sender)
-        data = {"to": mail.to, "subject": mail.subject, "body": mail.body}
-        sent = await bus.send(MailRequest(sender, mail.to, data, id, mail.create), partial(_allow, caller))
+        sent = await bus.send(MailRequest(sender, mail.to, mail.data, id, mail.create), partial(_allow, caller))
         return MailAnswer(id=sent.id, to=sent.to, seq=sent.seq, recipients=sent.recipients, dup=sent.dup)
 
-    @router.get("/api/inbox/{agent}", tags=["mail"], summary="Read an inbox", responses=BAD)
+    @router.get(
+        "/api/inbox/{agent}",
+        tags=["mail"],
+        summary="Read an inbox",
+        response_class=Response,
+        responses={200: {"model": InboxAnswer}, **BAD},
+    )
     async def inbox(
         caller: FromCaller,
         agent: Name,
@@ -140,24 +145,24 @@ def routes(bus: BusApi) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="Messages at most.")] = PAGE_DEFAULT,
         after: Annotated[int, Query(ge=0, le=LAMPORT_MAX, description="Messages with a larger seq than this.")] = 0,
         wait: Annotated[float, Query(ge=0, description="Seconds to wait for mail if there is none.")] = 0.0,
-    ) -> InboxAnswer:
-        """What is unread, oldest first. Reading registers the agent.
+    ) -> Response:
+        """What is unread, oldest first. Reading its own inbox registers an agent; somebody else's reading does not.
 
         Whoever must not lose a mail with a lost answer reads without `mark_read`, and marks what it has dealt with
         (`POST /api/inbox/AGENT/read`). What a socket of the agent has in work is not shown.
         """
-        _permit_read(caller, bus, check_agent(agent))
+        caller.require(Operation.READ_INBOX, bus.inbox_of(check_agent(agent)))
         if wait > settings.max_wait:
             raise Refused.because(ErrorCode.BAD_REQUEST, f"`wait` is at most {settings.max_wait:g} s (max_wait)")
         if mark_read:
             caller.require(Operation.MARK_INBOX, agent)
-        read = partial(bus.inbox, agent, after, limit, group=caller.group(None))
-        page = await _waited(caller, read, mark=mark_read, wait=wait)
-        return InboxAnswer(
-            agent=agent,
-            messages=[item_of(seq, stored, agent) for seq, stored in page.messages],
-            remaining=page.remaining,
+        reading = Reading(
+            after, limit, wait, mark_read, partial(_check_still_there, caller), partial(shown, agent=agent)
         )
+        page = await bus.inbox(_reader(caller, agent), reading)
+        messages = b",".join(page.messages)
+        content = b'{"agent":%b,"messages":[%b],"remaining":%d}' % (encode_value(agent), messages, page.remaining)
+        return Response(content, media_type=JSON_TYPE)
 
     @router.post(
         "/api/inbox/{agent}/read",
@@ -170,7 +175,7 @@ def routes(bus: BusApi) -> APIRouter:
         """Mark single messages as read, by id or by seq. Marking twice is harmless."""
         caller.require(Operation.MARK_INBOX, check_agent(agent))
         wanted = await read_model(request, MarkBody, settings.max_frame, settings.hello_timeout)
-        return MarkAnswer(marked=await bus.mark(agent, wanted.seqs, wanted.ids))
+        return MarkAnswer(marked=await bus.mark(_reader(caller, agent), wanted.seqs, wanted.ids))
 
     @router.post(
         "/v1/agents",
@@ -234,52 +239,15 @@ def _group(caller: Caller, bus: BusApi, wanted: AgentBody) -> str | None:
     return given if given is None and bus.knows(wanted.agent) else caller.group(given)
 
 
-def _permit_read(caller: Caller, bus: BusApi, agent: str) -> None:
-    """See that the caller may read an agent's inbox, and register the agent if reading does.
-
-    Raises:
-        Refused: it may not read the inbox; or there is none, and it may not make one.
-    """
-    caller.require(Operation.READ_INBOX, bus.inbox_of(agent))
-    if not caller.may(Operation.REGISTER, agent):
-        bus.registered(agent)  # where it would be registered, the inbox might be another than the one asked about
+def _reader(caller: Caller, agent: str) -> Reader:
+    """Whose inbox is read. An operator, or whoever else may, reads it and is not the agent."""
+    return Reader(agent, caller.may(Operation.SPEAK_AS, agent), caller.group(None))
 
 
-async def _waited(caller: Caller, read: Callable[..., Awaitable[InboxPage]], *, mark: bool, wait: float) -> InboxPage:
-    """What is unread; only once the wait for it is over it is seen whether the caller may still have it.
-
-    Raises:
-        Refused: `unauthorized`: its token has ended meanwhile. Nothing is marked.
-    """
-    if wait <= 0:
-        return await read(mark=mark, wait=0.0)
-    page = await read(mark=False, wait=wait)
+def _check_still_there(caller: Caller) -> None:
+    """Who has waited for mail may have been let in by what is over by now."""
     if caller.ended:
-        raise Refused.because(ErrorCode.UNAUTHORIZED, "the token has ended meanwhile: ask with a new one")
-    return await read(mark=True, wait=0.0) if mark else page
-
-
-def item_of(seq: int, stored: StoredLine, agent: str) -> MailItem:
-    """A message of an inbox as the bus shows it. What is no mail is shown as well as can be."""
-    header = stored.line[: stored.header_size] if stored.header_size else stored.line
-    frame = msgspec.json.decode(header)
-    data = frame.get("data")
-    if stored.header_size:
-        data = {"data_base64": base64.b64encode(stored.line[stored.header_size :]).decode()}
-    mail = data if isinstance(data, dict) and frame.get("type") == "mail" else {}
-    subject = mail.get("subject", "")
-    return MailItem.model_validate(
-        {
-            "id": frame["id"],
-            "from": frame["from"],
-            "to": str(mail.get("to", agent)),
-            "subject": subject if isinstance(subject, str) else str(subject),
-            "body": mail.get("body", "") if mail else data,
-            "timestamp": frame["ts"],
-            "seq": seq,
-            "type": frame.get("type"),
-        }
-    )
+        raise Refused.because(ErrorCode.UNAUTHORIZED, "your token ended while you waited for mail")
 
 
 def _allow(caller: Caller, inbox: str | None) -> None:

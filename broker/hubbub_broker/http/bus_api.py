@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
+
+from msgspec import Raw
 
 from hubbub_broker.config import Settings
 from hubbub_protocol.filters import Filter
@@ -17,7 +19,7 @@ class MailRequest:
     sender: str
     to: str
     """An agent's name, or `ALL`."""
-    data: dict[str, Any]
+    data: Raw
     id: str
     create: bool = False
 
@@ -34,11 +36,38 @@ class MailSent:
 
 
 @dataclass(frozen=True, slots=True)
+class Reader:
+    """Whose inbox is read."""
+
+    agent: str
+    itself: bool
+    """Whether it is the agent that reads: then it is there, and is registered if it was not."""
+    group: str | None
+    """Where its inbox is to be if it is registered now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What of an inbox is wanted, and what becomes of it."""
+
+    after: int
+    limit: int
+    wait: float
+    """Seconds to wait for mail if there is none."""
+    mark: bool
+    """Whether it is marked as read, for good."""
+    check: Callable[[], None]
+    """Asked when there is something, or the wait is over. What it raises leaves all unread."""
+    show: Callable[[int, StoredLine], bytes]
+    """A message, with its seq, as the answer has it. Asked for all of them before any is marked."""
+
+
+@dataclass(frozen=True, slots=True)
 class InboxPage:
     """Some of what is unread."""
 
-    messages: Sequence[tuple[int, StoredLine]]
-    """Each with its seq."""
+    messages: Sequence[bytes]
+    """As they are shown."""
     remaining: int
     """How many more are unread."""
 
@@ -59,7 +88,7 @@ class RegisteredAgent:
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """Something that a stream tells: a message, a gap; or nothing, as a sign of life."""
+    """Something that a stream tells: a message, a gap; or nothing, as a sign of life or to say where it stands."""
 
     id: str | None
     """What to come back with as `Last-Event-ID`."""
@@ -81,15 +110,10 @@ class BusApi(Protocol):
     def inbox_of(self, agent: str) -> str:
         """The topic that is an agent's inbox, or will be when it is registered."""
 
-    async def inbox(
-        self, agent: str, after: int, limit: int, *, mark: bool, wait: float, group: str | None = None
-    ) -> InboxPage:
-        """Read what is unread; with `mark`, it is marked as read for good when this returns.
+    async def inbox(self, reader: Reader, reading: Reading) -> InboxPage:
+        """Read what is unread. What is to be marked is so, on stable storage, when this returns."""
 
-        An agent that is not registered is, in `group`.
-        """
-
-    async def mark(self, agent: str, seqs: Sequence[int], ids: Sequence[str]) -> int:
+    async def mark(self, reader: Reader, seqs: Sequence[int], ids: Sequence[str]) -> int:
         """Mark messages as read, by seq and by id; how many were unread."""
 
     async def register(

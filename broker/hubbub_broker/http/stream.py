@@ -44,8 +44,9 @@ def routes(bus: BusApi) -> APIRouter:
     ) -> StreamingResponse:
         """Every message of a topic, as an event whose `data` is the message as subscribers get it.
 
-        Without `after` it begins with what comes from now on. An `id` goes with each durable message: a browser that
-        reconnects sends it as `Last-Event-ID`, and misses nothing. An event `gap` says what is no longer kept.
+        Without `after` it begins with what comes from now on. It begins with an `id`, and one goes with each durable
+        message: a browser that reconnects sends the last as `Last-Event-ID`, and misses nothing. An event `gap` says
+        what is no longer kept.
         """
         caller.require(Operation.SUBSCRIBE, check_topic(topic))
         epoch = None
@@ -78,7 +79,7 @@ async def _lines(
 
 
 def _event(event: StreamEvent) -> bytes:
-    if not event.data:
-        return b": here\n\n"
     id = b"" if event.id is None else b"id: %b\n" % event.id.encode()
+    if not event.data:
+        return b": here\n%b\n" % id  # without data it is no event; its id counts all the same
     return b"%bevent: %b\ndata: %b\n\n" % (id, event.event.encode(), event.data)

@@ -11,7 +11,7 @@ from hubbub_broker.shard import Cursor, Start
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import NACK_DELAY_MAX, Ack, Err, Extend, Nack, Ok, Rid, Sub, Term, Unsub
-from hubbub_protocol.names import check_consumer, check_pattern, check_topic, group_of, is_pattern
+from hubbub_protocol.names import check_consumer, check_pattern, check_topic, group_of, is_pattern, owner_of_mark
 
 from .filtering import parse_filter
 
@@ -124,6 +124,8 @@ class Consuming:
         if sub.ordered is not None and not 1 <= len(sub.ordered) <= 128:
             raise Refusal(ErrorCode.BAD_REQUEST, "`ordered` is the name of a header, 1 to 128 characters")
         start = Start.parse(sub.start)
+        if owner_of_mark(sub.topic, name) is not None:
+            start = Start(all=True)  # what nobody has read is still to come
         if start.seq is not None and is_pattern(sub.topic):
             raise Refusal(ErrorCode.BAD_REQUEST, "`from.seq` goes with one topic, not with a pattern")
         backoff = None if sub.backoff is None else tuple(sub.backoff)

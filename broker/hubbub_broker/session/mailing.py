@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from hubbub_broker.access import Operation
 from hubbub_broker.bus import ALL, MAIL, Bus, RemoteMail
+from hubbub_broker.logs import get_logger
 from hubbub_broker.peers import RemoteTopic
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Publisher, Sink, Topic, answers
@@ -20,6 +21,8 @@ from hubbub_protocol.names import MAIL_GROUP, check_agent, group_of
 if TYPE_CHECKING:
     from .session import Publish, Session
     from .sessions import Sessions
+
+log = get_logger(__name__)
 
 PREFIX = f"{MAIL_GROUP}/@"
 
@@ -135,6 +138,10 @@ async def _send(bus: Bus, line: Line, agent: str, pub: Pub, payload: bytes | Non
         return answers.refusal(pub, refusal.code, refusal.message, retry_after=refusal.retry_after)
     except ProtocolError as error:
         return answers.refusal(pub, ErrorCode.BAD_REQUEST, str(error))
+    except Exception:  # whoever sent it waits for an answer, and has it in its window until there is one
+        log.exception("mail to ALL not sent", agent=agent)
+        message = "the broker made a mistake; its log has the particulars"
+        return answers.refusal(pub, ErrorCode.INTERNAL, message, retry_after=1.0)
     if n is not None and not (sent.dup and expect is not None and n < expect):
         line.next = n + 1
     return encode(Ok(id=pub.id, rid=pub.rid, topic=pub.topic, dup=sent.dup))

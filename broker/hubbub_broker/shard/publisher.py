@@ -19,7 +19,7 @@ class Publisher:
         self.name = name
         self.topic = topic
         self.promised = False
-        """Whether its messages were looked at before, and promised: no schema stops them any more."""
+        """Whether its messages were looked at before, and promised: no schema, limit or rule stops them any more."""
         self.key = f"{name}\0{session}".encode() if session else name.encode()
         """Whose count `n` is: this life of the agent if its client names one, else whoever has the name."""
         self.wire_head = b'{"op":"msg","topic":"%b",' % topic.wire_name

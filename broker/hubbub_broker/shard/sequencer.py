@@ -66,7 +66,7 @@ class Sequencer:
         if not self._batch.scheduled:
             self._batch.schedule()
         topic = publisher.topic
-        if pub.ttl is not None and 0 < topic.policy.max_ttl < pub.ttl:
+        if pub.ttl is not None and 0 < topic.policy.max_ttl < pub.ttl and not publisher.promised:
             message = f"`ttl` is {pub.ttl:g} s; the limit here (max_ttl) is {topic.policy.max_ttl:g} s"
             self._refuse_at(publisher, sink, pub, Refusal(ErrorCode.BAD_REQUEST, message, limit="max_ttl"))
             return
@@ -116,7 +116,7 @@ class Sequencer:
         if payload is not None:
             header_size = len(line)
             line += payload
-        if len(line) > topic.policy.max_message:
+        if len(line) > topic.policy.max_message and not publisher.promised:
             self._refuse_large(publisher, sink, pub, len(line))
             return
         if (pub.parent is not None or pub.headers or topic.watched) and not self._admit(publisher, pub, payload, sink):
@@ -164,7 +164,7 @@ class Sequencer:
         if payload is not None:
             header_size = len(line)
             line += payload
-        if len(line) > topic.policy.max_message:
+        if len(line) > topic.policy.max_message and not publisher.promised:
             self._refuse_large(publisher, sink, pub, len(line))
             return
         answer = answers.ok_signal(pub, wire_id, topic.wire_name, lc)
@@ -225,8 +225,10 @@ class Sequencer:
 
     def _admit(self, publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> bool:
         """Whether its schema and the guard let a message pass that they look at; if not, it is refused."""
+        if publisher.promised:
+            return True
         topic = publisher.topic
-        if topic.schemas is not None and pub.type is not None and not publisher.promised:
+        if topic.schemas is not None and pub.type is not None:
             misfit = self.misfit(topic, pub, payload)
             if misfit is not None:
                 self._refuse(sink, pub, ErrorCode.BAD_REQUEST, misfit)

@@ -105,6 +105,11 @@ class Shard:
             self._renew(found)
         return found
 
+    @property
+    def policies(self) -> Policies:
+        """What is in force now."""
+        return self._policies
+
     def policy_of(self, name: str, policies: Policies) -> TopicPolicy:
         """What holds for a topic by these policies, and by what topics of its kind need whatever those say."""
         policy = policies.of(name)

@@ -41,12 +41,12 @@ class Watcher:
             message = decode_broker(line)
             if not isinstance(message, Msg) or message.type != TYPE:
                 continue  # who is present there
-            told = decode_value(message.data)
-            change = StateChange(message.seq or 0, message.sender, told.get("set", {}), tuple(told.get("delete", ())))
             try:
-                self._call(change)
+                told = decode_value(message.data)
+                version = message.seq or 0
+                self._call(StateChange(version, message.sender, told.get("set", {}), tuple(told.get("delete", ()))))
             except Exception:
-                log.exception("change not taken in", topic=message.topic, version=change.version)
+                log.exception("change not taken in", topic=message.topic, version=message.seq)
 
     def served_besides(self, sink: object) -> bool:  # noqa: ARG002 - the signature is Follower's
         """It is nobody's reader."""

@@ -109,11 +109,12 @@ class MemoryConsumers:
             return
         if consumer is None:
             matches = names.matcher(sub.topic) if names.is_pattern(sub.topic) else sub.topic.__eq__
-            consumer = MemoryConsumer(sub.topic, sub.consumer, sub.start, matches)
+            start = sub.start if names.owner_of_mark(sub.topic, sub.consumer) is None else "all"
+            consumer = MemoryConsumer(sub.topic, sub.consumer, start, matches)
             self._consumers.append(consumer)
             for log in self._broker.logs:
                 if self._covers(consumer, log.name):
-                    consumer.places[log.name] = Place(log, self._broker.first_of(sub.start, log))
+                    consumer.places[log.name] = Place(log, self._broker.first_of(start, log))
             if not names.is_pattern(sub.topic) and sub.topic not in consumer.places:
                 consumer.places[sub.topic] = Place(self._broker.log(sub.topic), 1)
         consumer.exclusive, consumer.ordered, consumer.filter = sub.exclusive, sub.ordered, filter
@@ -462,5 +463,5 @@ def _holds(entry: Open, session: "Session", attempt: int | None) -> bool:
 def _key_of(frame: Msg, header: str | None) -> str | None:
     if header is None or not bytes(frame.headers):
         return None
-    value = codec.decode_value(bytes(frame.headers)).get(header)
-    return None if value is None else str(value)
+    value = (codec.members_of(frame.headers) or {}).get(header)
+    return None if value is None else bytes(value).decode()
