@@ -74,6 +74,18 @@ def test_the_highest_priority_wins_then_the_first_name() -> None:
         assert [policies.of(topic).max_count for topic in ("a/b", "a/c", "c/b", "c/d")] == [3, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("size", "ttl", "everywhere"),
+    [(100, None, True), (101, None, False), (100, 9.0, True), (100, 11.0, False), (51, 11.0, False), (50, 9.0, True)],
+)
+def test_what_every_topic_takes_is_told_without_a_look_at_any(size: int, ttl: float | None, everywhere: bool) -> None:
+    rules = [TopicPolicy(pattern="a/*", max_ttl=10.0), TopicPolicy(max_message=100)]
+    assert Policies(rules).take_everywhere(size, ttl) == everywhere
+    smaller = Policies(rules, [Override("o", "b/*", 0, 1, {"max_message": 50, "max_ttl": 9.5})])
+    assert smaller.take_everywhere(size, ttl) == (everywhere and size <= 50)
+    assert Policies(rules, [Override("o", "b/*", 0, 1, {"max_age": 1.0})]).take_everywhere(size, ttl) == everywhere
+
+
 def test_topics_with_the_same_rules_share_one_policy() -> None:
     policies = Policies(RULES, [override("o", "a/**", max_count=1)])
     assert policies.of("a/b") is policies.of("a/c")

@@ -1,6 +1,7 @@
 """A message as one line."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -90,6 +91,18 @@ def test_bytes_for_programs_are_base64() -> None:
     line = json.loads(as_json(message(payload=b"\x00\xff")))
     assert line["data_base64"] == "AP8="
     assert "data" not in line
+
+
+def test_what_is_nested_too_deep_to_write_is_said() -> None:
+    deep = b"[" * 900 + b"]" * 900
+    text = at_depth(200, lambda: as_json(message(data=deep)))
+    assert "unreadable" in json.loads(text)
+    assert at_depth(200, lambda: as_text(message(data=deep), colour=False))
+
+
+def at_depth(calls: int, do: Callable[[], str]) -> str:
+    """Do something with so much of the stack in use."""
+    return do() if not calls else at_depth(calls - 1, do)
 
 
 @pytest.mark.parametrize("fields", [{"data": b"{oops"}, {"headers": Raw(b"{oops")}])

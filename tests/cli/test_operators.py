@@ -1,5 +1,6 @@
 """`hubbub consumers`, `dlq`, `receipts` and `top`, as an operator runs them against a broker."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -107,6 +108,27 @@ class TestDeadLetters:
         code, _, err = await shell.run("dlq", "drop", "g", "--all", "--consumer", "w", "--yes")
         assert (code, "2 dropped" in err) == (0, True)
         assert (await shell.run("dlq", "list", "g"))[:2] == (0, "")
+
+    async def test_what_python_can_not_read_is_shown_as_it_was_written(
+        self, shell: Shell, joe: WireClient, ann: WireClient
+    ) -> None:
+        number = "9" * 5000
+        await member(ann)
+        await joe.socket.send(f'{{"op":"pub","topic":"g/t","id":"p","data":{number}}}')
+        await joe.until("ok")
+        async with asyncio.timeout(10):
+            while '"id":"p"' not in str(await ann.socket.recv()):
+                pass
+        await ann.send("term", topic="g/t", consumer="w", seq=1, reason="no")
+        async with asyncio.timeout(10):
+            while (await shell.run("dlq", "list", "g"))[1] == "":
+                pass
+        code, out, _ = await shell.run("dlq", "show", "g", "1")
+        assert (code, f"data      {number}" in out) == (0, True)
+        code, out, _ = await shell.run("dlq", "show", "g", "1", "--json")
+        assert (code, f'"data":{number}' in out) == (0, True)
+        code, out, _ = await shell.run("tail", "g/t", "--from", "all", "--count", "1")
+        assert (code, "unreadable" in out) == (0, True)
 
     async def test_what_stays_open_is_a_failure(self, shell: Shell, joe: WireClient, ann: WireClient) -> None:
         await ann.sub("g/_dead")

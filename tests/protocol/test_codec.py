@@ -331,6 +331,39 @@ def test_nesting_too_deep_to_read_is_refused(opening: bytes) -> None:
         codec.decode_value(deep)
 
 
+@pytest.mark.parametrize("depth", [0, 300, 800])
+def test_what_was_taken_is_read_wherever_it_is_read(depth: int) -> None:
+    """How deep text may be nested depends on how much of the stack is in use."""
+    data = b"[" * 900 + b"]" * 900
+    line = b'{"op":"msg","topic":"g/t","id":"p","from":"a","ts":1.0,"lc":1,"data":%b}' % data
+    limit = sys.getrecursionlimit()
+
+    def at(calls: int) -> None:
+        if calls:
+            return at(calls - 1)
+        message = codec.decode_broker(line)
+        assert isinstance(message, Msg)
+        assert bytes(message.data) == data
+        assert codec.decode_stored(line) == (message, None)
+        assert bytes((codec.members_of(b'{"a":%b}' % data) or {})["a"]) == data
+        assert codec.reader_of(_Id)(line).id == "p"
+        return None
+
+    at(depth)
+    assert sys.getrecursionlimit() == limit
+
+
+def test_what_is_nested_without_an_end_is_refused_wherever_it_is_read() -> None:
+    line = b'{"op":"msg","topic":"g/t","id":"p","from":"a","ts":1.0,"lc":1,"data":' + b"[" * 3_000_000
+    with pytest.raises(BadFrame):
+        codec.decode_broker(line)
+    assert codec.members_of(b"{" * 3_000_000) is None
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
 def test_nesting_that_people_use_is_read() -> None:
     deep = b"[" * 200 + b"]" * 200
     assert sys.getrecursionlimit() >= 1000

@@ -277,6 +277,7 @@ class TestNamesOfTheGroupsOwn:
     )
     def test_which_topics_are_dead_letters_or_hidden(self, topic: str, dead: bool, hidden: bool) -> None:
         assert (is_dead_letters(topic), is_hidden(topic)) == (dead, hidden)
+        assert names.is_inbox(topic) == topic.partition("/")[2].startswith("@")
 
 
 def test_a_consumer_is_named_like_a_segment() -> None:

@@ -39,7 +39,7 @@ def inbox(
     token: Token = None,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Print what is unread in an agent's inbox, oldest first. Reading registers the agent.
+    """Print what is unread in an agent's inbox, oldest first. An agent is registered by reading its own.
 
     What is marked was printed before: a mail whose printing fails is unread still, and one that was printed and could
     not be marked comes again.
