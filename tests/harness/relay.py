@@ -38,13 +38,20 @@ class Relay:
 
     async def __aexit__(self, *error: object) -> None:
         del error
-        self._server.close()
         self._over = True
+        loop = asyncio.get_running_loop()
+        for listening in self._server.sockets:
+            loop.remove_reader(listening.fileno())
+        await self._settle()  # what is accepted and no connection yet could not become one of a server that is closed
+        self._server.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
+        await self._settle()
+
+    async def _settle(self) -> None:
         for _ in range(TURNS):
             await asyncio.sleep(0)
 

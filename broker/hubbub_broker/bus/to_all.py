@@ -25,8 +25,8 @@ from hubbub_broker.logs import get_logger
 from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import RETRY_SECONDS, Shard
-from hubbub_protocol.codec import encode
-from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.codec import encode, reader_of
+from hubbub_protocol.errors import BadFrame, ErrorCode
 from hubbub_protocol.frames import NO_DATA, Err, Msg, Ok, Pub
 from hubbub_protocol.limits import LAMPORT_MAX
 from hubbub_protocol.names import MAIL_TO_ALL
@@ -82,7 +82,7 @@ class _Everybody:
 
 
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[_Round] = msgspec.json.Decoder(_Round)
+_round_of = reader_of(_Round)
 
 
 class ToAll:
@@ -112,8 +112,8 @@ class ToAll:
         self._under_way: dict[bytes, asyncio.Task[None]] = {}
         for key, body in home.log.states(StateKind.BROADCAST):
             try:
-                self._rounds[key] = _decoder.decode(body)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                self._rounds[key] = _round_of(body)
+            except BadFrame as error:
                 log.warning("mail to ALL unreadable", reason=str(error))
         home.batch.ledgers.append(self)
 

@@ -12,6 +12,7 @@ operator_api operator_models    the seam and the JSON of those for operators
 rules rules_api rules_models    policies and schemas: their routes, the seam, and the JSON
 state state_api state_models    shared states: their routes, the seam, and the JSON
 bus_api     what the routes of the simple bus need of a broker
+mail_text   mail as the JSON text that it comes and goes as
 reference   /docs, rendered here: no script and nothing from elsewhere
 connection  a connection's limits before anybody is known
 app         all of it, as one ASGI application
