@@ -277,7 +277,19 @@ class TestNamesOfTheGroupsOwn:
     )
     def test_which_topics_are_dead_letters_or_hidden(self, topic: str, dead: bool, hidden: bool) -> None:
         assert (is_dead_letters(topic), is_hidden(topic)) == (dead, hidden)
-        assert names.is_inbox(topic) == topic.partition("/")[2].startswith("@")
+
+    @pytest.mark.parametrize(
+        ("topic", "consumer", "owner"),
+        [
+            ("g/@a", "inbox", "a"),
+            ("g/@a", "w", None),
+            ("g/a", "inbox", None),
+            ("g/@a/b", "inbox", None),
+            ("g/*", "inbox", None),
+        ],
+    )
+    def test_whose_read_mark_a_consumer_is(self, topic: str, consumer: str, owner: str | None) -> None:
+        assert names.owner_of_mark(topic, consumer) == owner
 
 
 def test_a_consumer_is_named_like_a_segment() -> None:
