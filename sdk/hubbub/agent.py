@@ -19,8 +19,7 @@ from .backoff import Backoff
 from .blob import Blob
 from .blob_content import Attachable, content_of
 from .blob_store import BlobStore
-from .cancels import Cancelled
-from .chain import grows_from, handling
+from .cancels import CAUSED_MAX, Cancelled
 from .consuming import ConsumerOptions, Consumption, HandlerOptions, WorkerRegistration, spec_of
 from .control import BUILT_IN, CommandHandler
 from .cursor import Cursor, PatternCursor, TopicCursor
@@ -83,6 +82,7 @@ class Agent(Life):
         spool_sync: Synchronous = "full",
         local: bool = True,
         control: bool | None = None,
+        caused_max: int = CAUSED_MAX,
         dedup_max: int = 4_096,
         dedup_ttl: float = 300.0,
         vector_clocks: bool = False,
@@ -115,6 +115,8 @@ class Agent(Life):
                 same url) at once, and hear theirs: see `hubbub.local`.
             control: report to the control plane how this agent is, and obey what it commands: see `hubbub.control`.
                 Default: yes, unless the environment's HUBBUB_CONTROL is `off`.
+            caused_max: how many messages are remembered with what caused them, for an hour, to be called off with it: see
+                `cancel`.
             dedup_max, dedup_ttl: how many received ids a subscription remembers, and for how many seconds at least,
                 to drop what comes twice in spite of its seq (after the broker lost its history, say).
             vector_clocks: send a vector clock with every message, and learn from those that are read.
@@ -144,6 +146,7 @@ class Agent(Life):
             spool_sync=spool_sync,
             local=local,
             control=os.environ.get("HUBBUB_CONTROL", "").lower() != "off" if control is None else control,
+            caused_max=caused_max,
             dedup_max=dedup_max,
             dedup_ttl=dedup_ttl,
             vector_clocks=vector_clocks,
@@ -472,9 +475,7 @@ class Agent(Life):
         """Compose a message and take it into the outbox. The future, if there is one, is done when it is spooled."""
         self._require_open()
         entry = self._composer.compose(self._naming.topic(topic), data, **options)
-        cause = handling.get()
-        if cause is not None and grows_from(cause, entry.topic, options.get("headers")):
-            self._cancels.published(cause, entry.topic, entry.id)
+        self._note_effect(entry.topic, entry.id, options.get("headers"), entry.future)
         await self._sender.accept(entry)
         kept: asyncio.Future[None] | None = None
         if self._spool is not None and not entry.ephemeral and not entry.gone:

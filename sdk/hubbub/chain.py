@@ -10,9 +10,9 @@ from contextvars import ContextVar
 from typing import Any
 
 from hubbub_protocol.causal import CAUSE, HOPS
-from hubbub_protocol.names import is_reserved
+from hubbub_protocol.names import MAIL_TO_ALL, is_mail, is_reserved
 
-from .message import MessageView
+from .message import IN_REPLY_TO, MessageView
 
 handling: ContextVar[MessageView | None] = ContextVar("hubbub_handling", default=None)
 """The message that the handler at work here was called with. Tasks and threads that it starts inherit it."""
@@ -35,8 +35,11 @@ def caused(headers: dict[str, Any] | None, topic: str) -> dict[str, Any] | None:
 
 def grows_from(cause: MessageView, topic: str, headers: dict[str, Any] | None) -> bool:
     """Whether a message to `topic`, published while a handler is at work on `cause`, is work that goes on: not the
-    answer to a question, nothing of the broker's own, and not the beginning of something new.
+    answer to a question or to a mail, nothing of the broker's own, no mail to everybody, and not the beginning of
+    something new.
     """
-    if topic == cause.reply_to or is_reserved(topic):
+    if topic == cause.reply_to or topic == MAIL_TO_ALL:
         return False
-    return headers is None or headers.get(HOPS) != 0
+    if is_mail(topic):
+        return headers is None or (headers.get(HOPS) != 0 and IN_REPLY_TO not in headers)
+    return not is_reserved(topic) and (headers is None or headers.get(HOPS) != 0)

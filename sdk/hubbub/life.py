@@ -121,7 +121,7 @@ class Life(Participant):
         self._attendance = Attendance()
         self._requests = Requests(self, self.name, self.session, self._composer.new_id)
         lines = self._lines = Lines()
-        self._cancels = Cancels(self, lines if self._options.control else None)
+        self._cancels = Cancels(self, lines if self._options.control else None, self._options.caused_max)
         self._activity = Activity()
         self._consumptions = Consumptions(self, self.stats, self._cancels, self._activity, lambda: self.on_error)
         if self._options.control:
@@ -360,7 +360,8 @@ class Life(Participant):
 
     def _tell_effect(self, command: str, effect: Effect) -> None:
         assert self._control is not None
-        self._control.orders.effect(command, effect._asdict())
+        result = effect._asdict()
+        self._control.orders.effect(command, result, result.pop("reason"))
 
     # ------------------------------------------------------------------------------------------------------------
 

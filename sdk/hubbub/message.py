@@ -30,6 +30,7 @@ class Receipt(Struct, frozen=True, kw_only=True, gc=False):
 
     id: str
     topic: str
+    """Where it is: of a mail, the inbox."""
     seq: int | None = None
     """The message's place in its topic; None for an ephemeral one."""
     lc: int | None = None

@@ -41,6 +41,7 @@ class Options:
     spool_sync: Synchronous
     local: bool
     control: bool
+    caused_max: int
     dedup_max: int
     dedup_ttl: float
     vector_clocks: bool
@@ -57,6 +58,7 @@ class Options:
             "window",
             "receive_messages",
             "receive_bytes",
+            "caused_max",
             "dedup_max",
             "dedup_ttl",
             "connect_timeout",

@@ -2,16 +2,19 @@
 
 import random
 from abc import ABC, abstractmethod
+from asyncio import Future
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, Unpack, cast
 
 from hubbub_protocol.blobs import BlobRef
 from hubbub_protocol.frames import Gap
-from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, READ_MARK, check_group, inbox_of
+from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, READ_MARK, check_group, inbox_of, is_mail
 
 from .asks import Asks
 from .blob import Blob
+from .cancels import Cancels
 from .causes import Causes
+from .chain import grows_from, handling
 from .composer import Composer
 from .consuming import ConsumerOptions, Consumption, Consumptions, HandlerOptions, WorkerRegistration, spec_of
 from .errors import InvalidName
@@ -63,6 +66,7 @@ class Participant(ABC):
     session: str
     _consumptions: Consumptions
     _attendance: Attendance
+    _cancels: Cancels
     _naming: Naming
     _composer: Composer
     _random: random.Random
@@ -188,7 +192,14 @@ class Participant(ABC):
         if self._states is None:
             composer = self._composer
             desk = StateDesk(
-                self.name, self.session, self._asking(), self, self._naming, lambda: composer.lamport, self._random
+                self.name,
+                self.session,
+                self._asking(),
+                self,
+                self._naming,
+                lambda: composer.lamport,
+                self._random,
+                self._note_effect,
             )
             self._states = SharedStates(desk)
         return self._states.of(name)
@@ -209,6 +220,23 @@ class Participant(ABC):
     async def ancestors(self, message: Message, depth: int) -> list[Message]:
         """What led to a message: see `Message.ancestors`."""
         return await self.causes().ancestors(message, depth)
+
+    def _note_effect(
+        self, topic: str, id: str, headers: dict[str, Any] | None, receipt: "Future[Receipt] | None" = None
+    ) -> None:
+        """A message is on its way. If a handler is at work here, it may be called off with what that is at work on."""
+        cause = handling.get()
+        if cause is None or not grows_from(cause, topic, headers):
+            return
+        if not is_mail(topic):
+            self._cancels.published(cause, topic, id)
+        elif receipt is not None:  # only the broker knows where its inbox is
+
+            def arrived(receipt: "Future[Receipt]") -> None:
+                if not receipt.cancelled() and receipt.exception() is None:
+                    self._cancels.published(cause, receipt.result().topic, id)
+
+            receipt.add_done_callback(arrived)
 
     # Presence ---------------------------------------------------------------------------------------------------
 

@@ -292,7 +292,7 @@ class Sender:
         lc = ok.lc
         if lc is not None:
             self._saw(lc)
-        receipt = Receipt(id=id, topic=entry.topic, seq=ok.seq, lc=lc, dup=ok.dup)
+        receipt = Receipt(id=id, topic=ok.topic or entry.topic, seq=ok.seq, lc=lc, dup=ok.dup)
         future = entry.future
         if not future.done():
             future.set_result(receipt)

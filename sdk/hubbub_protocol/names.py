@@ -214,6 +214,11 @@ def cancels_of(group: str) -> str:
     return f"{group}/{CANCELS}"
 
 
+def is_mail(topic: str) -> bool:
+    """Whether the topic stands for the inbox of an agent, whatever group that is in, or for everybody's."""
+    return topic.startswith(f"{MAIL_GROUP}/@")
+
+
 def line_of(agent: str) -> str:
     """The topic on which an agent hears the control plane. Its owner may read it, as an inbox."""
     return inbox_of(CONTROL_GROUP, agent)

@@ -1,6 +1,7 @@
 """A task is called off with everything that grew from it, through every agent that it reached."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+import hubbub.sync
 from harness.commanding import command, known
 from harness.until import until
-from hubbub import Agent, Delivery, Message, Outcome
+from hubbub import Agent, Delivery, HubbubError, Mail, Message, Outcome
+from hubbub.cancels import Cancelled
 from hubbub_control import ControlPlane
 
 MakeAgent = Callable[..., Agent]
@@ -240,3 +243,210 @@ async def test_what_a_thread_goes_on_to_publish_is_called_off_too(plane: Control
         await began.wait()
         await ann.cancel("tasks", "root")
         assert [(await anext(dropped)).data["id"] for _ in range(2)] == ["root", "child"]
+
+
+class AtWork:
+    """A consumer's handler that never ends by itself, and what it was called with."""
+
+    def __init__(self, agent: Agent, topic: str = "tasks") -> None:
+        self.agent = agent
+        self.topic = topic
+        self.begun: list[Any] = []
+        self.cancelled: list[Any] = []
+        agent.on(topic, consumer="workers", max_unacked=100)(self.work)
+
+    async def work(self, task: Delivery) -> None:
+        self.begun.append(task.data)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(task.data)
+            raise
+
+    async def ready(self) -> None:
+        await self.agent.consumption(self.topic, "workers").ready()
+
+
+async def effects(http: httpx.AsyncClient, given: dict[str, Any], most: int = 1) -> list[dict[str, Any]]:
+    """The answers to a cancel, once there are so many."""
+    async with asyncio.timeout(10):
+        while True:
+            found = (await http.get(f"/v1/control/commands/{given['id']}")).json()
+            if len(found["answers"]) >= most:
+                answers: list[dict[str, Any]] = found["answers"]
+                return answers
+            await asyncio.sleep(0.02)
+
+
+async def test_whatever_way_a_message_went_out_it_is_part_of_the_tree(
+    plane: ControlPlane, http: httpx.AsyncClient, make_agent: MakeAgent
+) -> None:
+    async with make_agent("ann") as ann, make_agent("lead") as lead, make_agent("joe") as joe:
+        tasks = AtWork(joe)
+        mails: list[str] = []
+
+        @joe.on_mail(max_unacked=10)
+        async def read(mail: Mail) -> None:
+            mails.append(mail.subject)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                mails.remove(mail.subject)
+                raise
+
+        def by_script() -> None:
+            with hubbub.sync.Agent("script", group="g", url=lead.url, local=False) as script:
+                script.publish("tasks", "by a script's agent")
+                scripts.append(threading.Event())
+                loop.call_soon_threadsafe(grown.set)
+                scripts[0].wait(20)
+
+        grown = asyncio.Event()
+        scripts: list[threading.Event] = []
+        loop = asyncio.get_running_loop()
+
+        @lead.on("jobs", consumer="leads")
+        async def grow(job: Delivery) -> None:
+            if job.data != "root":  # its own reply
+                return
+            await lead.publish("tasks", "by publish")
+            await (await lead.submit("tasks", "by submit"))
+            await lead.publish_tracked("tasks", "by publish_tracked")
+            await job.reply("by reply", type="task")
+            state = lead.topic("jobs").state
+            await state.update({"k": 1}, publish=[("tasks", "by update")])
+            async with state.transaction() as change:
+                change.put("k", 2)
+                change.publish("tasks", "by transaction")
+            await lead.send("joe", "by mail")
+            await asyncio.to_thread(by_script)
+
+        replies = AtWork(joe, "jobs")  # another consumer of the topic: it gets the reply, and the job
+        await tasks.ready()
+        await replies.ready()
+        await lead.consumption("jobs", "leads").ready()
+        await until(lambda: joe.state == "online")
+        await ann.publish("jobs", "root", id="root")
+        try:
+            await grown.wait()
+            ways = {
+                "by publish",
+                "by submit",
+                "by publish_tracked",
+                "by update",
+                "by transaction",
+                "by a script's agent",
+            }
+            await until(lambda: set(tasks.begun) == ways and mails == ["by mail"] and "by reply" in replies.begun)
+            await ann.cancel("jobs", "root")
+            await until(lambda: set(tasks.cancelled) == ways)
+            await until(lambda: mails == [] and set(replies.cancelled) == {"root", "by reply"})
+        finally:
+            for each in scripts:
+                each.set()
+
+
+async def test_the_answer_to_a_mail_and_a_mail_that_begins_something_new_are_no_part_of_it(
+    plane: ControlPlane, make_agent: MakeAgent
+) -> None:
+    async with make_agent("ann") as ann, make_agent("joe") as joe:
+        got: list[str] = []
+
+        @ann.on_mail()
+        async def read(mail: Mail) -> None:
+            got.append(mail.subject)
+
+        @joe.on_mail()
+        async def work(mail: Mail) -> None:
+            await mail.reply("at work")
+            await joe.send("ann", "other", headers={"hops": 0})
+            await asyncio.Event().wait()
+
+        await ann.wait_for("online")
+        await joe.wait_for("online")
+        sent = await ann.send("joe", "root", create=True, id="root")
+        assert sent.topic == "g/@joe"
+        await until(lambda: sorted(got) == ["Re: root", "other"])
+        assert joe._cancels._caused.of(("g/@joe", "ann", "root")).children == []
+        await ann.cancel(sent.topic, "root")
+        await until(lambda: joe.stats.terminated == 1)
+
+
+async def test_what_is_not_remembered_is_told_in_the_trail(
+    plane: ControlPlane, http: httpx.AsyncClient, make_agent: MakeAgent, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with make_agent("ann") as ann, make_agent("lead", caused_max=3) as lead, make_agent("joe") as joe:
+        tasks = AtWork(joe)
+
+        @lead.on("jobs", consumer="leads")
+        async def grow(_: Delivery) -> None:
+            for number in range(5):
+                await lead.publish("tasks", number)
+
+        await tasks.ready()
+        await lead.consumption("jobs", "leads").ready()
+        await known(http, "ann", "lead", "joe")
+        await ann.publish("jobs", 1, id="root")
+        await until(lambda: len(tasks.begun) == 5)
+        assert "caused_max) is 3" in caplog.text
+        given = await command(http, "cancel", wait=0, args={"topic": "g/jobs", "id": "root"})
+        await until(lambda: sorted(tasks.cancelled) == [2, 3, 4])
+        told = next(each for each in await effects(http, given, 4) if each["agent"] == "lead")
+        assert told["result"] == {"stopped": 0, "passed_on": 3, "unreached": 2}
+        assert told["reason"] == "2 children of root are not known: the limit (caused_max) is 3"
+
+
+async def test_cancelling_again_reaches_what_the_first_time_could_not_be_passed_on_to(
+    plane: ControlPlane, http: httpx.AsyncClient, make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_agent("ann") as ann, make_agent("lead") as lead, make_agent("joe") as joe:
+        tasks = AtWork(joe)
+
+        @lead.on("jobs", consumer="leads")
+        async def grow(_: Delivery) -> None:
+            await lead.publish("tasks", 1, id="one")
+            await lead.publish("tasks", 2, id="two")
+
+        await tasks.ready()
+        await lead.consumption("jobs", "leads").ready()
+        await known(http, "ann", "lead", "joe")
+        await ann.publish("jobs", 1, id="root")
+        await until(lambda: sorted(tasks.begun) == [1, 2])
+        publish = lead._cancels._publish
+
+        async def broken(topic: str, id: str, why: Cancelled) -> None:
+            if id == "two":
+                raise HubbubError("the disk is full")
+            await publish(topic, id, why)
+
+        monkeypatch.setattr(lead._cancels, "_publish", broken)
+        args = {"topic": "g/jobs", "id": "root"}
+        given = await command(http, "cancel", wait=0, args=args)
+        told = next(each for each in await effects(http, given, 2) if each["agent"] == "lead")
+        assert told["result"] == {"stopped": 0, "passed_on": 1, "unreached": 1}
+        assert "the disk is full" in told["reason"]
+        assert tasks.cancelled == [1]
+        monkeypatch.undo()
+        again = await command(http, "cancel", wait=0, args=args)
+        await until(lambda: sorted(tasks.cancelled) == [1, 2])
+        told = next(each for each in await effects(http, again, 2) if each["agent"] == "lead")
+        assert told["result"] == {"stopped": 0, "passed_on": 2, "unreached": 0}
+
+
+async def test_a_message_that_caused_itself_is_called_off_once(plane: ControlPlane, make_agent: MakeAgent) -> None:
+    async with make_agent("joe") as joe:
+
+        @joe.on("tasks", consumer="workers")
+        async def work(_: Delivery) -> None:
+            await joe.publish("tasks", 1, id="root")  # the same again: stored once
+            await asyncio.Event().wait()
+
+        await joe.consumption("tasks", "workers").ready()
+        said = joe.subscribe("_cancel")
+        await said.ready()
+        await joe.publish("tasks", 1, id="root")
+        await until(lambda: len(joe._cancels._caused) == 1)
+        await joe.cancel("tasks", "root")
+        assert [(await anext(said)).data["id"] for _ in range(2)] == ["root", "root"]
+        await joe.cancel("tasks", "other")
+        assert (await anext(said)).data["id"] == "other"

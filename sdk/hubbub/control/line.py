@@ -14,6 +14,7 @@ from hubbub.link import Link
 from hubbub.message import MessageView
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err, Gap, Msg, Ok, Sub
+from hubbub_protocol.names import is_reserved
 
 RETRY_SECONDS = 2.0
 """When a broker is asked again that can't take it now, and does not say when it can."""
@@ -63,7 +64,8 @@ class Line:
             self.on_up()
             return
         # A broker that knows nothing of control planes; or one that is busy, or whose worker for this is away.
-        level = logging.INFO if answer.code == ErrorCode.FORBIDDEN else logging.WARNING
+        unknown = answer.code == ErrorCode.FORBIDDEN and is_reserved(self.topic)
+        level = logging.INFO if unknown else logging.WARNING
         logger.log(level, "! %s is not heard: %s (%s)", self.topic, answer.message, answer.code)
         self.live.set()
         if policy.is_retryable(answer.code):

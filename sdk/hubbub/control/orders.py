@@ -103,9 +103,9 @@ class Orders:
         if self._seen.add(order.command):
             self._spawn(self._obey(order))
 
-    def effect(self, command: str, result: dict[str, Any]) -> None:
-        """Something was done here for a command that came another way."""
-        self._spawn(self._answer(command, "obeyed", result, "", once=False))
+    def effect(self, command: str, result: dict[str, Any], reason: str) -> None:
+        """Something was done here for a command that came another way; `reason` says what could not be."""
+        self._spawn(self._answer(command, "obeyed", result, reason, once=False))
 
     async def close(self) -> None:
         """Nothing more is obeyed; answers go out first, if that is a matter of a moment."""

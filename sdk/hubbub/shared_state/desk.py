@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 from hubbub.asks import Asks
 from hubbub.chain import caused
@@ -13,6 +14,10 @@ from hubbub_protocol.frames import With
 
 from .client import StateClient, to_with
 from .entry import Publication
+
+
+Noted = Callable[[str, str, dict[str, Any] | None], None]
+"""Called with the topic, the id and the headers of each message of a change: it may be called off with its cause."""
 
 
 class StateDesk:
@@ -27,6 +32,7 @@ class StateDesk:
         naming: Naming,
         lamport: Callable[[], int],
         source: random.Random,
+        noted: Noted,
     ) -> None:
         self.agent = agent
         self.session = session
@@ -36,6 +42,7 @@ class StateDesk:
         """The largest Lamport timestamp that the agent has seen."""
         self._asks = asks
         self._naming = naming
+        self._noted = noted
         self._count = count(1)
 
     def client(self, name: str) -> StateClient:
@@ -57,4 +64,6 @@ class StateDesk:
             InvalidName, Unencodable: it can't be sent as it is.
         """
         topic = self._naming.topic(publication.topic)
-        return to_with(publication, caused(publication.headers, topic), topic, self.new_id())
+        message = to_with(publication, caused(publication.headers, topic), topic, self.new_id())
+        self._noted(topic, message.id, publication.headers)
+        return message
