@@ -115,8 +115,8 @@ class Agent(Life):
                 same url) at once, and hear theirs: see `hubbub.local`.
             control: report to the control plane how this agent is, and obey what it commands: see `hubbub.control`.
                 Default: yes, unless the environment's HUBBUB_CONTROL is `off`.
-            caused_max: how many messages are remembered with what caused them, for an hour, to be called off with it: see
-                `cancel`.
+            caused_max: how many messages are remembered with what caused them, for an hour, to be called off with it:
+                see `cancel`.
             dedup_max, dedup_ttl: how many received ids a subscription remembers, and for how many seconds at least,
                 to drop what comes twice in spite of its seq (after the broker lost its history, say).
             vector_clocks: send a vector clock with every message, and learn from those that are read.

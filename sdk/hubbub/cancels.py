@@ -9,8 +9,8 @@ With `"tree": true` it is a task, and stored, so that whoever is away hears it l
 whoever gets it later drops it (for `REMEMBERED_SECONDS`); and whoever published messages while a handler of its own was
 at work on it calls those off in turn, also when that handler has ended long since. So the cancelling goes down the tree
 by the same agents by which the tree grew, and each of them answers for what it published. `"wave"` names the cancelling
-that it goes back to: whoever hears of the same one twice passes it on once, and whoever cancels again, because something
-was not reached, makes a new one that goes all the way.
+that it goes back to: whoever hears of the same one twice passes it on once, and whoever cancels again, because
+something was not reached, makes a new one that goes all the way.
 
 What a handler says with `hops` 0 begins something new, and is no part of the tree.
 """
@@ -120,7 +120,7 @@ class Cancels:
         self._warned = float("-inf")
         self._lines: dict[str, tuple[Subscription, asyncio.Task[None]]] = {}
         self._groups: dict[str, asyncio.Event] = {}
-        self._passing_on: set[asyncio.Task[object]] = set()
+        self._passing_on: set[asyncio.Task[Any]] = set()
         self._context = contextvars.Context()  # what is called off here was caused by nobody's message
         self.on_effect: Callable[[str, Effect], None] = _nothing
         """Called when a command has called something off here: its id, and what that did."""
@@ -291,7 +291,7 @@ class Cancels:
             return [question] if question in among else []
         return [other for other in among if other[0] == topic and other[2] == id]
 
-    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = self._context.run(asyncio.create_task, work, name="hubbub-pass-on-cancel")
         self._passing_on.add(task)
         task.add_done_callback(self._passing_on.discard)

@@ -38,7 +38,7 @@ def grows_from(cause: MessageView, topic: str, headers: dict[str, Any] | None) -
     answer to a question or to a mail, nothing of the broker's own, no mail to everybody, and not the beginning of
     something new.
     """
-    if topic == cause.reply_to or topic == MAIL_TO_ALL:
+    if topic in (cause.reply_to, MAIL_TO_ALL):
         return False
     if is_mail(topic):
         return headers is None or (headers.get(HOPS) != 0 and IN_REPLY_TO not in headers)

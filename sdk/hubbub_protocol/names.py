@@ -214,6 +214,11 @@ def cancels_of(group: str) -> str:
     return f"{group}/{CANCELS}"
 
 
+def is_cancels(topic: str) -> bool:
+    """Whether the topic is the one on which a group's messages are called off."""
+    return topic.partition("/")[2] == CANCELS and is_topic(topic)
+
+
 def is_mail(topic: str) -> bool:
     """Whether the topic stands for the inbox of an agent, whatever group that is in, or for everybody's."""
     return topic.startswith(f"{MAIL_GROUP}/@")

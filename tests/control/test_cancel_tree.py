@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,8 +12,9 @@ import pytest
 
 import hubbub.sync
 from harness.commanding import command, known
+from harness.tokens import token, write_key
 from harness.until import until
-from hubbub import Agent, Delivery, HubbubError, Mail, Message, Outcome
+from hubbub import Agent, Delivery, Forbidden, HubbubError, Mail, Message, Outcome
 from hubbub.cancels import Cancelled
 from hubbub_control import ControlPlane
 
@@ -450,3 +452,40 @@ async def test_a_message_that_caused_itself_is_called_off_once(plane: ControlPla
         assert [(await anext(said)).data["id"] for _ in range(2)] == ["root", "root"]
         await joe.cancel("tasks", "other")
         assert (await anext(said)).data["id"] == "other"
+
+
+@pytest.fixture
+def options(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Where a test asks for it, a broker that wants signed tokens."""
+    return {"token_keys": write_key(tmp_path / "keys")} if getattr(request, "param", "") == "signed" else {}
+
+
+@pytest.mark.parametrize("options", ["signed"], indirect=True)
+async def test_who_may_work_on_a_topic_hears_what_of_it_is_called_off(
+    plane: ControlPlane, make_agent: MakeAgent
+) -> None:
+    """Grants that name the topics, and no more: none of them names `g/_cancel`."""
+
+    def with_token(name: str, **grants: Any) -> Agent:
+        return make_agent(name, group=None, token=token(name, **grants))
+
+    async with (
+        with_token("ann", pub=["g/jobs"]) as ann,
+        with_token("lead", pub=["h/tasks"], subscribe=["g/jobs"]) as lead,
+        with_token("joe", subscribe=["h/tasks"]) as joe,
+        with_token("eve", pub=["i/else"], subscribe=["i/else"]) as eve,
+    ):
+        tasks = AtWork(joe, "h/tasks")
+
+        @lead.on("g/jobs", consumer="leads")
+        async def grow(_: Delivery) -> None:
+            await lead.publish("h/tasks", 1)
+
+        await tasks.ready()
+        await lead.consumption("g/jobs", "leads").ready()
+        await ann.publish("g/jobs", 1, id="root")
+        await until(lambda: tasks.begun == [1])
+        with pytest.raises(Forbidden):  # who may do nothing in a group says and hears nothing there
+            await eve.cancel("g/jobs", "root")
+        await ann.cancel("g/jobs", "root")
+        await until(lambda: tasks.cancelled == [1])

@@ -9,6 +9,10 @@ that names them does:
                        of its content, and learnt from a message that refers to it; many at once only by such a grant
     _GROUP/...         the broker's own groups
 
+What is called off in a group, `GROUP/_cancel`, is for whoever works there: it says which of the group's messages are,
+and nothing of what they say. Whoever may read something in the group hears it; whoever may publish something there may
+say so, and is believed of what it published itself.
+
 A conversation's state belongs to it: `GROUP/_state/CONVERSATION` is for whom the conversation is.
 
 So `subscribe: ["research/**"]` is every conversation of research, except the inboxes of others and the dead letters.
@@ -26,6 +30,7 @@ from hubbub_protocol.names import (
     check_pattern,
     covers,
     is_blob_topic,
+    is_cancels,
     is_dead_letters,
     is_heard_by_control,
     is_pattern,
@@ -105,7 +110,7 @@ def _write(identity: Identity, _operation: Operation, topic: str) -> str | None:
     if _owner(topic) is not None and group in identity.groups and _is_name(topic):
         return None
     granted = _is_name(topic) and any(_covers(grant, topic) for grant in identity.publish)
-    if granted or (is_blob_topic(topic) and _works_in(identity, identity.publish, group)):
+    if granted or ((is_blob_topic(topic) or is_cancels(topic)) and _works_in(identity, identity.publish, group)):
         return None
     return f"your token does not let you publish to {_shown(topic)}"
 
@@ -160,8 +165,8 @@ def _read_conversation(identity: Identity, topic: str) -> str | None:
     group, _, rest = topic.partition("/")
     conversation = rest.partition("/")[0]
     owner = _owner(topic)
-    fetches = is_blob_topic(topic) and _works_in(identity, identity.subscribe, group)
-    if fetches or (owner is not None and owner == identity.name):
+    works_here = (is_blob_topic(topic) or is_cancels(topic)) and _works_in(identity, identity.subscribe, group)
+    if works_here or (owner is not None and owner == identity.name):
         return None
     for grant in identity.subscribe:
         if _covers(grant, topic) and _names_what_is_not_for_everyone(grant, group, conversation):

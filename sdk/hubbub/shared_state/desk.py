@@ -15,7 +15,6 @@ from hubbub_protocol.frames import With
 from .client import StateClient, to_with
 from .entry import Publication
 
-
 Noted = Callable[[str, str, dict[str, Any] | None], None]
 """Called with the topic, the id and the headers of each message of a change: it may be called off with its cause."""
 

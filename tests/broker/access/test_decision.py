@@ -63,13 +63,14 @@ def works_in(identity: Identity, patterns: tuple[str, ...], group: str) -> bool:
     return not group.startswith("_") and (group in identity.groups or any(each in (group, "*", "**") for each in asked))
 
 
-def is_blob(topic: str) -> bool:
-    return topic.split("/")[1:] == ["_blobs", HASH]
+def is_for_whoever_works_there(topic: str) -> bool:
+    """A large body, or what is called off."""
+    return topic.split("/")[1:] in (["_blobs", HASH], ["_cancel"])
 
 
 def may_read(identity: Identity, topic: str) -> bool:
     group, conversation, *rest = topic.split("/")
-    if is_blob(topic) and works_in(identity, identity.subscribe, group):
+    if is_for_whoever_works_there(topic) and works_in(identity, identity.subscribe, group):
         return True
     if conversation == "_state" and rest:
         return may_read(identity, "/".join([group, *rest]))
@@ -80,7 +81,7 @@ def may_write(identity: Identity, topic: str) -> bool:
     group, conversation, *_ = topic.split("/")
     if group.startswith("_") or topic.split("/")[1:] == ["_dead"] or conversation == "_state":
         return False
-    if is_blob(topic) and works_in(identity, identity.publish, group):
+    if is_for_whoever_works_there(topic) and works_in(identity, identity.publish, group):
         return True
     return (conversation.startswith("@") and group in identity.groups) or any(
         matcher(grant)(topic) for grant in identity.publish
@@ -104,10 +105,15 @@ TOLD: dict[Right, Callable[[Identity, str], bool]] = {
     Right.READ_OR_WRITE: lambda identity, topic: may_read(identity, topic) or may_write(identity, topic),
     Right.MEND: lambda identity, topic: topic.split("/")[1:] == ["_dead"] and granted(identity.publish, topic),
 }
+WORKER = Identity(KnownBy.TOKEN, "ann", (), ("b/tasks",), ("a/tasks",), expires=1.0)
 OF_TOPICS = [operation for operation in Operation if TABLE[operation] in TOLD]
 
 
 @given(identities, st.sampled_from(OF_TOPICS), topics)
+@example(WORKER, Operation.SUBSCRIBE, "a/_cancel")
+@example(WORKER, Operation.PUBLISH, "b/_cancel")
+@example(WORKER, Operation.PUBLISH, "a/_cancel")
+@example(WORKER, Operation.SUBSCRIBE, "b/_cancel")
 def test_what_is_allowed_is_what_the_rules_say(identity: Identity, operation: Operation, topic: str) -> None:
     assert allowed(identity, operation, topic) == TOLD[TABLE[operation]](identity, topic)
 
