@@ -174,6 +174,7 @@ class BusDoor:
             record.registered,
             self._broker.now() if online else record.seen,
             online,
+            record.socket,
         )
 
 

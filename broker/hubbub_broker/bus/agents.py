@@ -39,6 +39,8 @@ class AgentRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """When, in seconds since the Unix epoch."""
     seen: float
     """When it was last here, likewise."""
+    socket: bool = False
+    """Whether it was connected then; or else it pulled its inbox, or was registered by hand."""
 
     @property
     def inbox(self) -> str:
@@ -120,9 +122,12 @@ class Agents:
 
     # Changing -------------------------------------------------------------------------------------------------------
 
-    def seen(self, name: str, group: str | None = None, card: Card | None = None) -> AgentRecord:
+    def seen(
+        self, name: str, group: str | None = None, card: Card | None = None, socket: bool | None = None
+    ) -> AgentRecord:
         """An agent is here; it is registered if it was not. Its group stays what it was at first, and is none of the
-        broker's own: an inbox there would be what only the broker publishes to.
+        broker's own: an inbox there would be what only the broker publishes to. `socket` says whether it is connected;
+        None: as it was.
 
         Raises:
             Refusal: `overloaded` if there are too many.
@@ -139,6 +144,10 @@ class Agents:
                 self._note(name)
         if card is not None and self._describe(record, card):
             self._note(name)
+        if socket is not None and socket != record.socket:
+            record.socket = socket
+            self._note(name)
+            self.on_change(name, record)
         return record
 
     def left(self, name: str) -> None:

@@ -59,4 +59,5 @@ def _shown(record: AgentRecord) -> dict[str, Any]:
         "capabilities": record.capabilities,
         "description": record.description,
         "seen": record.seen,
+        "socket": record.socket,
     }

@@ -84,7 +84,7 @@ class Bus:
             Refusal: there are too many agents.
             BadName: the name is none.
         """
-        return self.inbox_at(self.agents.seen(agent, group))
+        return self.inbox_at(self.agents.seen(agent, group, socket=None if self.online(agent) else False))
 
     def inbox_at(self, record: AgentRecord) -> Inbox:
         """The inbox of an agent that is registered; whoever asks is not taken for it."""

@@ -66,9 +66,9 @@ class Register:
 
     def _seen(self, arguments: list[Any], reply: Reply) -> None:
         """An agent is at another worker: it is registered if it was not. Its record."""
-        name, group, card = arguments
+        name, group, card, socket = arguments
         try:
-            record = self._agents.seen(name, group, None if card is None else _card(*card))
+            record = self._agents.seen(name, group, None if card is None else _card(*card), socket)
         except ProtocolError as error:
             raise Refusal(ErrorCode.BAD_REQUEST, str(error)) from None
         reply(_fields(record))
@@ -106,7 +106,9 @@ class RegisterCopy:
         """The agents that can do something, as far as is known here."""
         return [record for record in self if capability in record.capabilities]
 
-    def seen(self, name: str, group: str | None = None, card: Card | None = None) -> AgentRecord:
+    def seen(
+        self, name: str, group: str | None = None, card: Card | None = None, socket: bool | None = None
+    ) -> AgentRecord:
         """An agent that is known is here. Whoever greets one makes it known before, by `ensure`.
 
         Raises:
@@ -116,13 +118,13 @@ class RegisterCopy:
         if record is None:
             message = f"the register, which worker {self._home} has, does not answer for {name} now"
             raise Refusal(ErrorCode.OVERLOADED, message, _AWAY_RETRY)
-        self._peers.tell(self._home, "seen", name, group, card)
+        self._peers.tell(self._home, "seen", name, group, card, socket)
         return record
 
     def left(self, name: str) -> None:
         """A connection of an agent has ended. One that is not registered stays so."""
         if name in self._records:
-            self._peers.tell(self._home, "seen", name, None, None)
+            self._peers.tell(self._home, "seen", name, None, None, None)
 
     async def ensure(self, name: str, group: str | None = None, card: Card | None = None) -> AgentRecord:
         """The agent of that name; it is registered if it was not. The home worker is asked, unless it is known here.
@@ -132,7 +134,7 @@ class RegisterCopy:
         """
         record = self._records.get(name)
         if record is None:
-            record = self._put(await self._peers.ask(self._home, "seen", name, group, card))
+            record = self._put(await self._peers.ask(self._home, "seen", name, group, card, None))
         return record
 
     async def look_up(self, name: str) -> AgentRecord | None:
@@ -171,7 +173,7 @@ class RegisterCopy:
     def _joined(self, worker: int) -> None:
         if worker == self._home:
             for name, group in self._online():
-                self._peers.tell(worker, "seen", name, group, None)
+                self._peers.tell(worker, "seen", name, group, None, True)
 
     def _lost(self, worker: int) -> None:
         if worker == self._home:

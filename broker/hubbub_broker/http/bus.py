@@ -267,4 +267,5 @@ def _registered(found: RegisteredAgent) -> AgentItem:
         registered=found.registered,
         seen=found.seen,
         online=found.online,
+        socket=found.socket,
     )

@@ -84,6 +84,7 @@ class RegisteredAgent:
     registered: float
     seen: float
     online: bool
+    socket: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,9 @@ class AgentItem(Model):
     registered: float = Field(description="When it was registered, in seconds since the Unix epoch.")
     seen: float = Field(description="When it was last heard of, likewise.")
     online: bool = Field(description="Whether it is connected by WebSocket now.")
+    socket: bool = Field(
+        description="Whether it was when it was last heard of; or else it pulled its inbox, or was registered by hand."
+    )
 
 
 class Agents(Model):

@@ -201,7 +201,7 @@ class Sessions:
         if self.bus is None or session.agent in (None, CONTROL_AGENT):
             return None
         self.bus.wills.back(session.agent)
-        record = self.bus.agents.seen(session.agent, next(iter(session.groups), None), card)
+        record = self.bus.agents.seen(session.agent, next(iter(session.groups), None), card, socket=True)
         if self.bus.arrivals is not None and all(other is session for other in self.of(session.agent)):
             self.bus.arrivals.came(record)
         return record.inbox

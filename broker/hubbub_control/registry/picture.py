@@ -8,6 +8,7 @@ is at work on comes from its own reports, one for each of its processes. From bo
     slow    it answers late, or is late in its own loop
     busy    it has work
     idle    it has none, or does not say
+    unknown it is connected, and whoever keeps this has begun anew and not heard from it yet
 
 Holds one entry for each registered agent, and nothing else grows.
 """
@@ -15,7 +16,7 @@ Holds one entry for each registered agent, and nothing else grows.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -35,6 +36,7 @@ class AgentState(StrEnum):
     SLOW = "slow"
     DEAF = "deaf"
     GONE = "gone"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Report:
     lag: float
     paused: bool
     tasks: tuple[dict[str, Any], ...]
+    since: float | None = None
+    """Since when it has work, or none, by its own word."""
 
 
 @dataclass(slots=True)
@@ -74,14 +78,20 @@ class View:
     name: str
     group: str = ""
     capabilities: tuple[str, ...] = ()
+    """What it can be found by: what the register has, and what its card says."""
+    own: tuple[str, ...] = ()
+    """What the register has."""
     description: str = ""
     online: bool = False
     seen: float = 0.0
     """When it was last here."""
     had_socket: bool = False
-    """Whether it was ever connected while this picture is kept."""
+    """Whether it was connected when it was last here."""
+    unknown: bool = False
+    """Whether it is connected, and has yet to say how it is."""
     since: float = 0.0
     """Since when it is idle, or has work."""
+    was_busy: bool = False
     reports: dict[str, Report] = field(default_factory=dict)
     """By process."""
     heard: float = 0.0
@@ -117,6 +127,17 @@ class View:
         self.paused = bool(reports) and all(report.paused for report in reports)
         self.load = (self.running + self.waiting) / max(1, self.room)
         self.lag = max((report.lag for report in reports), default=0.0)
+        self._date(reports)
+
+    def _date(self, reports: Collection[Report]) -> None:
+        """Since when it has work: since the first of its processes has; or none: since the last has none."""
+        busy = [report for report in reports if report.running or report.waiting]
+        times = [report.since for report in busy or reports if report.since is not None]
+        if times:
+            self.since = min(times) if busy else max(times)
+        elif reports and (self.since == 0.0 or self.was_busy != bool(busy)):
+            self.since = max(report.at for report in reports)
+        self.was_busy = bool(busy)
 
     @property
     def tasks(self) -> list[dict[str, Any]]:
@@ -132,9 +153,12 @@ class Picture:
         self.limits = limits or Limits()
         self._views: dict[str, View] = {}
         self._by_capability: dict[str, dict[str, None]] = {}
-        self._speakers: OrderedDict[str, None] = OrderedDict()
-        """Connected agents that report, the longest silent first."""
-        self._probed: dict[str, None] = {}
+        self._speakers: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """Processes of connected agents that report, the longest silent first: agent and session."""
+        self._probed: dict[tuple[str, str], float] = {}
+        """Those that were silent for too long, and when they were probed; with no session, whoever has yet to say
+        anything. The first that was probed is the first.
+        """
         self._picks = 0
 
     def __len__(self) -> int:
@@ -149,35 +173,58 @@ class Picture:
 
     # What the broker says -------------------------------------------------------------------------------------------
 
-    def registered(self, name: str, group: str, capabilities: Sequence[str], description: str, *, seen: float) -> View:
-        """The register has this of an agent."""
+    def registered(
+        self,
+        name: str,
+        group: str,
+        capabilities: Sequence[str],
+        description: str,
+        *,
+        seen: float,
+        socket: bool | None = None,
+        skills: Sequence[str] = (),
+    ) -> View:
+        """The register has this of an agent; `skills` are those of its card. `socket` says whether it was connected
+        when it was last here, if that is known.
+        """
         view = self._views.get(name)
         if view is None:
             view = self._views[name] = View(name)
-        self._forget_capabilities(view)
-        view.group, view.capabilities, view.description = group, tuple(capabilities), description
+        view.group, view.own, view.description = group, tuple(capabilities), description
         view.seen = max(view.seen, seen)
+        if socket is not None:
+            view.had_socket = socket or view.online
+        self.carded(name, skills)
+        return view
+
+    def carded(self, name: str, skills: Sequence[str]) -> None:
+        """Its card says that it can do this. One that the register does not have is passed over."""
+        view = self._views.get(name)
+        if view is None:
+            return
+        self._forget_capabilities(view)
+        view.capabilities = tuple(dict.fromkeys((*view.own, *skills)))
         for capability in view.capabilities:
             self._by_capability.setdefault(capability, {})[name] = None
-        return view
 
     def came(self, name: str, now: float) -> None:
         """It is connected."""
         view = self._views.get(name)
         if view is not None:
             view.online = view.had_socket = True
+            view.unknown = False
             view.seen = view.heard = now
 
     def left(self, name: str, now: float) -> None:
         """It is not connected any more. What it reported is over."""
         view = self._views.get(name)
         if view is not None:
-            view.online = False
+            self._quiet(view)
+            view.online = view.unknown = False
             view.seen = now
             view.reports.clear()
             view.sum_up()
             view.picked = 0
-            self._quiet(view)
 
     def forgotten(self, name: str) -> None:
         """It is in the register no more."""
@@ -198,50 +245,85 @@ class Picture:
         view = self._views.get(name)
         if view is None:
             return
-        was_busy = bool(view.running or view.waiting)
-        view.reports.pop(session, None)
+        self._hush(view, session)
         view.reports[session] = report
         if len(view.reports) > PROCESSES_MAX:
-            del view.reports[next(iter(view.reports))]
+            self._hush(view, next(iter(view.reports)))
         view.sum_up()
-        if view.since == 0.0 or was_busy != bool(view.running or view.waiting):
-            view.since = report.at
         if probe and view.probed is not None:
             view.answer_time = report.at - view.probed
         elif not probe:
             view.answer_time = 0.0
         view.online = view.had_socket = True
+        view.unknown = False
         view.seen = view.heard = report.at
         view.probed = None
         view.picked = 0
-        self._probed.pop(name, None)
-        self._speakers[name] = None
-        self._speakers.move_to_end(name)
+        self._probed.pop((name, ""), None)
+        self._speakers[name, session] = None
 
     def overdue(self, now: float, most: int) -> list[str]:
-        """Agents that ought to have said something by now, at most so many: they count as probed from here on."""
-        found: list[str] = []
-        for name in self._speakers:
-            view = self._views[name]
-            if len(found) == most or now - view.heard < self.limits.silent:
+        """Agents of which a process ought to have said something by now, at most so many: they count as probed from
+        here on.
+        """
+        due: list[tuple[str, str]] = []
+        found: dict[str, None] = {}
+        for name, session in self._speakers:
+            if now - self._views[name].reports[session].at < self.limits.silent or len(found) == most:
                 break
-            found.append(name)
+            due.append((name, session))
+            found[name] = None
+        for process in due:
+            del self._speakers[process]
+            self._probed[process] = now
         for name in found:
-            self._views[name].probed = now
-            self._probed[name] = None
-            del self._speakers[name]
+            if self._views[name].probed is None:
+                self._views[name].probed = now
+        return list(found)
+
+    def greeted(self) -> list[str]:
+        """The broker was asked for all of them: those that are connected and have not said how they are are unknown
+        from here on, until they do, or it turns out that they never will.
+        """
+        found = [view.name for view in self if view.online and not view.reports]
+        for name in found:
+            self._views[name].unknown = True
         return found
+
+    def asked(self, name: str, now: float) -> None:
+        """One that has yet to say something was probed, and got it."""
+        view = self._views.get(name)
+        if view is not None and view.unknown and view.probed is None:
+            view.probed = now
+            self._probed[name, ""] = now
+
+    def says_nothing(self, name: str) -> None:
+        """It was to be probed, and is not there to be: it takes no part in this."""
+        view = self._views.get(name)
+        if view is not None and not view.reports:
+            view.unknown = False
+            self._quiet(view)
+
+    def forget_silent(self, now: float) -> None:
+        """Processes that have not answered, while others of their agent have, are no more."""
+        for process, probed in list(self._probed.items()):
+            if now - probed < self.limits.deaf:
+                break
+            view = self._views[process[0]]
+            if process[1] in view.reports and view.heard > probed:
+                self._hush(view, process[1])
+                view.sum_up()
 
     def probe_again(self, now: float, most: int) -> list[str]:
         """Agents that are deaf, the longest first: they may hear again."""
-        due: list[str] = []
-        for name in self._probed:
+        due: dict[str, None] = {}
+        for name, _ in self._probed:
             if len(due) == most:
                 break
             view = self._views[name]
             if view.probed is not None and now - view.probed >= self.limits.deaf:
-                due.append(name)
-        return due
+                due[name] = None
+        return list(due)
 
     # What follows ---------------------------------------------------------------------------------------------------
 
@@ -254,6 +336,8 @@ class Picture:
                 return AgentState.GONE
         elif view.probed is not None and now - view.probed >= limits.deaf:
             return AgentState.DEAF
+        elif view.unknown:
+            return AgentState.UNKNOWN
         elif view.lag > limits.slow or view.answer_time > limits.slow:
             return AgentState.SLOW
         return AgentState.BUSY if view.running or view.waiting else AgentState.IDLE
@@ -281,7 +365,7 @@ class Picture:
             if best is not None and view.online and (False, False, load, view.pick) >= least:
                 continue  # whatever its state, it is not better: most are not
             state = self.state(view, now)
-            if state in (AgentState.GONE, AgentState.DEAF):
+            if state in (AgentState.GONE, AgentState.DEAF, AgentState.UNKNOWN):
                 continue
             key = (state is AgentState.SLOW, not view.online, load, view.pick)
             if best is None or key < least:
@@ -308,5 +392,12 @@ class Picture:
 
     def _quiet(self, view: View) -> None:
         view.probed = None
-        self._probed.pop(view.name, None)
-        self._speakers.pop(view.name, None)
+        for session in ("", *view.reports):
+            self._speakers.pop((view.name, session), None)
+            self._probed.pop((view.name, session), None)
+
+    def _hush(self, view: View, session: str) -> None:
+        """What a process said is over."""
+        view.reports.pop(session, None)
+        self._speakers.pop((view.name, session), None)
+        self._probed.pop((view.name, session), None)

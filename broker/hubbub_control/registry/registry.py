@@ -14,7 +14,7 @@ from fastapi import APIRouter
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from hubbub import HubbubError, Message, MessageDecodeError, SharedState
+from hubbub import HubbubError, Message, MessageDecodeError, NotFound, SharedState
 from hubbub.control.control import PROBE
 from hubbub.control.reports import REPORT
 from hubbub_control.client import Client
@@ -128,13 +128,20 @@ class Registry:
         self.picture.only([*names, *self._news])
         self._known = True
         self._asking = False
-        self._greeted = deque(view.name for view in self.picture if view.online and not view.reports)
+        self._greeted = deque(self.picture.greeted())
 
     def _register(self, item: Mapping[str, Any]) -> None:
         group = item["inbox"].partition("/")[0] if "inbox" in item else item["group"]
         name = item["agent"]
-        capabilities = dict.fromkeys((*item["capabilities"], *self._skills.get(name, ())))
-        self.picture.registered(name, group, tuple(capabilities), item["description"], seen=item["seen"])
+        self.picture.registered(
+            name,
+            group,
+            item["capabilities"],
+            item["description"],
+            seen=item["seen"],
+            socket=item.get("socket"),  # a broker of another version may not say
+            skills=self._skills.get(name, ()),
+        )
 
     def _told(self, message: Message) -> None:
         """The broker says that somebody came, left, or is registered otherwise."""
@@ -166,6 +173,7 @@ class Registry:
             done=_count(data["done"]),
             lag=max(0.0, float(data.get("lag", 0.0))),
             paused=bool(data.get("paused", False)),
+            since=_time(data.get("since")),
             tasks=tuple(task for task in map(read_task, data.get("tasks", ())[:TASKS_MAX]) if task is not None),
         )
         self.reports += 1
@@ -188,11 +196,22 @@ class Registry:
             asked = self.picture.overdue(now, PROBES_MAX)
             if ticks % round(AGAIN_SECONDS / TICK_SECONDS) == 0:
                 asked += self.picture.probe_again(now, PROBES_MAX)
-            while self._greeted and len(asked) < PROBES_MAX:
-                asked.append(self._greeted.popleft())
-            for name in asked:
-                self.probes += 1
-                await agent.publish(line_of(name), {}, type=PROBE, ephemeral=True, id=uuid4().hex)
+            self.picture.forget_silent(now)
+            greeted = [self._greeted.popleft() for _ in range(min(len(self._greeted), PROBES_MAX - len(asked)))]
+            await asyncio.gather(*(self._ask(agent, name) for name in (*asked, *greeted)))
+
+    async def _ask(self, agent: Client, name: str) -> None:
+        """Probe an agent, if it hears such at all."""
+        self.probes += 1
+        try:
+            asked = await agent.publish(line_of(name), {}, type=PROBE, ephemeral=True, mandatory=True, id=uuid4().hex)
+        except NotFound:
+            self.picture.says_nothing(name)
+        else:
+            if asked.dropped:
+                self._greeted.append(name)
+            else:
+                self.picture.asked(name, self.clock())
 
     # Cards ----------------------------------------------------------------------------------------------------------
 
@@ -200,14 +219,10 @@ class Registry:
         """Know what the agents' cards say that they can do, from the log."""
         async for entry in agent.group_state(CONTROL_GROUP).watch(f"{CARD}/*"):
             name = entry.key.partition("/")[2]
-            before = self._skills.pop(name, ())
+            self._skills.pop(name, None)
             if not entry.deleted:
                 self._skills[name] = skills_of(entry.value)
-            view = self.picture.get(name)
-            if view is not None:
-                own = [each for each in view.capabilities if each not in before]
-                both = dict.fromkeys((*own, *self._skills.get(name, ())))
-                self.picture.registered(name, view.group, tuple(both), view.description, seen=view.seen)
+            self.picture.carded(name, self._skills.get(name, ()))
 
     async def card(self, name: str) -> Any:
         """The card that an agent brought; None if it brought none."""
@@ -251,6 +266,10 @@ class Registry:
         yield states
         yield CounterMetricFamily("hubbub_control_reports", "Reports that agents made of themselves.", self.reports)
         yield CounterMetricFamily("hubbub_control_probes", "Agents that were asked whether they hear.", self.probes)
+
+
+def _time(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and value > 0 else None
 
 
 def _count(value: Any) -> int:

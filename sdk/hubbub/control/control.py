@@ -8,6 +8,7 @@ ping        nothing; the answer tells that it hears
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -81,6 +82,9 @@ class Control:
         self.reports = Reports(line, session, self._content, jitter)
         self.orders = Orders(subject, session)
         line.on_up = self.reports.up
+        self._busy: bool | None = None
+        self._since = 0.0
+        """Since when it has work, or none."""
         self._activity = activity
         self._subject = subject
         activity.on_change = self.reports.changed
@@ -115,9 +119,14 @@ class Control:
     def _content(self) -> dict[str, Any]:
         tasks = list(self._activity)
         running = len(tasks)
+        waiting = max(0, self._subject.held - running)
+        if self._busy is not bool(running or waiting):
+            self._busy = bool(running or waiting)
+            self._since = min((task.since for task in tasks), default=time.time())
         content: dict[str, Any] = {
             "running": running,
-            "waiting": max(0, self._subject.held - running),
+            "waiting": waiting,
+            "since": round(self._since, 3),
             "room": self._subject.room,
             "done": self._activity.done,
             "paused": self._subject.paused,
