@@ -10,9 +10,10 @@ from contextvars import ContextVar
 from typing import Any
 
 from hubbub_protocol.causal import CAUSE, HOPS
+from hubbub_protocol.headers import IN_REPLY_TO
 from hubbub_protocol.names import MAIL_TO_ALL, is_mail, is_reserved
 
-from .message import IN_REPLY_TO, MessageView
+from .message import MessageView
 
 handling: ContextVar[MessageView | None] = ContextVar("hubbub_handling", default=None)
 """The message that the handler at work here was called with. Tasks and threads that it starts inherit it."""

@@ -34,6 +34,7 @@ from .lease import Lease, LeaseKeeper, LeaseState, Ruling, Verdict
 from .link import Link
 from .message import Publisher
 from .stats import Stats
+from .stopping import CANCEL_SECONDS
 
 logger = logging.getLogger("hubbub")
 
@@ -159,6 +160,8 @@ class Consumer:
         self._empty.set()
         self._refusals = 0
         self._retry: asyncio.TimerHandle | None = None
+        self.unfinished = 0
+        """Messages that were at work when the time to finish them was over."""
         self._draining: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -463,7 +466,7 @@ class Consumer:
 
     async def drain(self, seconds: float, *, finish: bool = True) -> None:
         """Finish: give back what was not begun, let what is at work end and be confirmed, for so many seconds; then
-        cancel it and leave it to the broker. Idempotent; the first call's time counts.
+        give it back, and cancel it. Idempotent; the first call's time counts.
 
         Without `finish` what is at work is left to the broker at once, and only confirmations are waited for.
         """
@@ -486,12 +489,18 @@ class Consumer:
             self._settler.flush()  # what is settled first is not taken back along with the rest
             self._leave(drain=False)
             self._give_up(Closed(f"{self!r} has ended"))
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout_at(deadline):
                 await self._taker.finished()
                 await self._empty.wait()
+        except TimeoutError:
+            self.unfinished = sum(lease.state is not LeaseState.SETTLING for lease in self._held.values())
+            self._settler.flush()
+            self._leave(drain=False)  # what is not finished is another's at once
         self._taker.cancel()
-        await self._taker.finished()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await self._taker.finished()
         self.end(None)
 
     def end(self, error: BaseException | None) -> None:

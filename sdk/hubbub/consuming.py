@@ -201,7 +201,7 @@ class Consumption:
 
     async def drain(self, seconds: float = 10.0) -> None:
         """Take nothing more, give back what was not begun, and let what is at work be finished, settled and confirmed,
-        for so many seconds. What is not finished by then is cancelled, and another's after its `ack_wait`.
+        for so many seconds. What is not finished by then is given back, too, and cancelled.
         """
         await self.consumer.drain(seconds)
 
@@ -352,12 +352,14 @@ class Consumptions:
         self._workers[consumer] = workers
         self.at_work[spec.topic, spec.name] = Consumption(consumer, None)
 
-    async def drain(self, seconds: float) -> None:
+    async def drain(self, seconds: float) -> int:
         """Finish what handlers are at work on. What was taken from an iterator may be with whoever is closing the
-        agent: that is not waited for.
+        agent: that is not waited for. Returns how much was not finished, and is given back.
         """
         workers = {consumption.consumer for consumption in self.at_work.values()}
-        await asyncio.gather(*(consumer.drain(seconds, finish=consumer in workers) for consumer in self.table))
+        consumers = list(self.table)
+        await asyncio.gather(*(consumer.drain(seconds, finish=consumer in workers) for consumer in consumers))
+        return sum(consumer.unfinished for consumer in consumers)
 
     def pause(self) -> None:
         """Take nothing more for now."""

@@ -13,6 +13,7 @@ from .chain import handling
 from .errors import HubbubError
 from .message import Message
 from .stats import Stats
+from .stopping import CANCEL_SECONDS
 from .subscription import StartOption, Subscription, start_of
 from .wants import Select, Where, wanted
 
@@ -93,15 +94,16 @@ class HandlerRunner:
             for number in range(registration.concurrency)
         ]
 
-    async def stop(self, seconds: float) -> None:
-        """Take no further message, give running calls so long, then cancel them."""
+    async def stop(self, seconds: float) -> int:
+        """Take no further message, give running calls so long, then cancel them. Returns how many those were."""
         self._going.set()
         await self._subscription.dismiss()
         _, late = await asyncio.wait(self._tasks, timeout=seconds)
         for task in late:
             task.cancel()
         if late:
-            await asyncio.wait(late)
+            await asyncio.wait(late, timeout=CANCEL_SECONDS)
+        return len(late)
 
     def pause(self) -> None:
         """Begin with no further message for now."""

@@ -344,9 +344,12 @@ class Life(Participant):
         """Let each handler of a consumer work on so many messages at a time, and on no more than it was made for."""
         self._consumptions.limit_concurrency(most)
 
-    async def finish(self, seconds: float) -> None:
-        """Finish what handlers are at work on, give back what was not begun, and take nothing more."""
-        await asyncio.gather(*(runner.stop(seconds) for runner in self._runners), self._consumptions.drain(seconds))
+    async def finish(self, seconds: float) -> int:
+        """Finish what handlers are at work on, give back what was not begun, and take nothing more. What is at work
+        when the time is over is cancelled, and given back; returns how much that was.
+        """
+        runners = (runner.stop(seconds) for runner in self._runners)
+        return sum(await asyncio.gather(*runners, self._consumptions.drain(seconds)))
 
     def leave(self) -> None:
         """Close, in a task of its own: `wait_for("closed")` tells when that is done."""

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from hubbub_protocol.headers import IN_REPLY_TO
 from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, check_agent, inbox_of
 
 from .delivery import Delivery
 from .errors import MessageDecodeError
-from .message import IN_REPLY_TO, Receipt
+from .message import Receipt
 from .naming import checked
 
 ALL = "ALL"

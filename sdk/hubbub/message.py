@@ -13,16 +13,10 @@ from hubbub_protocol.blobs import BlobRef
 from hubbub_protocol.errors import BadFrame
 from hubbub_protocol.filters import Filter, View
 from hubbub_protocol.frames import Msg
+from hubbub_protocol.headers import IN_REPLY_TO, REPLY_DURABLY
 
 from .blob import FETCH_BYTES_MAX, Blob
 from .errors import BlobGone, MessageDecodeError, NoVectorClock
-
-IN_REPLY_TO = "in_reply_to"
-"""The header that names the message which this one answers, where `parent` can't: it is of another topic, or it was
-never stored. (A `parent` that the broker does not have would hold the answer back.)"""
-
-REPLY_DURABLY = "reply_durably"
-"""The header by which a request asks for an answer that is stored."""
 
 
 class Receipt(Struct, frozen=True, kw_only=True, gc=False):

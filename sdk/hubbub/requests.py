@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from hubbub_protocol import names
+from hubbub_protocol.headers import IN_REPLY_TO, REPLY_DURABLY
 
 from .cancels import CANCEL
 from .errors import HubbubError, MessageDecodeError, NoResponder, NotFound, RequestTimeout
-from .message import IN_REPLY_TO, REPLY_DURABLY, Message, Publisher
+from .message import Message, Publisher
 from .stopping import cancel_and_wait
 from .subscription import Subscription
 

@@ -3,6 +3,9 @@
 import asyncio
 from typing import Any
 
+CANCEL_SECONDS = 10.0
+"""How long a handler that was cancelled is waited for: one that does not end by then is left behind."""
+
 
 async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it has ended.

@@ -1,7 +1,8 @@
 """The wire contract of Hubbub, and nothing else.
 
 Floor 0 of the house: no asyncio, no sockets, no clock, no randomness. The broker and every client import it; it
-imports neither. Read it in this order: `limits`, `names`, `errors`, `frames`, `codec`, `causal`, `filters`, `blobs`.
+imports neither. Read it in this order: `limits`, `names`, `errors`, `frames`, `codec`, `causal`, `blobs`, `headers`,
+`filters`.
 """
 
 __version__ = "0.1.0"

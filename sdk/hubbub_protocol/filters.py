@@ -3,7 +3,8 @@
     where  = {PATH: TEST, …, "all": [where, …], "any": [where, …], "not": where}       every member holds
     TEST   = scalar, as {"==": scalar} | {OPERATOR: value, …}                          every operator holds
     PATH   = type | from | id | parent | reply_to | headers.NAME… | data | data.NAME…  or /data/NAME…, a JSON pointer
-    select = [PATH, …], of `headers…` and `data…` only: the rest of a message always comes
+    select = [PATH, …], of `headers…` and `data…` only: the rest of a message always comes, and so do the headers that
+             clients fill in and read by themselves
 
 It is JSON and no language of its own: values need no quoting, so that nothing can be smuggled in with one; every client
 can build it with what it has; and two filters are the same when their sorted text is.
@@ -22,6 +23,7 @@ from msgspec import Raw
 from . import codec
 from .errors import BadFrame
 from .frames import NO_DATA, Msg
+from .headers import ALWAYS
 from .limits import FILTER_BYTES_MAX, FILTER_DEPTH_MAX, FILTER_TESTS_MAX
 
 Path = tuple[str, ...]
@@ -88,7 +90,7 @@ class FilterLimits:
 class Filter:
     """A checked `where` and `select`. Two that want the same are equal."""
 
-    __slots__ = ("__weakref__", "_data", "_headers", "_test", "key", "select", "where")
+    __slots__ = ("__weakref__", "_data", "_headers", "_test", "_wants_headers", "key", "select", "where")
 
     def __init__(
         self, where: dict[str, Any] | None, select: list[str] | None, limits: FilterLimits | None = None
@@ -116,6 +118,7 @@ class Filter:
             )
         self._data: dict[str, Any] | None = None
         self._headers: dict[str, Any] | None = None
+        self._wants_headers = False
         selected: list[str] | None = None
         if select is not None:
             paths = sorted({_path(path, limits.depth) for path in select})
@@ -123,7 +126,9 @@ class Filter:
                 if path[0] in _ENVELOPE:
                     raise BadFrame(f"`select` has {path[0]!r}, which always comes: it chooses of data and headers")
             self._data = _tree(paths, "data")
-            self._headers = _tree(paths, "headers")
+            headers = _tree(paths, "headers")
+            self._headers = headers if headers is _WHOLE else {**(headers or {}), **dict.fromkeys(ALWAYS, _WHOLE)}
+            self._wants_headers = headers is not None
             selected = ["/" + "/".join(_escaped(step) for step in path) for path in paths]
         self.key: bytes = codec.canonical([self.where, selected])
         """Its text: of two filters that are the same, the same."""
@@ -150,12 +155,15 @@ class Filter:
         """What of a message comes: headers, data, and whether a payload of bytes does. `NO_DATA`: nothing.
 
         What comes is the text that was published. Of objects on the way to what is selected, only that is left; so is
-        of the objects in an array, where anything else is left out. A payload of bytes comes if `data` is selected.
+        of the objects in an array, where anything else is left out. Some headers come in any case: `headers.ALWAYS`. A
+        payload of bytes comes if `data` is selected.
         """
         frame = view.frame
         if self.select is None:
             return frame.headers, frame.data, True
         headers = NO_DATA if self._headers is None else _cut(frame.headers, self._headers)
+        if not self._wants_headers and bytes(headers) == b"{}":
+            headers = NO_DATA
         if view.binary:
             return headers, NO_DATA, self._data is _WHOLE
         return headers, NO_DATA if self._data is None else _cut(frame.data, self._data), False

@@ -6,6 +6,9 @@ Line = dict[str, Any]
 
 ABSENT = object()
 
+ALWAYS = ("hops", "cause", "vc", "attachments", "in_reply_to", "reply_durably")
+"""Headers that come whatever is selected."""
+
 
 def steps_of(path: str) -> list[str]:
     if path.startswith("/"):
@@ -82,7 +85,11 @@ def cut(line: Line, select: list[str] | None) -> Line:
     result = {name: value for name, value in line.items() if name not in ("headers", "data", "payload")}
     for root in ("headers", "data"):
         below = [path[1:] for path in paths if path[0] == root]
-        if below and root in line:
+        if root == "headers":
+            part = cut_value(line[root], [*below, *([name] for name in ALWAYS)]) if root in line else ABSENT
+            if part is not ABSENT and (below or part):
+                result[root] = part
+        elif below and root in line:
             part = cut_value(line[root], below)
             if part is not ABSENT:
                 result[root] = part

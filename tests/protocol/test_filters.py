@@ -14,7 +14,7 @@ from hubbub_protocol.errors import BadFrame
 from hubbub_protocol.filters import Filter, FilterLimits, View, filter_of
 from hubbub_protocol.frames import NO_DATA, Msg
 
-NAMES = ["a", "b", "a.b", "c~/d", "ü"]
+NAMES = ["a", "b", "a.b", "c~/d", "ü", "hops"]
 scalars = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0, -0.0]) | st.sampled_from("aäbz")
 values = st.recursive(
     scalars,
@@ -165,6 +165,24 @@ class TestMeaning:
         frame = Msg(topic="g/c", id="x", sender="joe", ts=1, lc=1, data=msgspec.Raw(text))
         _, data, _ = Filter(None, ["data.a", "data.big", "data.odd", "data.b.n", "data.none"]).cut(View(frame))
         assert bytes(data) == (b'{"a":1.50,"b":[{"n":2},{}],"big":123456789012345678901234567890,"odd":1e999}')
+
+    @pytest.mark.parametrize("select", [[], ["data"], ["headers.a"], ["headers.hops.x", "headers.a"]])
+    def test_what_clients_read_by_themselves_comes_whatever_is_selected(self, select: list[str]) -> None:
+        always = {
+            "attachments": [{"sha256": "00"}],
+            "cause": {"topic": "g/t", "id": "1"},
+            "hops": 3,
+            "in_reply_to": "q",
+            "reply_durably": True,
+            "vc": {"joe": 1},
+        }
+        for name, value in always.items():
+            line = {"topic": "g/c", "id": "x", "from": "joe", "headers": {"b": 1, name: value}, "data": 1}
+            headers, _, _ = Filter(None, select).cut(view_of(line))
+            assert value_of(headers) == {name: value}
+        line = {"topic": "g/c", "id": "x", "from": "joe", "headers": {"b": 1}, "data": 1}
+        headers, _, _ = Filter(None, ["data"]).cut(view_of(line))
+        assert headers == NO_DATA
 
     def test_bytes_have_no_fields_and_come_if_data_is_selected(self) -> None:
         frame = Msg(topic="g/c", id="x", sender="joe", ts=1, lc=1, headers=msgspec.Raw(b'{"a":1,"b":2}'))

@@ -149,10 +149,11 @@ class Consuming:
             Refusal: `not_found` if it is no member.
         """
         key = (unsub.topic, unsub.consumer or "")
-        member = self.members.get(key)
+        member = self.members.pop(key, None)
+        if member is None and not unsub.drain:  # it was to finish, and gives up
+            member = next((each for each in self._leaving if not each.gone and _key(each) == key), None)
         if member is None:
             raise Refusal(ErrorCode.NOT_FOUND, f"this connection is no member of {unsub.consumer} at {unsub.topic}")
-        del self.members[key]
         if unsub.drain:
             self._leaving = [each for each in self._leaving if not each.gone]
             self._leaving.append(member)
@@ -261,3 +262,8 @@ class Consuming:
 
     def _of(self, topic: str) -> Consumers:
         return self._sessions.consumers_of(group_of(topic))
+
+
+def _key(member: Member) -> tuple[str, str]:
+    terms = member.consumer.terms
+    return terms.topic, terms.name

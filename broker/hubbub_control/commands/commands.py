@@ -17,9 +17,10 @@ from fastapi import APIRouter
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from hubbub import HubbubError, Message, MessageDecodeError
+from hubbub import HubbubError, Message, MessageDecodeError, Subscription
 from hubbub.cancels import CANCEL
 from hubbub.control.orders import ANSWER, COMMAND
+from hubbub.subscription import StartOption
 from hubbub_control.client import Client
 from hubbub_control.refusal import RETRY_SECONDS, Refusal
 from hubbub_control.registry import Registry
@@ -53,6 +54,8 @@ class Commands:
         self._most = most
         self._agent: Client | None = None
         self._known = False
+        self._first: float | None = None
+        """When the first command that is known was given, by the broker's clock."""
         self._changed = asyncio.Event()
         registry.on_process = self._came
 
@@ -62,21 +65,26 @@ class Commands:
         """Hear what was commanded and what is answered."""
         self._known = False
         self.trail = Trail(self._kept)
+        self._first = None
         commanded = agent.subscribe(COMMANDS, start={"last": self._kept})
-        answered = agent.subscribe(ANSWERS, start={"last": 4 * self._kept})
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear(commanded, self._commanded))
+            await _taken_in(commanded)
+            # However many answers that is: they began to come when the first of these commands was given.
+            first = self._first_given()
+            start: StartOption = "new" if first is None else {"since": first}
+            answered = agent.subscribe(ANSWERS, start=start)
             tasks.create_task(self._hear(answered, self._answered))
-            await commanded.caught_up()
-            await answered.caught_up()
-            while commanded.buffered or answered.buffered:  # noqa: ASYNC110 - the two tasks above take them in
-                await asyncio.sleep(0)
+            await _taken_in(answered)
             self._agent = agent
             self._known = True
             try:
                 await asyncio.Event().wait()
             finally:
                 self._agent = None
+
+    def _first_given(self) -> float | None:
+        return self._first
 
     async def _hear(self, messages: Any, take: Callable[[Message], None]) -> None:
         async for message in messages:
@@ -88,6 +96,8 @@ class Commands:
     def _commanded(self, message: Message) -> None:
         if message.type == COMMAND:
             self.trail.commanded(_read(message.data))
+            if self._first is None:
+                self._first = message.ts
 
     def _answered(self, message: Message) -> None:
         """An agent says what became of a command. Its name is the broker's word, the rest its own."""
@@ -222,6 +232,13 @@ class Commands:
         yield CounterMetricFamily("hubbub_control_commands", "Commands given here.", self.given)
         open_ones = sum(command.is_open(now) for command in self.trail.newest())
         yield GaugeMetricFamily("hubbub_control_commands_open", "Commands that may be obeyed still.", open_ones)
+
+
+async def _taken_in(subscription: Subscription) -> None:
+    """Wait until another task has taken in what there was before."""
+    await subscription.caught_up()
+    while subscription.buffered:  # noqa: ASYNC110 - that task takes it in
+        await asyncio.sleep(0)
 
 
 def _noted(task: asyncio.Task[None]) -> None:

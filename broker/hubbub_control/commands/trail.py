@@ -58,13 +58,22 @@ class Command:
     to: dict[str, str]
     """How they were named: an agent, a group, a capability, or a topic and the id of a message."""
     answers: list[Answer] = field(default_factory=list)
+    best: dict[str, Answer] = field(default_factory=dict)
+    """By agent, the best of what its processes said."""
+
+    def answered(self, answer: Answer) -> None:
+        """One agent has said this."""
+        if len(self.answers) < ANSWERS_MAX:
+            self.answers.append(answer)
+            best = self.best.get(answer.agent)
+            if best is None or (best.state is not Outcome.OBEYED and answer.state is Outcome.OBEYED):
+                self.best[answer.agent] = answer
 
     def outcome(self, agent: str, now: float) -> Answer:
         """What became of it for one of its targets: the best of what its processes said."""
-        said = [answer for answer in self.answers if answer.agent == agent]
-        obeyed = [answer for answer in said if answer.state is Outcome.OBEYED]
-        if obeyed or said:
-            return (obeyed or said)[0]
+        best = self.best.get(agent)
+        if best is not None:
+            return best
         late = now >= self.deadline
         return Answer(agent, Outcome.LATE if late else Outcome.PENDING, self.deadline if late else now)
 
@@ -104,7 +113,8 @@ class Trail:
         """A command is on the log. The same one twice is as once."""
         if command.id in self._commands:
             return
-        command.answers.extend(self._strays.pop(command.id, ()))
+        for answer in self._strays.pop(command.id, ()):
+            command.answered(answer)
         self._commands[command.id] = command
         while len(self._commands) > self._most:
             self._commands.popitem(last=False)
@@ -118,8 +128,8 @@ class Trail:
                 kept.append(answer)
             while len(self._strays) > STRAYS_MAX:
                 self._strays.popitem(last=False)
-        elif len(command.answers) < ANSWERS_MAX:
-            command.answers.append(answer)
+        else:
+            command.answered(answer)
         return command
 
     def open_for(self, agent: str, now: float) -> list[Command]:

@@ -54,6 +54,9 @@ class Picked(BaseModel):
     inbox: str
     state: AgentState
     load: float
+    room: int | None = Field(
+        description="Messages that it could be at work on at a time, if it says so; 0: nobody who is meant has room."
+    )
 
 
 def shown(picture: Picture, view: View, now: float) -> AgentStatus:

@@ -351,7 +351,8 @@ class Picture:
                 yield view
 
     def least_loaded(self, candidates: Iterable[View], now: float) -> View | None:
-        """Who of these has least to do, among those that hear: the connected before the others, the slow last.
+        """Who of these has least to do, among those that hear: the connected before the others, the slow after these,
+        and last who says that it has room for nothing at all.
 
         Who is picked counts as having that much more to do until it reports again, so that many who ask at once are
         not all sent to the same; among equals it is whoever was picked longest ago.
@@ -362,12 +363,13 @@ class Picture:
             if view.paused:
                 continue
             load = view.load + view.picked / (view.room or 1)
-            if best is not None and view.online and (False, False, load, view.pick) >= least:
+            full = bool(view.reports) and view.room == 0
+            if best is not None and view.online and (full, False, False, load, view.pick) >= least:
                 continue  # whatever its state, it is not better: most are not
             state = self.state(view, now)
             if state in (AgentState.GONE, AgentState.DEAF, AgentState.UNKNOWN):
                 continue
-            key = (state is AgentState.SLOW, not view.online, load, view.pick)
+            key = (full, state is AgentState.SLOW, not view.online, load, view.pick)
             if best is None or key < least:
                 best, least = view, key
         if best is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query
 
 from hubbub_control.caller import SEE_AGENT, FromCaller, may_see, require
-from hubbub_control.refusal import ControlRoute, Refusal
+from hubbub_control.refusal import RETRY_SECONDS, ControlRoute, Refusal
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.names import check_agent, inbox_of
 
@@ -66,7 +66,8 @@ def routes(registry: Registry) -> APIRouter:
     @router.get("/v1/control/route", summary="Whom to give work to")
     async def route(caller: FromCaller, capability: Capability = None, group: Group = None) -> Picked:
         """The agent with the least to do among those that can do something, or of a group, as far as is known: not one
-        that is gone, deaf or paused, and a slow one only if there is no other. 404 if there is none.
+        that is gone, deaf, paused or not heard from yet, a slow one only if there is no other, and one that has no room
+        at all only if nobody has: then it says so. 404 if there is none.
 
         Who was named counts as having that much more to do until it reports again.
         """
@@ -74,11 +75,14 @@ def routes(registry: Registry) -> APIRouter:
             raise Refusal(ErrorCode.BAD_REQUEST, "say a `capability` or a `group`")
         registry.require_known()
         now = registry.clock()
-        candidates = (
+        candidates = [
             view for view in picture.find(capability, group) if may_see(caller, inbox_of(view.group, view.name))
-        )
+        ]
         view = picture.least_loaded(candidates, now)
         if view is None:
+            if any(picture.state(each, now) is AgentState.UNKNOWN for each in candidates):
+                message = "whoever may be meant is connected, and has yet to say how it is: ask again"
+                raise Refusal(ErrorCode.OVERLOADED, message, RETRY_SECONDS)
             wanted = f"can do {capability!r}" if capability is not None else f"is in group {group!r}"
             raise Refusal(ErrorCode.NOT_FOUND, f"nobody who {wanted} is here and hears")
         return Picked(
@@ -87,6 +91,7 @@ def routes(registry: Registry) -> APIRouter:
             inbox=inbox_of(view.group, view.name),
             state=picture.state(view, now),
             load=round(view.load, 3),
+            room=view.room if view.reports else None,
         )
 
     return router

@@ -2,11 +2,13 @@
 
 pause       its handlers begin nothing more; others of its consumers get what would have been its
 resume      they go on
-drain       what is at work is finished, the rest given back, and the agent closes
+drain       what is at work is finished, as far as it can be before the deadline, the rest given back, and the agent
+            closes
 configure   `{"log_level": "debug", "report_every": 5.0, "concurrency": 4}`: each of them, or some
 ping        nothing; the answer tells that it hears
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from hubbub.message import MessageView
 from hubbub_protocol.names import line_of
 
 from .lines import Lines
-from .orders import COMMAND, CommandHandler, CommandRefused, Order, Orderly, Orders
+from .orders import ANSWER_SECONDS, COMMAND, CommandHandler, CommandRefused, Order, Orderly, Orders
 from .reports import Reports
 
 PROBE = "probe"
@@ -29,6 +31,9 @@ SHOWN_MAX = 5
 
 BUILT_IN = frozenset({"pause", "resume", "drain", "configure", "ping", "cancel"})
 """Commands that are obeyed by the SDK; `cancel` comes to all who may have part in a task: see `hubbub.cancels`."""
+
+DRAIN_SECONDS = 30.0
+"""What a handler at work is given to finish, unless the command says otherwise, or its deadline comes before."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -57,8 +62,8 @@ class Subject(Orderly, Protocol):
     def limit_concurrency(self, most: int) -> None:
         """Each handler of a consumer works on so many messages at a time, or on as many as it was made for."""
 
-    async def finish(self, seconds: float) -> None:
-        """Finish what handlers are at work on, and give back the rest."""
+    async def finish(self, seconds: float) -> int:
+        """Finish what handlers are at work on, and give back the rest; how much was not finished."""
 
     def leave(self) -> None:
         """Close, in a task of its own."""
@@ -148,13 +153,20 @@ class Control:
         self._subject.resume()
         self.reports.changed()
 
-    async def _drain(self, order: Order) -> None:
-        """It is obeyed when the work is finished; the agent leaves when that is answered."""
-        seconds = order.args.get("seconds", 30.0)
-        if not isinstance(seconds, int | float) or not seconds >= 0:
+    async def _drain(self, order: Order) -> dict[str, int]:
+        """It is obeyed when the work is finished, or as much of it as could be before its deadline. The agent leaves
+        when that is answered, whatever the answer is.
+        """
+        seconds = order.args.get("seconds", DRAIN_SECONDS)
+        if not _is_number(seconds) or not seconds >= 0:
             raise CommandRefused("`seconds` is a number of seconds, 0 or more")
-        await self._subject.finish(seconds)
-        self.orders.leave = self._subject.leave
+        left = order.deadline - time.time()
+        spare = min(ANSWER_SECONDS, left / 2)  # to say in time what has become of it
+        seconds = max(0.0, min(seconds, left - spare))
+        self.orders.leave_after(order, self._subject.leave)
+        finishing = asyncio.ensure_future(self._subject.finish(seconds))
+        done, _ = await asyncio.wait({finishing}, timeout=seconds + spare / 2)  # a handler may not want to stop
+        return {"given_back": finishing.result() if done else len(self._activity)}
 
     async def _configure(self, order: Order) -> dict[str, Any]:
         """All of it is checked before any of it is changed."""

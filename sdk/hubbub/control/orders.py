@@ -9,10 +9,11 @@ and the answer one on `_hubbub/answers`, stored likewise: type `answer`, data
     {"command": ID, "state": "obeyed", "result": null, "reason": "", "session": SESSION}
 
 where the state is `obeyed`, `refused` (it can't be done, or nobody here knows how), `failed` (whoever did it raised) or
-`late` (its deadline was over when it came). A process obeys a command once, however often it comes.
+`late` (its deadline was over before it was done). A process obeys a command once, however often it comes.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import logging
@@ -35,6 +36,11 @@ REMEMBERED_SECONDS = 86_400.0
 """Commands that are remembered as obeyed, and for how long: longer than any deadline is away."""
 
 REASON_CHARS_MAX = 500
+
+ANSWER_SECONDS = 1.0
+"""How long it may take to say what became of a command after which the agent leaves."""
+
+NOT_DONE = "it was not done before its deadline"
 
 
 class Order(NamedTuple):
@@ -59,6 +65,10 @@ class CommandRefused(HubbubError):
     """Raised by whoever can't do what is commanded: the message is the answer's reason."""
 
 
+class _Late(Exception):
+    """Its deadline is over."""
+
+
 class Orderly(Protocol):
     """What this needs of its agent."""
 
@@ -79,8 +89,8 @@ class Orders:
         self._at_work: set[asyncio.Task[None]] = set()
         self._context = contextvars.Context()
         self.obeyed = 0
-        self.leave: Callable[[], object] | None = None
-        """Called, once, when a command that says so has been answered."""
+        self._leaving: dict[str, Callable[[], object]] = {}
+        """By command, what is called when it has been answered, whatever the answer."""
 
     def on(self, do: str, handler: CommandHandler, *, replace: bool = False) -> None:
         """`handler` does what is commanded by that name.
@@ -91,6 +101,10 @@ class Orders:
         if do in self._handlers and not replace:
             raise ValueError(f"command {do!r} has a handler already")
         self._handlers[do] = handler
+
+    def leave_after(self, order: Order, leave: Callable[[], object]) -> None:
+        """Call this, once, when that command has been answered, whatever the answer."""
+        self._leaving[order.command] = leave
 
     def take(self, message: MessageView) -> None:
         """A command came, perhaps for the second time."""
@@ -121,32 +135,52 @@ class Orders:
         task.add_done_callback(self._at_work.discard)
 
     async def _obey(self, order: Order) -> None:
+        state, result, reason = await self._outcome(order)
+        leave = self._leaving.pop(order.command, None)
+        answer = self._answer(order.command, state, result, reason)
+        if leave is None:
+            await answer
+            return
+        with contextlib.suppress(TimeoutError):  # what is said is on its way: the agent takes the time to deliver it
+            await asyncio.wait_for(answer, ANSWER_SECONDS)
+        leave()
+
+    async def _outcome(self, order: Order) -> tuple[str, Any, str]:
+        """Obey, if that can be; the state, the result and the reason of the answer."""
         left = order.deadline - self._clock()
         handler = self._handlers.get(order.do)
         if left <= 0:
-            await self._answer(order.command, "late", None, f"it came {-left:.1f} s after its deadline")
-            return
+            return "late", None, f"it came {-left:.1f} s after its deadline"
         if handler is None:
             known = ", ".join(sorted(self._handlers))
-            await self._answer(order.command, "refused", None, f"nobody here knows {order.do!r}; known are {known}")
-            return
+            return "refused", None, f"nobody here knows {order.do!r}; known are {known}"
         logger.info("= command %s by %s: %s", order.command, order.by, order.do)
         try:
-            async with asyncio.timeout(left):
-                result = await _do(handler, order)
-        except TimeoutError:
-            await self._answer(order.command, "late", None, "it was not done before its deadline")
+            result = await self._do(handler, order, left)
+        except _Late as late:
+            return "late", None, str(late)
         except CommandRefused as refused:
-            await self._answer(order.command, "refused", None, str(refused))
+            return "refused", None, str(refused)
         except Exception as error:
             logger.exception("! command %s failed", order.do)
-            await self._answer(order.command, "failed", None, f"{type(error).__name__}: {error}")
-        else:
-            self.obeyed += 1
-            await self._answer(order.command, "obeyed", result, "")
-        leave, self.leave = self.leave, None
-        if leave is not None:
-            leave()
+            return "failed", None, f"{type(error).__name__}: {error}"
+        self.obeyed += 1
+        over = self._clock() - order.deadline
+        return "obeyed", result, f"it was begun before its deadline, and done {over:.1f} s after it" if over > 0 else ""
+
+    async def _do(self, handler: CommandHandler, order: Order, left: float) -> Any:
+        """Do it. What can be stopped is, at the deadline; a plain function can't be, and is not begun after it."""
+        if inspect.iscoroutinefunction(handler):
+            return await _before(handler(order), left)
+        result = await asyncio.to_thread(self._call, handler, order)
+        if inspect.isawaitable(result):
+            return await _before(_awaited(result), order.deadline - self._clock())
+        return result
+
+    def _call(self, handler: CommandHandler, order: Order) -> Any:
+        if self._clock() >= order.deadline:  # it has waited for a thread
+            raise _Late(NOT_DONE)
+        return handler(order)
 
     async def _answer(self, command: str, state: str, result: Any, reason: str, *, once: bool = True) -> None:
         data = {"command": command, "state": state, "result": result, "reason": reason[:REASON_CHARS_MAX]}
@@ -160,11 +194,20 @@ class Orders:
             logger.warning("! command %s is not answered: %s", command, error)
 
 
-async def _do(handler: CommandHandler, order: Order) -> Any:
-    if inspect.iscoroutinefunction(handler):
-        return await handler(order)
-    result = await asyncio.to_thread(handler, order)
-    return await _awaited(result) if inspect.isawaitable(result) else result
+async def _before(work: Awaitable[Any], seconds: float) -> Any:
+    """What comes of it, within so many seconds.
+
+    Raises:
+        _Late: it was stopped when these were over.
+    """
+    timer = asyncio.timeout(seconds)
+    try:
+        async with timer:
+            return await work
+    except TimeoutError:
+        if timer.expired():
+            raise _Late(NOT_DONE) from None
+        raise  # its own
 
 
 async def _awaited(result: Awaitable[Any]) -> Any:
