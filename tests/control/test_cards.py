@@ -72,6 +72,17 @@ async def test_a_card_is_kept_as_it_came_and_found_by(joe: Agent, http: httpx.As
     assert (await http.put("/v1/control/agents/nobody/card", json=CARD)).status_code == 404
 
 
+async def test_what_an_agent_can_do_by_its_own_word_outlives_a_card_that_says_the_same(
+    joe: Agent, http: httpx.AsyncClient
+) -> None:
+    skills: list[dict[str, Any]] = [{"id": id, "name": id, "description": id, "tags": []} for id in ("search", "cook")]
+    assert (await http.put("/v1/control/agents/joe/card", json={**CARD, "skills": skills})).status_code == 204
+    await until_found(http, "cook", ["joe"])
+    assert (await http.delete("/v1/control/agents/joe/card")).status_code == 204
+    await until_found(http, "cook", [])
+    assert await found(http, "search") == ["joe"]
+
+
 async def test_a_card_outlives_the_control_plane(plane: ControlPlane, joe: Agent, http: httpx.AsyncClient) -> None:
     await http.put("/v1/control/agents/joe/card", json=CARD)
     fresh = ControlPlane([again := Registry()])

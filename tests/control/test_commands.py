@@ -1,7 +1,12 @@
 """Commands: obeyed once, before their deadline or not at all, answered, and on the log."""
 
 import asyncio
+import contextlib
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -10,7 +15,7 @@ import pytest
 from harness.broker import url_of
 from harness.commanding import answers, command, known
 from harness.until import until
-from hubbub import Agent, Backoff, Closed, Delivery
+from hubbub import Agent, Backoff, Closed, Delivery, consumer
 from hubbub.control import CommandRefused, Order, reports
 from hubbub_broker.cli.planes import Inside
 from hubbub_broker.server import Server
@@ -122,6 +127,61 @@ async def test_who_is_drained_finishes_and_leaves(
         assert finished == [1]
         other = Worker(ann)
         await until(lambda: other.got == [2])
+
+
+async def test_a_drain_ends_before_its_deadline_and_gives_back_what_is_not_finished(
+    plane: ControlPlane, http: httpx.AsyncClient, make_agent: MakeAgent
+) -> None:
+    async with make_agent("joe") as joe, make_agent("ann") as ann:
+        begun: list[Any] = []
+        done: list[Any] = []
+
+        @joe.on("tasks", consumer="workers", max_unacked=1)
+        async def work(task: Delivery) -> None:
+            begun.append(task.data)
+            await asyncio.Event().wait()
+
+        @ann.on("tasks", consumer="others", max_unacked=1)
+        async def ignore(_: Delivery) -> None: ...
+
+        await joe.consumption("tasks", "workers").ready()
+        await known(http, "joe", "ann")
+        await ann.publish("tasks", 1)
+        await until(lambda: begun == [1])
+        given = await command(http, "drain", to={"agent": "joe"}, within=1.5, args={"seconds": 3600})
+        assert [(each["state"], each["result"]) for each in given["answers"]] == [("obeyed", {"given_back": 1})]
+        assert given["answers"][0]["at"] < given["deadline"]
+        await joe.wait_for("closed", timeout=10)
+
+        @ann.on("tasks", consumer="workers")
+        async def take_over(task: Delivery) -> None:
+            done.append(task.data)
+
+        await until(lambda: done == [1])
+
+
+async def test_an_agent_leaves_though_a_handler_of_it_does_not_want_to(
+    plane: ControlPlane, http: httpx.AsyncClient, make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "CANCEL_SECONDS", 0.5)
+    async with make_agent("joe") as joe, make_agent("ann") as ann:
+        begun, goes_on = asyncio.Event(), asyncio.Event()
+
+        @joe.on("tasks", consumer="workers", max_unacked=1)
+        async def work(_: Delivery) -> None:
+            begun.set()
+            while not goes_on.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await goes_on.wait()
+
+        await joe.consumption("tasks", "workers").ready()
+        await known(http, "joe")
+        await ann.publish("tasks", 1)
+        await begun.wait()
+        given = await command(http, "drain", to={"agent": "joe"}, within=1)
+        assert [(each["state"], each["result"]) for each in given["answers"]] == [("obeyed", {"given_back": 1})]
+        await joe.wait_for("closed", timeout=10)
+        goes_on.set()
 
 
 async def test_what_may_be_changed_is_and_all_or_nothing_of_it(
@@ -281,6 +341,86 @@ async def test_what_takes_too_long_is_late(plane: ControlPlane, http: httpx.Asyn
             while answers(found)["joe"] != "late" or not found["answers"][0]["reason"]:
                 found = (await http.get(f"/v1/control/commands/{found['id']}")).json()
         assert found["answers"][0]["reason"] == "it was not done before its deadline"
+
+
+async def test_a_time_out_of_what_is_obeyed_is_a_failure_and_not_the_deadline(
+    plane: ControlPlane, http: httpx.AsyncClient, make_agent: MakeAgent
+) -> None:
+    joe = make_agent("joe")
+
+    @joe.on_command("ask")
+    async def ask(_: Order) -> None:
+        raise TimeoutError("the database did not answer")
+
+    async with joe:
+        await known(http, "joe")
+        found = await command(http, "ask", to={"agent": "joe"})
+        assert [(each["state"], each["reason"]) for each in found["answers"]] == [
+            ("failed", "TimeoutError: the database did not answer")
+        ]
+
+
+async def test_a_plain_function_is_begun_before_the_deadline_or_not_at_all(
+    plane: ControlPlane, http: httpx.AsyncClient, make_agent: MakeAgent
+) -> None:
+    joe = make_agent("joe")
+    goes_on = threading.Event()
+    begun: list[str] = []
+
+    @joe.on_command("work")
+    def work(order: Order) -> str:
+        begun.append(order.args["what"])
+        assert goes_on.wait(20)
+        return "done"
+
+    async with joe:
+        await known(http, "joe")
+        with ThreadPoolExecutor(1) as one_thread:
+            asyncio.get_running_loop().set_default_executor(one_thread)
+            first = await command(http, "work", to={"agent": "joe"}, args={"what": "first"}, within=0.5, wait=0)
+            await until(lambda: begun == ["first"])
+            second = await command(http, "work", to={"agent": "joe"}, args={"what": "second"}, within=0.5, wait=0)
+            await asyncio.sleep(second["deadline"] - time.time() + 0.1)
+            goes_on.set()
+
+            async def answer(given: dict[str, Any]) -> dict[str, Any]:
+                async with asyncio.timeout(10):
+                    while True:
+                        found = (await http.get(f"/v1/control/commands/{given['id']}")).json()["answers"][0]
+                        if found["reason"]:
+                            return dict(found)
+                        await asyncio.sleep(0.02)
+
+            one, other = await answer(first), await answer(second)
+            assert (one["state"], one["result"], begun) == ("obeyed", "done", ["first"])
+            assert "begun before its deadline" in one["reason"]
+            assert (other["state"], other["reason"]) == ("late", "it was not done before its deadline")
+
+
+@pytest.mark.parametrize("options", [{"commands_kept": 2}])
+async def test_one_that_begins_with_nothing_knows_every_answer_however_many(
+    server: Server, plane: ControlPlane, http: httpx.AsyncClient, make_agent: MakeAgent
+) -> None:
+    names = [f"a{number}" for number in range(12)]
+    async with AsyncExitStack() as stack:
+        for name in names:
+            await stack.enter_async_context(make_agent(name))
+        await known(http, *names)
+        given = [await command(http, "ping", to={"group": "g"}) for _ in range(3)]
+        fresh = Inside(server.settings).plane
+        fresh.start(url_of(server))
+        try:
+            commands = next(part for part in fresh.parts if isinstance(part, Commands))
+            await until(lambda: commands._known)
+            assert commands.trail.get(given[0]["id"]) is None
+            for one in given[1:]:
+                found = commands.trail.get(one["id"])
+                assert found is not None
+                assert {each.agent: each.state for each in found.outcomes(time.time())} == dict.fromkeys(
+                    names, "obeyed"
+                )
+        finally:
+            await fresh.stop()
 
 
 async def test_the_trail_is_on_the_log(

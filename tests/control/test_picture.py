@@ -136,3 +136,71 @@ def test_what_is_forgotten_leaves_nothing(picture: Picture) -> None:
     assert (len(picture), picture._by_capability, picture._speakers, picture._probed) == (0, {}, {}, {})
     picture.reported("joe", "s", report(1))
     assert len(picture) == 0
+
+
+def test_after_beginning_anew_nobody_is_routed_to_before_it_is_heard_from() -> None:
+    picture = Picture(LIMITS)
+    for name in ("ann", "joe", "raw"):
+        picture.registered(name, "g", ["search"], "", seen=0, socket=True)
+        picture.came(name, 100)
+    picture.registered("tom", "g", ["search"], "", seen=80, socket=True)  # connected when it was last here
+    picture.registered("web", "g", ["cook"], "", seen=80, socket=False)  # pulls its inbox
+    assert (state(picture, 100, "tom"), state(picture, 100, "web")) == ("gone", "idle")
+    assert picture.greeted() == ["ann", "joe", "raw"]
+    for name in ("ann", "joe"):
+        picture.asked(name, 101)
+    assert {state(picture, 102, name) for name in ("ann", "joe", "raw")} == {"unknown"}
+    assert picture.least_loaded(picture.find("search", None), 102) is None
+    picture.says_nothing("raw")  # there is nobody who would hear a probe
+    assert state(picture, 200, "raw") == "idle"
+    picture.reported("ann", "s", report(103), probe=True)
+    assert (state(picture, 103, "ann"), state(picture, 111, "joe")) == ("slow", "deaf")
+    picture.reported("ann", "s", report(104))
+    assert picture.least_loaded(picture.find("search", None), 111) is view_of(picture, "ann")
+    assert picture.probe_again(112, 10) == ["joe"]
+    picture.reported("joe", "s", report(120))
+    assert state(picture, 120) == "idle"
+
+
+def test_a_process_is_silent_by_itself(picture: Picture) -> None:
+    picture.reported("joe", "busy", report(1, running=1))
+    for at in (20, 40):
+        picture.reported("joe", "s", report(at))
+    assert set(picture.overdue(46, 10)) == {"ann", "tom", "joe"}
+    assert picture.overdue(47, 10) == []
+    picture.reported("joe", "s", report(47), probe=True)
+    picture.forget_silent(55)
+    assert state(picture, 55) == "busy"
+    picture.forget_silent(56)
+    assert (state(picture, 56), list(view_of(picture).reports)) == ("idle", ["s"])
+    assert (state(picture, 56, "ann"), len(view_of(picture, "ann").reports)) == ("deaf", 1)
+
+
+def test_since_when_is_the_agents_own_word(picture: Picture) -> None:
+    picture.reported("joe", "s", report(50, running=1, since=10.0))
+    picture.reported("joe", "t", report(50, running=1, since=5.0))
+    assert view_of(picture).since == 5.0
+    picture.reported("joe", "t", report(51, since=30.0))
+    assert view_of(picture).since == 10.0
+    picture.reported("joe", "s", report(52, since=40.0))
+    assert view_of(picture).since == 40.0
+
+
+def test_who_has_no_room_at_all_is_named_only_if_nobody_has(picture: Picture) -> None:
+    picture.reported("ann", "s", report(1, room=0))
+    picture.reported("joe", "s", report(1, running=9, room=1))
+    picture.reported("tom", "s", report(1, lag=5.0))
+    for _ in range(20):
+        assert picture.least_loaded(picture.find("search", None), 1) is not view_of(picture, "ann")
+    only = picture.least_loaded([view_of(picture, "ann")], 1)
+    assert only is view_of(picture, "ann")
+
+
+def test_what_a_card_says_comes_and_goes_beside_what_the_register_has(picture: Picture) -> None:
+    picture.carded("joe", ["search", "cook"])
+    assert view_of(picture).capabilities == ("search", "cook")
+    picture.registered("joe", "g", ["search"], "", seen=0, skills=["search", "cook"])
+    picture.carded("joe", [])
+    assert view_of(picture).capabilities == ("search",)
+    assert view_of(picture) in picture.find("search", None)
+    assert list(picture.find("cook", None)) == []

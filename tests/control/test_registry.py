@@ -209,6 +209,66 @@ async def test_one_that_begins_with_nothing_sees_the_same(
         working.done.set()
 
 
+@pytest.mark.parametrize("options", [{"agent_gone": 0.2, "agent_silent": 0.2, "agent_deaf": 0.3}])
+async def test_one_that_begins_with_nothing_takes_nobody_for_idle_who_is_not(
+    server: Server, plane: ControlPlane, http: httpx.AsyncClient, make_agent: MakeAgent
+) -> None:
+    """One that is gone, one that is deaf, one that takes no part in this, and one that is idle."""
+    async with make_agent("gwen", capabilities=["search"]):
+        await shown(http, "gwen", online=True)
+    await shown(http, "gwen", state="gone")
+    async with (
+        wire_client(url_of(server)) as deaf,
+        make_agent("opted-out", control=False),
+        make_agent("joe", capabilities=["search"]) as joe,
+    ):
+        await deaf.hello("dora", capabilities=["search"])
+        await deaf.sub("_hubbub/@dora")
+        before = await shown(http, "joe", state="idle", reports=True)
+        await shown(http, "opted-out", state="idle")
+        async with another(server) as fresh:
+            registry = next(part for part in fresh.parts if isinstance(part, Registry))
+            picture = registry.picture
+
+            def state(name: str) -> str:
+                view = picture.get(name)
+                return "" if view is None else picture.state(view, registry.clock())
+
+            seen: dict[str, set[str]] = {name: set() for name in ("gwen", "dora", "joe", "opted-out")}
+            picked: set[str] = set()
+
+            def settled() -> bool:
+                for name in seen if registry._known else ():
+                    seen[name].add(state(name))
+                view = picture.least_loaded(picture.find("search", None), registry.clock())
+                picked.update(set() if view is None else {view.name})
+                return (state("dora"), state("joe"), state("opted-out")) == ("deaf", "idle", "idle")
+
+            await until(settled)
+            assert seen["gwen"] == {"gone"}
+            assert seen["dora"] == {"unknown", "deaf"}
+            assert seen["joe"] <= {"unknown", "idle"}
+            assert picked == {"joe"}
+            view = picture.get("joe")
+            assert view is not None
+            assert view.since == before["since"]
+        await joe.close()
+
+
+@pytest.mark.parametrize("options", [{"agent_silent": 0.3, "agent_deaf": 0.3}])
+async def test_a_process_that_dies_beside_another_of_its_name_is_busy_no_more(
+    server: Server, plane: ControlPlane, http: httpx.AsyncClient, make_agent: MakeAgent
+) -> None:
+    said = {"running": 1, "waiting": 0, "room": 1, "done": 0, "session": "dies", "lag": 0}
+    async with make_agent("joe"):
+        await shown(http, "joe", state="idle", reports=True)
+        async with wire_client(url_of(server)) as other:
+            await other.hello("joe")
+            await other.pub("_hubbub/reports", said, type="report", ephemeral=True)
+            await shown(http, "joe", state="busy", running=1)
+        await shown(http, "joe", state="idle", running=0, online=True)
+
+
 async def test_a_register_that_was_asked_for_before_somebody_came_says_nothing_of_them(
     server: Server, make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

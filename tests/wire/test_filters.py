@@ -1,5 +1,6 @@
 """`where` and `select`: a filtered reader gets what a plain one does, sifted, and is told how far it is."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from harness.broker import serving, url_of
 from harness.filter_oracle import cut, matches
 from harness.wire import WireClient, wire_client
+from hubbub import Agent, Message
 from hubbub_broker.server import Server
 
 WHERE = {"type": "result", "data.n": {">=": 3}}
@@ -291,3 +293,34 @@ class TestOverHttp:
                     if len(seen) == 9:
                         break
             assert seen == [{"n": n} for n in range(3, 20, 2)]
+
+
+async def test_what_is_selected_is_still_found_fetched_and_answered(server: Server) -> None:
+    """What led to it, what it refers to, and how its asker wants the answer are no matter of what a reader selects."""
+    async with Agent("joe", group="g", url=url_of(server), local=False) as joe:
+
+        @joe.on("first")
+        async def go_on(message: Message) -> None:
+            ref = await joe.attach("g", b"large")
+            await joe.publish("second", {"a": 1, "b": 2}, id="s1", attachments=[ref], headers={"trace": "t"})
+
+        await joe.subscribe("first").ready()
+        live = joe.subscribe("second", select=["data.a"])
+        await live.ready()
+        await joe.publish("first", 1, id="f1")
+        stored = joe.subscribe("second", start="all", select=["data.a"])
+        async with asyncio.timeout(10):
+            for reader in (live, stored):
+                message = await anext(reader)
+                assert (message.data, message.headers.get("trace"), message.hops) == ({"a": 1}, None, 1)
+                assert [each.id for each in await message.ancestors(5)] == ["f1"]
+                context = await joe.topic("second").context(message, budget_tokens=1000)
+                assert [each.id for each in context.messages] == ["s1", "f1"]
+                assert await message.fetch() == b"large"
+
+            questions = joe.subscribe("questions", select=[])
+            await questions.ready()
+            asked = asyncio.create_task(joe.request("questions", 1, 10, durable=True))
+            question = await anext(questions)
+            receipt = await question.reply("yes")
+            assert (receipt.seq is not None, (await asked).data) == (True, "yes")

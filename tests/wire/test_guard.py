@@ -117,6 +117,29 @@ async def test_sdk_agents_across_topics_are_stopped_and_know_why(server: Server)
     assert server.broker.metrics.guard_refusals["max_depth"] == 1
 
 
+@pytest.mark.parametrize("options", [rules(max_depth=5)], indirect=True)
+@pytest.mark.parametrize("select", [["data"], ["data.n"], ["headers.trace"], []])
+async def test_a_circle_ends_whatever_its_agents_select(server: Server, select: list[str]) -> None:
+    url = f"ws://127.0.0.1:{server.port}"
+    stopped: asyncio.Queue[BaseException] = asyncio.Queue()
+    heard = 0
+    async with Agent("ann", group="g", url=url) as ann, Agent("joe", group="g", url=url) as joe:
+        for me, there, here in ((ann, "pong", "ping"), (joe, "ping", "pong")):
+            me.on_error = lambda error, message: stopped.put_nowait(error)
+
+            @me.on(here, select=select)
+            async def answer(message: Message, me: Agent = me, there: str = there) -> None:
+                nonlocal heard
+                heard += 1
+                await me.publish(there, {"n": 1}, headers={"trace": "t"})
+
+            await me.subscribe(here, select=select).ready()
+        async with asyncio.timeout(10):
+            await ann.publish("pong", {"n": 0}, headers={"trace": "t"})
+            assert isinstance(await stopped.get(), LoopDetected)
+        assert heard == 6
+
+
 async def test_events_are_the_broker_s_own(connect: Any) -> None:
     async with connect("joe") as joe:
         assert (await joe.pub(EVENTS, 1))["code"] == "forbidden"
