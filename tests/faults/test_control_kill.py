@@ -113,11 +113,15 @@ async def figure(http: httpx.AsyncClient, name: str) -> float:
     return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
 
 
+async def view(http: httpx.AsyncClient, name: str) -> dict[str, Any]:
+    return dict((await http.get(f"/v1/control/agents/{name}")).json())
+
+
 async def test_nothing_depends_on_the_control_plane(tmp_path: Path) -> None:
     async with (
         broker_process(tmp_path / "data", role="data") as broker,
         Counting(broker) as between,
-        control_process(between.url) as control,
+        control_process(between.url, agent_gone=0.5) as control,
     ):
         base = broker.url.replace("ws", "http", 1).removesuffix("/v1/ws")
 
@@ -126,6 +130,9 @@ async def test_nothing_depends_on_the_control_plane(tmp_path: Path) -> None:
 
         async with httpx.AsyncClient(base_url=base, timeout=30) as http, Load(make) as load:
             await known(control.http, *(agent.name for agent in load.workers))
+            async with make("leaver") as leaver:  # it has left before, and is in the register still
+                await leaver.wait_for("online")
+                await known(control.http, "leaver")
             given = await command(control.http, "ping", to={"group": "g"})
             assert set(answers(given).values()) == {"obeyed"}
             await until(lambda: load.published * len(PAYLOAD) > 500_000)
@@ -151,6 +158,7 @@ async def test_nothing_depends_on_the_control_plane(tmp_path: Path) -> None:
             control.start()
             await control.wait_ready()
             await known(control.http, *(agent.name for agent in load.workers))
+            assert (await view(control.http, "leaver"))["state"] == "gone"
             found = (await control.http.get("/v1/control/commands")).json()["commands"]
             assert [(each["id"], answers(each)) for each in found] == [(given["id"], answers(given))]
             await load.goes_on()
