@@ -130,11 +130,11 @@ async def test_nothing_depends_on_the_control_plane(tmp_path: Path) -> None:
 
         async with httpx.AsyncClient(base_url=base, timeout=30) as http, Load(make) as load:
             await known(control.http, *(agent.name for agent in load.workers))
+            given = await command(control.http, "ping", to={"group": "g"})
+            assert set(answers(given).values()) == {"obeyed"}
             async with make("leaver") as leaver:  # it has left before, and is in the register still
                 await leaver.wait_for("online")
                 await known(control.http, "leaver")
-            given = await command(control.http, "ping", to={"group": "g"})
-            assert set(answers(given).values()) == {"obeyed"}
             await until(lambda: load.published * len(PAYLOAD) > 500_000)
             assert between.bytes < load.published * len(PAYLOAD) / 5  # no payload passes through it
             assert PAYLOAD[:100].encode() not in between.seen
