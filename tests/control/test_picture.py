@@ -194,6 +194,8 @@ def test_who_has_no_room_at_all_is_named_only_if_nobody_has(picture: Picture) ->
         assert picture.least_loaded(picture.find("search", None), 1) is not view_of(picture, "ann")
     only = picture.least_loaded([view_of(picture, "ann")], 1)
     assert only is view_of(picture, "ann")
+    picture.left("tom", 1)  # it may be back in a moment, or have left
+    assert picture.least_loaded([view_of(picture, "tom"), view_of(picture, "ann")], 2) is view_of(picture, "ann")
 
 
 def test_what_a_card_says_comes_and_goes_beside_what_the_register_has(picture: Picture) -> None:

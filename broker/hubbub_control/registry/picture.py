@@ -363,7 +363,8 @@ class Picture:
             if view.paused:
                 continue
             load = view.load + view.picked / (view.room or 1)
-            full = bool(view.reports) and view.room == 0
+            away = view.had_socket and not view.online  # for a moment, or for good
+            full = view.room == 0 and (away or bool(view.reports))
             if best is not None and view.online and (full, False, False, load, view.pick) >= least:
                 continue  # whatever its state, it is not better: most are not
             state = self.state(view, now)
