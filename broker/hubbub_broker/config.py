@@ -388,6 +388,21 @@ class Settings(Table):
         least=1,
         most=10_000_000,
     )
+    max_reason: int = setting(
+        KIB,
+        "What is kept of the reason that a member gives for a message that failed; the rest is cut off.",
+        unit="bytes",
+        least=16,
+        most=64 * KIB,
+    )
+    expiries_kept: int = setting(
+        100_000,
+        "Messages with a time to live, of topics with consumers, of which each shard notices that it is over although "
+        "nobody asks for them; about 150 bytes of memory each.",
+        least=1,
+        most=100_000_000,
+        off="none: it is noticed when they are to be delivered",
+    )
     max_consumers: int = setting(100_000, "Consumers of each shard.", least=1, most=100_000_000)
     position_interval: float = setting(
         0.1,
@@ -400,6 +415,14 @@ class Settings(Table):
         DAY, "How long receipts of tracked messages can be asked for.", unit="s", least=1, most=30 * DAY
     )
     receipts_kept: int = setting(10_000, "Receipts that each shard keeps.", least=1, most=100_000_000)
+    receipts_retold: int = setting(
+        1000,
+        "Receipts of each publisher, of how its newest messages ended, that each shard tells again when that is back: "
+        "they may have been lost with its connection.",
+        least=1,
+        most=100_000_000,
+        off="none",
+    )
     latency_series: int = setting(
         1000, "Consumers and agents whose latencies are told apart in the metrics.", least=1, most=1_000_000
     )

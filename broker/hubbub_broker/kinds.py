@@ -21,6 +21,10 @@ class StateKind(IntEnum):
     """A mail to ALL, under way or done. Key: sender, NUL, id."""
     TAKEN_IDS = 6
     """Ids of messages that retention took. Written and read by the log itself. Key: segment, number."""
+    FAILURES = 7
+    """Some of the messages that failed at a position. Key: as of POSITION, NUL, number of the page."""
+    LEASES = 8
+    """How often the leases of a shard were numbered anew: once in each life of the broker that gave some out."""
     BUDGET = 16
     """What a conversation has used of its budget. Key: its topic."""
     STATE = 32

@@ -27,7 +27,6 @@ from hubbub_broker.consumers import (
 )
 from hubbub_broker.http import AgentRow, ConsumerRow, Spread, Top
 from hubbub_broker.session import Session
-from hubbub_protocol.names import group_of
 
 if TYPE_CHECKING:
     from .broker import Broker
@@ -38,7 +37,7 @@ SAMPLE = 1000
 """Messages from which a consumer's present speed is told."""
 
 Paces = dict[tuple[str, str], dict[str, Pace]]
-"""By consumer and group: how fast each agent is."""
+"""By name and topic of the consumer: how fast each agent is."""
 
 
 _NONE = Spread(0.0, 0.0, 0.0)
@@ -77,9 +76,8 @@ class Watch:
             if len(found) == self._most:
                 break
             terms = consumer.terms
-            group = group_of(terms.topic)
-            own = paces.get((terms.name, group), {}).values()
-            waits = self._broker.latency.waits_of(terms.name, group) if times else None
+            own = paces.get((terms.name, terms.topic), {}).values()
+            waits = self._broker.latency.waits_of(terms.name, terms.topic) if times else None
             found.append(
                 ConsumerRow(
                     topic=terms.topic,
@@ -111,7 +109,7 @@ class Watch:
     def _paces(self) -> Paces:
         found: Paces = {}
         for work, pace in self._broker.latency.paces():
-            found.setdefault((work.consumer, work.group), {})[work.agent] = pace
+            found.setdefault((work.consumer, work.topic), {})[work.agent] = pace
         return found
 
     # Agents ---------------------------------------------------------------------------------------------------------
@@ -138,7 +136,7 @@ class Watch:
             by_agent: dict[str, list[Member]] = {}
             for member in consumer.pool.members:
                 by_agent.setdefault(member.agent, []).append(member)
-            key = (consumer.terms.name, group_of(consumer.terms.topic))
+            key = (consumer.terms.name, consumer.terms.topic)
             for agent, members in by_agent.items():
                 if len(found) == self._most:
                     return found
@@ -163,6 +161,7 @@ class Watch:
             extended=extended is not None,
             oldest=0.0 if oldest is None else now - oldest.sent,
             ack_wait=0.0 if oldest is None else oldest.member.ack_wait,
+            overdue=any(member.overdue for member in members),
             p90=speed.p90,
             median=usual,
         )
@@ -193,7 +192,7 @@ class Watch:
                 if len(found) == self._most:
                     return found
                 if not here(departure.agent) and consumers.get(departure.topic, departure.consumer) is not None:
-                    work = Work(departure.consumer, group_of(departure.topic), departure.agent)
+                    work = Work(departure.consumer, departure.topic, departure.agent)
                     pace = self._broker.latency.pace_of(work)
                     found.append(
                         AgentRow(

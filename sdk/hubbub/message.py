@@ -165,6 +165,15 @@ class MessageView:
         return self._frame.attempt or 1
 
     @property
+    def fence(self) -> int:
+        """The number of this delivery to a consumer, larger than that of any before it; 0 if it has none.
+
+        Whoever stores results under it, and refuses a smaller one than it has seen, is safe from a worker that lost its
+        lease and does not know yet.
+        """
+        return self._frame.lease or 0
+
+    @property
     def data(self) -> Any:
         """What was published: any JSON value, or bytes.
 

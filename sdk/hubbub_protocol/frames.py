@@ -140,6 +140,8 @@ class Ack(Frame, frozen=True, tag="ack"):
     upto: int | None = None
     attempt: int | None = None
     """Extension: which delivery this is about. One that was superseded is refused with `conflict`."""
+    lease: int | None = None
+    """Extension: the same, by its number."""
     rid: Rid | None = None
 
 
@@ -155,6 +157,8 @@ class Nack(Frame, frozen=True, tag="nack"):
     reason: str | None = None
     attempt: int | None = None
     """Extension: which delivery this is about. One that was superseded is refused with `conflict`."""
+    lease: int | None = None
+    """Extension: the same, by its number."""
     returned: bool = False
     """Extension: it was not begun, so this delivery does not count, and another member may have it at once."""
     rid: Rid | None = None
@@ -166,6 +170,8 @@ class Extend(Frame, frozen=True, tag="extend"):
     seq: int
     attempt: int | None = None
     """Extension: which delivery this is about. One that was superseded is refused with `conflict`."""
+    lease: int | None = None
+    """Extension: the same, by its number."""
     rid: Rid | None = None
 
 
@@ -176,6 +182,8 @@ class Term(Frame, frozen=True, tag="term"):
     reason: str | None = None
     attempt: int | None = None
     """Extension: which delivery this is about. One that was superseded is refused with `conflict`."""
+    lease: int | None = None
+    """Extension: the same, by its number."""
     rid: Rid | None = None
 
 
@@ -359,6 +367,9 @@ class Msg(Frame, frozen=True, tag="msg", rename={"sender": "from"}):
     ephemeral: bool = False
     orphan: bool = False
     attempt: int | None = None
+    lease: int | None = None
+    """Extension: the number of this delivery, larger than that of any before it: what is written under it can be fenced
+    by it."""
     consumer: str | None = None
     """Extension: the consumer that this delivery belongs to, and that it is to be settled with. None: a plain
     subscription's."""

@@ -38,7 +38,7 @@ async def test_who_takes_much_longer_than_the_others_is_slow(server: Server) -> 
         for client in (ann, bob):
             await ack(client)
         assert states(server) == {"ann": "idle", "bob": "idle"}
-        pace = server.broker.latency.pace_of(Work("w", "g", "bob"))
+        pace = server.broker.latency.pace_of(Work("w", "g/t", "bob"))
         assert pace is not None
         pace.recent.extend([100.0] * 10)
         assert states(server) == {"ann": "idle", "bob": "slow"}
@@ -51,7 +51,7 @@ async def test_one_alone_is_not_slower_than_the_others(server: Server) -> None:
         await member(ann)
         await publish(joe, 1)
         await ack(ann)
-        pace = server.broker.latency.pace_of(Work("w", "g", "ann"))
+        pace = server.broker.latency.pace_of(Work("w", "g/t", "ann"))
         assert pace is not None
         pace.recent.extend([100.0] * 10)
         assert states(server) == {"ann": "idle"}
@@ -97,3 +97,20 @@ def test_groups_beyond_the_bound_are_counted_together() -> None:
         metrics.durable_of(f"g{number}").observe(0.001, 2)
     assert len(metrics.durable_seconds) == GROUPS_MAX + 1
     assert metrics.durable_seconds["(other)"].count == 100
+
+
+async def test_consumers_of_one_name_on_different_topics_are_not_compared(server: Server) -> None:
+    url = url_of(server)
+    async with wire_client(url, "joe") as joe, wire_client(url, "ann") as ann, wire_client(url, "bob") as bob:
+        for client, topic in ((ann, "g/long"), (bob, "g/short")):
+            await member(client, topic)
+            await publish(joe, 1, topic)
+            await client.until("msg")
+            assert (await settle(client, "ack", 1, topic))["op"] == "ok"
+        pace = server.broker.latency.pace_of(Work("w", "g/long", "ann"))
+        assert pace is not None
+        pace.recent.extend([100.0] * 10)
+        assert states(server) == {"ann": "idle", "bob": "idle"}
+        works = {row.topic: row.work.p90 for row in server.broker.watch.consumers()}
+        assert works["g/long"] == 100.0
+        assert works["g/short"] < 100.0

@@ -44,6 +44,10 @@ class Member:
     max_unacked: int
     leases: dict[Task, Lease] = field(default_factory=dict)
     draining: bool = False
+    overdue: bool = False
+    """It has let its time for a message run out, and settled none since."""
+    demoted: float = -1.0
+    """When that was last; who was at the same time may stand in either order."""
 
 
 @dataclass(eq=False)
@@ -70,7 +74,9 @@ class Task:
     given: bool = False
     """Whether it was delivered in this life of the broker."""
     due: float = 0.0
-    """It must not come before (loop time)."""
+    """It must not come before."""
+    due_kept: float = 0.0
+    """What of that is on stable storage."""
     acked: str = ""
     """"lazy": it may come again after a crash; "sure": never again; "maybe": a crash may have taken the ack back."""
     acker: tuple[Peer, int | None] | None = None
@@ -108,6 +114,20 @@ class Desk:
     def active(self) -> list[Member]:
         return [member for member in self.members if not member.draining]
 
+    @property
+    def firsts(self) -> list[Member]:
+        """Of an exclusive consumer: whose turn it is. More than one, where which of them can't be told."""
+        there = self.active
+        there = [member for member in there if not member.overdue] or there
+        return [member for member in there if member is there[0] or -1 < member.demoted == there[0].demoted]
+
+    def demote(self, member: Member, now: float) -> None:
+        """Its time for a message has run out: the others go before it."""
+        if not member.overdue and member in self.members:
+            member.overdue, member.demoted = True, now
+            self.members.remove(member)
+            self.members.append(member)
+
 
 @dataclass(eq=False)
 class Ear:
@@ -136,6 +156,8 @@ class Office:
         self.published: dict[str, Line] = {}
         self.stored: dict[str, dict[int, Line]] = {topic: {} for topic in [*topics, LETTERS]}
         self.signals: set[tuple[Desk, str]] = set()
+        self.inherited: dict[str, int] = {}
+        """How far each topic went when the broker was last started."""
         self.heard = 0
         """Lines about tasks: grows as long as there is progress."""
         self._rids = 0
@@ -155,6 +177,7 @@ class Office:
     def start(self) -> None:
         """The broker has (again) been started: the witness hears all that there is."""
         self.ears.clear()
+        self.inherited = {topic: self.head(topic) for topic in self.topics}
         witness = self.site.connect("witness")
         witness.hear = self._witness
         for topic in [*self.topics, LETTERS]:
@@ -170,7 +193,7 @@ class Office:
             for task in desk.tasks.values():
                 task.lease = task.acker = None
                 task.given = task.dying = False
-                task.due = 0.0
+                task.due = task.due_kept
                 task.exact = task.kept == task.count
                 if task.acked == "lazy":
                     task.acked = "maybe"
@@ -183,6 +206,7 @@ class Office:
                     task.acked = "sure"
                 if task.exact:
                     task.kept = task.count
+                task.due_kept = task.due
 
     # Clients --------------------------------------------------------------------------------------------------------
 
@@ -278,9 +302,6 @@ class Office:
         if member in member.desk.members:
             member.desk.members.remove(member)
             member.ear.members.remove(member)
-        if not member.desk.members:  # what waits may be let go from memory, and its waits with it
-            for task in member.desk.tasks.values():
-                task.due = 0.0
 
     # Settling -------------------------------------------------------------------------------------------------------
 
@@ -293,6 +314,7 @@ class Office:
             line["rid"] = self.rid()
 
         def now() -> None:
+            self._at_work(ear, task.desk)
             allowed = self._allowed(ear, task, op, attempt)
             if confirmed and op == "ack":
                 ear.asked[line["rid"]] = lambda answer: self._confirmed([task], answer)
@@ -328,6 +350,7 @@ class Office:
         line = {"op": "ack", "topic": topic, "consumer": desk.terms.name, "seqs": [t.seq for t in tasks], "rid": rid}
 
         def now() -> None:
+            self._at_work(ear, desk)
             ear.asked[rid] = lambda answer: self._confirmed(tasks, answer)
             errors = [answer for answer in self._ask(ear, line) if answer.get("code") == "conflict"]
             assert not errors, errors
@@ -341,6 +364,7 @@ class Office:
         line = {"op": "ack", "topic": topic, "consumer": desk.terms.name, "upto": upto}
 
         def now() -> None:
+            self._at_work(ear, desk)
             answers = self._ask(ear, line)
             assert not answers, answers
             for task in list(desk.tasks.values()):
@@ -349,6 +373,12 @@ class Office:
                     self._apply(ear, task, {"op": "ack", "attempt": None})
 
         self.site.loop.do(now)
+
+    def _at_work(self, ear: Ear, desk: Desk) -> None:
+        """Who settles, or tries to, is overdue no more."""
+        member = ear.member_of(desk)
+        if member is not None:
+            member.overdue = False
 
     def _confirmed(self, tasks: list[Task], answer: Line) -> None:
         if answer["op"] == "ok":
@@ -370,6 +400,8 @@ class Office:
             return {"ok"} if own else {"ok", "conflict"}
         if task.acked or task.given_up or task.lost or self._mortal(task):
             return {"ok", "conflict"}
+        if task.seq > self.inherited[task.topic] and not task.count:  # nobody had it, or gave it back
+            return {"ok", "conflict"} if task.given else {"conflict"}
         if attempt is None or attempt >= task.count:
             return {"ok"}
         return {"conflict"} if task.exact or attempt < task.kept else {"ok", "conflict"}
@@ -405,7 +437,7 @@ class Office:
             self._give_up(task)
             return
         if delay is not None and not dropped:
-            task.due = self.now + delay
+            task.due = self.site.now + delay
         self._end(task)
 
     def _give_up(self, task: Task) -> None:
@@ -422,8 +454,10 @@ class Office:
         """Leases whose time has run out are over."""
         for desk in self.desks:
             for task in desk.tasks.values():
-                if task.lease is not None and task.lease.deadline <= self.now:
+                lease = task.lease
+                if lease is not None and lease.deadline <= self.now:
                     self._fail(task)
+                    desk.demote(lease.member, self.now)
 
     # Hearing --------------------------------------------------------------------------------------------------------
 
@@ -470,7 +504,7 @@ class Office:
         if "ttl" in published:
             assert line["ts"] + published["ttl"] > self.site.now, f"expired: {line}"
         if desk.terms.exclusive:
-            assert desk.active[0] is member, f"not the one whose turn it is: {line}"
+            assert member in desk.firsts, f"not the one whose turn it is: {line}"
         if line.get("ephemeral"):
             assert (desk, line["id"]) not in self.signals, f"twice: {line}"
             self.signals.add((desk, line["id"]))
@@ -488,6 +522,7 @@ class Office:
         task.exact = True
         task.lease = member.leases[task] = Lease(member, attempt, self.now + member.ack_wait)
         task.given = True
+        task.due = 0.0
 
     def _check_given(self, task: Task, member: Member, line: Line) -> None:
         desk = task.desk
@@ -496,7 +531,7 @@ class Office:
         assert task.lease is None, f"two leases: {line}, {task.lease}"
         assert task.acked not in ("lazy", "sure"), f"acked ({task.acked}): {line}"
         assert not task.dying, f"given up: {line}"
-        assert task.due <= self.now, f"too early: {line}"
+        assert task.due <= self.site.now, f"too early: {line}"
         attempt = line.get("attempt", 1)
         fewest = task.count if task.exact else min(task.kept, task.count)
         assert fewest + 1 <= attempt <= task.count + 1, (task, line)

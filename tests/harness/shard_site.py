@@ -40,6 +40,7 @@ CLOCKS = (
     "hubbub_broker.session.session.time",
     "hubbub_broker.consumers.consumer.time",
     "hubbub_broker.consumers.consumers.time",
+    "hubbub_broker.consumers.deadlines.time",
     "hubbub_broker.consumers.burials.time",
     "hubbub_broker.consumers.receipts.time",
 )

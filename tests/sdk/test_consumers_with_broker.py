@@ -296,6 +296,25 @@ async def test_receipts(make: Any) -> None:
         assert [(outcome.id, outcome.reason) for outcome in heard if outcome.state == "dead"] == [("missed", "no good")]
 
 
+async def test_a_receipt_comes_though_the_broker_was_killed_while_the_handler_was_at_work(
+    make: Any, real: BrokerProcess
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    async with make("joe") as joe, make("ann") as ann:
+
+        @joe.on("tasks", consumer="w", start="all")
+        async def work(_: Delivery) -> None:
+            begun.set()
+            await go_on.wait()
+
+        tracked = await in_time(ann.publish_tracked("tasks", 1))
+        await in_time(begun.wait())
+        real.kill()
+        go_on.set()
+        real.start()
+        assert (await tracked.done(timeout=30)).state == "done"
+
+
 async def test_a_consumer_and_a_plain_subscription_side_by_side(make: Any) -> None:
     async with make("joe") as joe:
         for number in range(500):

@@ -197,6 +197,11 @@ def test_a_message_that_is_acked_while_it_waits_behind_its_key_has_no_turn(open_
     join(ann, ordered="key")
     keyed(joe, "x", "x", "x")
     assert seqs(ann) == [1]
+    site.stop()
+    site.reopen()  # from here on nobody can say whether 2 had been given out
+    ann = site.connect("ann")
+    join(ann, ordered="key")
+    assert seqs(ann) == [1]
     settle(ann, "ack", 2)
     settle(ann, "ack", 1)
     assert seqs(ann) == [3]
@@ -207,6 +212,10 @@ def test_a_message_that_is_acked_in_its_turn_but_before_it_is_out_lets_the_next_
     joe, ann = site.connect("joe"), site.connect("ann")
     join(ann, ordered="key", max_unacked=1)
     keyed(joe, "x", "x", "x")
+    site.stop()
+    site.reopen()  # from here on nobody can say whether 2 had been given out
+    ann = site.connect("ann")
+    join(ann, ordered="key", max_unacked=1)
     ann.fill()
     settle(ann, "ack", 1)  # it is the second one's turn, and its member's socket is full
     settle(ann, "ack", 2)
@@ -293,7 +302,8 @@ def test_a_message_that_retention_took_before_its_letter_was_written_is_told_as_
     first = site.shard.log.first_seq(site.shard.topic("g/t").log)
     assert {line["first"] for line in gone} == set(range(1, first))
     place = next(iter(site.consumers)).places["g/t"]
-    assert not any(seq < first for seq in (*place.waiting, *place.failures)), "nothing of them is left behind"
+    assert not any(seq < first for seq in place.waiting)
+    assert not any(seq in place.failures for seq in range(first)), "nothing of them is left behind"
 
 
 def test_a_stop_gives_nothing_out_and_counts_nothing_against_what_is_out(open_site: Open) -> None:

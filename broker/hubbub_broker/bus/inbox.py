@@ -124,7 +124,7 @@ class Inbox:
                 consumer.settle(lease)
             else:
                 place.condemned.pop(seq, None)
-                consumer.settle_waiting(place, seq, READ_MARK)
+                consumer.settle_waiting(place, seq, READ_MARK, READ_MARK)
         if place.dirty:
             self._consumers.hurry(place)
         try:

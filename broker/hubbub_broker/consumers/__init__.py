@@ -3,6 +3,8 @@
 consumers    those of a shard: joining, finding, deadlines, and how it all gets into the log
 consumer     gives messages out and takes settlements     pool      which member is next
 place        one topic of a consumer: its cursor          settled   what it is done with
+settling     who may settle what                failures  what has failed in a place
+deadlines    what becomes due by itself
 member       one connection's share                       lease     one delivery
 burials      dead letters                                 receipts  what became of tracked messages
 terms position                                            as they stand in the log

@@ -12,7 +12,7 @@ class State(StrEnum):
     DEAF = "deaf"
     """Connected, but takes nothing: its socket is full, or a ping stands unanswered."""
     SLOW = "slow"
-    """Late with a message, or much slower than the others of its consumer."""
+    """Late with a message, or was and has settled none since, or much slower than the others of its consumer."""
     GONE = "gone"
     """Was a member in the last hour, and has no connection."""
     BUSY = "busy"
@@ -38,6 +38,8 @@ class Sight(NamedTuple):
     """How long it has the oldest of those of which it has said nothing."""
     ack_wait: float = 0.0
     """How long it may."""
+    overdue: bool = False
+    """Whether it let its time for a message run out, and has settled none since."""
     p90: float = 0.0
     """Nine in ten of its newest messages took it so long at most; 0 if it has settled none."""
     median: float = 0.0
@@ -57,7 +59,7 @@ def state_of(sight: Sight, limits: Limits) -> State:
         return State.GONE
     if max(sight.blocked, sight.silent) > limits.deaf_seconds:
         return State.DEAF
-    if sight.ack_wait and sight.oldest > sight.ack_wait / 2:
+    if sight.overdue or (sight.ack_wait and sight.oldest > sight.ack_wait / 2):
         return State.SLOW
     if sight.extended:
         return State.BUSY

@@ -229,6 +229,9 @@ class Administration:
     async def _delete(self, keys: Sequence[bytes]) -> int:
         void = [key for key in keys if self._is_void(key)]
         if void:
+            log = self._consumers.shard.log
+            pages = [page for key in void for page, _ in log.states(StateKind.FAILURES, key + b"\0")]
+            self._consumers.delete(StateKind.FAILURES, pages)
             self._consumers.delete(StateKind.POSITION, void)
             await self._consumers.stored()
         return len(void)

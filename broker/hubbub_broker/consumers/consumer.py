@@ -26,11 +26,11 @@ from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Gap, Live
 from hubbub_protocol.names import is_pattern
 
+from .failures import Failure
 from .lease import Key, Lease, Tracked, Wait
 from .member import Member
 from .place import Entry, Place
 from .pool import Pool
-from .position import Failure
 from .terms import Terms
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Consumer:
 
     def _pump(self) -> None:
         self._scheduled = False
-        if self.terms.paused or self._registry.stopping:
+        if self.terms.paused or self._registry.stopping or not self._registry.may_lease:
             return
         for roomy in self._roomy:
             if not roomy.gone:
@@ -268,7 +268,7 @@ class Consumer:
             return self._signal(entry)
         if not entry.line:
             place.waiting.pop(entry.seq, None)
-            place.failures.pop(entry.seq, None)
+            place.failures.pop(entry.seq)
             self.lost(place, entry.seq, entry.seq, "retention")
             self._over(place, entry.seq, wait.key if wait is not None else None)
             return None
@@ -284,7 +284,11 @@ class Consumer:
         if failure is not None and 0 < self.terms.max_deliver <= failure.deliveries:
             self.condemn(place, entry.seq, failure.reason, key)  # a crash, or a smaller `max_deliver`, came in between
             return None
-        member = self.pool.pick(wait.last_member if wait is not None else None)
+        if failure is not None and failure.due > now and (wait is None or not wait.due):
+            self._put_off(place, entry, failure, key, now)
+            return None
+        last = None if wait is None else wait.last
+        member = self.pool.pick(None if last is None else last.member)
         if key is not None and not self.pool.exclusive:
             owner = self.pool.owner(key)
             if owner is not None and not owner.has_room:
@@ -299,6 +303,16 @@ class Consumer:
             return None
         self._lease(place, entry, key, member, now)
         return member
+
+    def _put_off(self, place: Place, entry: Entry, failure: Failure, key: Key, now: float) -> None:
+        """Its wait had begun before the broker was started, or before its place left memory, and is not over.
+
+        Should the machine's clock have been set back, it does not wait longer than it was to.
+        """
+        left = min(failure.due - now, failure.due - failure.last)
+        wait = place.waiting[entry.seq] = Wait(self.loop.time() + left, key, None)
+        self._registry.deadlines.wait(place, entry.seq, wait)
+        self._registry.deadlines.expires(place.topic.name, entry.seq, entry.expires)
 
     def _wants(self, filter: Filter, entry: Entry) -> bool:
         """Whether a message is this consumer's business."""
@@ -321,21 +335,31 @@ class Consumer:
             if fence is not None:  # so that an ack of that delivery, still on its way, is not taken for one of this
                 attempt = max(attempt, fence[1] + 1)
         ts, tracked = _ts_and_tracked(entry)
-        lease = Lease(place, seq, attempt, member, key, ts, now, self.loop.time() + member.ack_wait, tracked)
+        deadline = self.loop.time() + member.ack_wait
+        number = self._registry.numbering.next()
+        lease = Lease(place, seq, attempt, member, key, ts, now, deadline, tracked, entry.expires, number)
         place.out[seq] = lease
         member.leases[place, seq] = lease
         if not member.timed:
-            self._registry.time(member)
+            self._registry.deadlines.time(member)
         self.pool.changed(member)
-        prefix = self._prefix if attempt == 1 else b'%b"attempt":%d,' % (self._prefix, attempt)
+        prefix = self._prefix if number is None else b'%b"lease":%d,' % (self._prefix, number)
+        if attempt > 1:
+            prefix = b'%b"attempt":%d,' % (prefix, attempt)
         self._put(member, prefix, entry)
         self._figures.deliveries += 1
         if attempt > 1:
             self.redelivered += 1
             self._figures.redeliveries += 1
-        self._registry.latency.sent(self.terms.name, place.topic.name, now - ts)
+        self._registry.latency.sent(self.terms.name, self.terms.topic, now - ts)
         if tracked is not None:
-            self._registry.receipts.note(lease, self.terms.name, "delivered")
+            self._tell(lease, "delivered")
+
+    def _tell(self, lease: Lease, state: str) -> None:
+        """A receipt for a message that is tracked."""
+        assert lease.tracked is not None
+        by = lease.member.agent
+        self._registry.receipts.note(lease.tracked, lease.place.topic.name, lease.seq, self.terms.name, state, by)
 
     def _signal(self, entry: Entry) -> Member | None:
         """An ephemeral message: one member gets it, and need not say anything of it."""
@@ -401,25 +425,33 @@ class Consumer:
         """The message is done."""
         place, member = lease.place, lease.member
         self._end(lease)
-        place.failures.pop(lease.seq, None)
+        place.failures.pop(lease.seq)
         place.settled.add(lease.seq)
         self._remember(place, lease.seq, member.session, lease.attempt)
         self.acked += 1
         self._figures.acks += 1
-        self._registry.latency.acked(self.terms.name, place.topic.name, member.agent, lease, time())
+        self._registry.latency.acked(self.terms.name, self.terms.topic, member.agent, lease, time())
         if lease.tracked is not None:
-            self._registry.receipts.note(lease, self.terms.name, "done")
+            self._tell(lease, "done")
         self._over(place, lease.seq, lease.key)
 
-    def settle_waiting(self, place: Place, seq: int, session: str) -> None:
-        """The message is done, though it was to come again: the work was in time after all."""
+    def settle_waiting(self, place: Place, seq: int, session: str, agent: str) -> Lease | None:
+        """The message is done, though it was to come again: the work was in time after all.
+
+        Its last delivery, if that was in this life of the broker.
+        """
         wait = place.waiting.pop(seq, None)
-        failure = place.failures.pop(seq, None)
+        failure = place.failures.pop(seq)
+        place.condemned.pop(seq, None)
         place.settled.add(seq)
         self._remember(place, seq, session, failure.deliveries if failure is not None else 1)
         self.acked += 1
         self._figures.acks += 1
+        last = None if wait is None else wait.last
+        if last is not None and last.member.agent == agent:  # late, and no less work for it
+            self._registry.latency.acked(self.terms.name, self.terms.topic, agent, last, time())
         self._over(place, seq, wait.key if wait is not None else None)
+        return last
 
     def _remember(self, place: Place, seq: int, session: str, attempt: int) -> None:
         if len(place.recent) >= RECENT:
@@ -436,13 +468,13 @@ class Consumer:
         if not lease.extended:
             lease.extended = True
             if lease.tracked is not None:
-                self._registry.receipts.note(lease, self.terms.name, "working")
+                self._tell(lease, "working")
 
     def give_back(self, lease: Lease) -> None:
         """It was not begun: as if this delivery had not been."""
         place = lease.place
         self._end(lease)
-        place.waiting[lease.seq] = Wait(0.0, lease.key, lease.member)
+        place.waiting[lease.seq] = Wait(0.0, lease.key, lease)
         self._again.append((place, lease.seq))
         self.stir()
 
@@ -462,9 +494,14 @@ class Consumer:
             step = failure.failures - (2 if dropped else 1)
             wait = backoff[min(step, len(backoff) - 1)] if step >= 0 and backoff else 0.0
             delay = wait * (1 + JITTER * random.random())
-        wait_for = place.waiting[seq] = Wait(self.loop.time() + delay, lease.key, lease.member)
+        if lease.expires and lease.expires <= failure.last:
+            self.condemn(place, seq, EXPIRED, lease.key)
+            return
+        failure.due = failure.last + delay
+        wait_for = place.waiting[seq] = Wait(self.loop.time() + delay, lease.key, lease)
         if delay > 0:
-            self._registry.wait(place, seq, wait_for)
+            self._registry.deadlines.wait(place, seq, wait_for)
+            self._registry.deadlines.expires(place.topic.name, seq, lease.expires)
         else:
             self._again.append((place, seq))
             self.stir()
@@ -481,11 +518,12 @@ class Consumer:
         self._end(lease)
         failure = place.failures.get(seq)
         if failure is None:
-            failure = place.failures[seq] = Failure(lease.attempt, 0, now, now, reason)
+            failure = Failure(lease.attempt, 0, now, now, reason)
         failure.deliveries = lease.attempt
         failure.failures += 1
-        failure.last = now
+        failure.last = failure.due = now
         failure.reason = reason
+        place.failures.put(seq, failure)
         self._registry.changed(place)
         return failure
 
@@ -511,7 +549,35 @@ class Consumer:
         if following is not None or place.has_more:
             self.stir(place)
 
+    def demote(self, member: Member) -> None:
+        """A member let its time for a message run out: others go before it until it settles something."""
+        if not (member.overdue or member.gone):
+            self.pool.demote(member)
+            self._again.extend(member.stalled)
+            member.stalled.clear()
+            self.stir()
+
+    def trust(self, member: Member) -> None:
+        """A member that was overdue has settled something."""
+        if not member.gone:
+            self.pool.trust(member)
+            self.stir()
+
     # Dead letters ---------------------------------------------------------------------------------------------------
+
+    def expire(self, place: Place, seq: int) -> bool:
+        """The time to live of a message is over, whoever was to get it. False: ask again, it has to be read first."""
+        if seq in place.settled or seq in place.condemned or seq in place.out:
+            return True  # whoever has it may still be in time with it
+        if self.filter is not None:
+            entry = self._load(place, seq)
+            if entry is None:
+                return False
+            if entry.line and not self._wants(self.filter, entry):
+                return True
+        wait = place.waiting.get(seq)
+        self.condemn(place, seq, EXPIRED, wait.key if wait is not None else None)
+        return True
 
     def condemn(self, place: Place, seq: int, reason: str, key: Key) -> None:
         """Give a message up."""
@@ -523,7 +589,7 @@ class Consumer:
         """Its dead letter is on stable storage."""
         place.condemned.pop(seq, None)
         wait = place.waiting.pop(seq, None)
-        place.failures.pop(seq, None)
+        place.failures.pop(seq)
         place.settled.add(seq)
         self.dead += 1
         self._over(place, seq, wait.key if wait is not None else None)
@@ -544,6 +610,11 @@ class Consumer:
             self._ready.remove(place)
             place.queued = False
         place.waiting.clear()  # so that what stands in line of it is passed over
+
+
+def tracked_of(entry: Entry) -> Tracked | None:
+    """For whom a message is tracked."""
+    return _ts_and_tracked(entry)[1]
 
 
 def _ts_and_tracked(entry: Entry) -> tuple[float, Tracked | None]:

@@ -11,8 +11,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from heapq import heappop, heappush
-from itertools import count, islice
+from itertools import islice
 from time import time
 
 import msgspec
@@ -31,17 +30,20 @@ from hubbub_protocol.names import is_hidden, is_pattern, literal_prefix, matcher
 
 from .burials import Burials
 from .confirm import Confirm, resolve
-from .consumer import TIMED_OUT, Consumer
+from .consumer import Consumer
 from .dead_letters import DeadLetters
+from .deadlines import Deadlines
 from .departures import Departures
+from .failures import Failures
 from .latency import Latency
-from .lease import Lease, Wait
 from .member import Member, Wish
 from .metrics import ConsumerFigures
+from .numbering import Numbering
 from .place import Place
-from .position import Failure, Position, decode_position, encode_position
+from .position import Position, decode_page, decode_position, encode_page, encode_position
 from .receipts import Receipts, Tell
 from .settled import Settled
+from .settling import Settling
 from .terms import (
     Terms,
     check_filters,
@@ -51,6 +53,8 @@ from .terms import (
     encode_terms,
     filter_terms,
     is_internal,
+    number_of_page,
+    page_key,
     start_fields,
 )
 
@@ -83,7 +87,12 @@ class Consumers:
         self._loop = loop
         self._log = shard.log
         self.receipts = Receipts(
-            shard.log, tell, kept=settings.receipts_kept, window=settings.receipt_window, want=self._want
+            shard.log,
+            tell,
+            kept=settings.receipts_kept,
+            window=settings.receipt_window,
+            retold=settings.receipts_retold,
+            want=self._want,
         )
         self.dead_letters = DeadLetters(self)
         self.burials = Burials(shard, self.receipts, figures, self.dead_letters.is_handled, loop)
@@ -102,9 +111,9 @@ class Consumers:
         self._position_due = 0.0
         self._due = False
         """Whether the positions that have changed are to go with the next batch."""
-        self._deadlines: list[tuple[float, int, Member]] = []
-        self._waits: list[tuple[float, int, Place, int, Wait]] = []
-        self._count = count()
+        self.numbering = Numbering(shard.log)
+        self.deadlines = Deadlines(self, settings.expiries_kept, loop.time)
+        self.settling = Settling(self, loop)
         self.stopping = False
         for _, body in shard.log.states(StateKind.CONSUMER):
             try:
@@ -112,7 +121,10 @@ class Consumers:
                 shard.batch.never_before(terms.created)  # else what comes now could count as older than the consumer
             except _UNREADABLE as error:
                 log.warning("consumer unreadable", shard=shard.number, reason=str(error))
+        self.started = shard.batch.mark_time()
+        """Behind all that earlier lives of the broker sequenced."""
         shard.readers.followers_of = self._followers_of
+        shard.readers.on_special = self.deadlines.follow
         shard.batch.ledgers.append(self)
 
     # Who there is ---------------------------------------------------------------------------------------------------
@@ -148,11 +160,16 @@ class Consumers:
 
     def _followers_of(self, topic: str) -> tuple[Follower, ...]:
         """The places that get what is published to a topic: those of its consumers that have members."""
-        found = [each for each in self._by_topic.get(topic, {}).values() if each.pool.members]
+        found = [each for each in self.readers_of(topic) if each.pool.members]
+        return tuple(place for each in found if (place := self._try_place(each, topic)) is not None)
+
+    def readers_of(self, topic: str) -> list[Consumer]:
+        """The consumers that read a topic."""
+        found = list(self._by_topic.get(topic, {}).values())
         if self._patterns and not is_hidden(topic):
             for pattern in self._pattern_names.matching(topic):
-                found.extend(each for each in self._patterns[pattern].values() if each.pool.members)
-        return tuple(place for each in found if (place := self._try_place(each, topic)) is not None)
+                found.extend(self._patterns[pattern].values())
+        return found
 
     def _try_place(self, consumer: Consumer, topic: str) -> Place | None:
         """A place, for who can't wait: if it can't be read now, that is tried again."""
@@ -188,6 +205,8 @@ class Consumers:
             Refusal: another consumer is in the way, or has other terms.
         """
         consumer = self.get(wish.topic, wish.name)
+        if self.numbering.want():
+            self._want()
         if consumer is None:
             consumer = self._make(wish)
             consumer.joining = []
@@ -285,15 +304,17 @@ class Consumers:
                     "can change",
                 )
             terms = msgspec.structs.replace(terms, exclusive=wish.exclusive, ordered=wish.ordered)
-            consumer.pool.exclusive = wish.exclusive
-            consumer.begin_again()
         if wish.filter != consumer.filter:
             if consumer.pool.members or consumer.joining:
                 why = f"consumer {terms.name} has members with another filter, who have to leave before that can change"
                 raise Refusal(ErrorCode.CONFLICT, why)
             terms = msgspec.structs.replace(terms, **filter_terms(wish.filter))
             self._check_filters(terms)
-            consumer.filter = wish.filter
+        # nothing is refused from here on
+        if (terms.exclusive, terms.ordered) != (consumer.terms.exclusive, consumer.terms.ordered):
+            consumer.pool.exclusive = terms.exclusive
+            consumer.begin_again()
+        consumer.filter = wish.filter
         if wish.max_deliver is not None:
             terms = msgspec.structs.replace(terms, max_deliver=wish.max_deliver)
         if wish.backoff is not None:
@@ -317,6 +338,11 @@ class Consumers:
             return 0, 0
         place = self.place(consumer, consumer.terms.topic)
         return place.topic.delivered, place.settled.hole(1)[0]
+
+    @property
+    def may_lease(self) -> bool:
+        """Whether anything may be given out: leases have numbers from the first one on, unless storage fails."""
+        return self.numbering.ready or self._log.failed is not None
 
     def begin(self, member: Member) -> None:
         """Give a member its share from now on."""
@@ -451,18 +477,33 @@ class Consumers:
     def _load(self, consumer: Consumer, topic: Topic) -> Place:
         """A place as it was left. From here on the topic stays in memory as long as the place has something to lose."""
         position = self.position_of(consumer, topic.name)
-        failures: dict[int, Failure] = {}
+        failures = Failures()
         if position is None:
             settled = Settled(max(0, consumer.terms.floor_of(topic)))
         else:
-            settled, failures = position.settled(), position.failures
+            settled = position.settled()
             if settled.top > topic.log.head:  # a loss took the end of the history away
-                settled, failures = Settled(topic.log.head), {}
+                settled = Settled(topic.log.head)
+            else:
+                self._read_failures(consumer, topic.name, position, failures)
         place = Place(consumer, topic, settled, failures)
         self.shard.readers.follow(topic, place)
         return place
 
-    # Settling -------------------------------------------------------------------------------------------------------
+    def _read_failures(self, consumer: Consumer, topic: str, position: Position, failures: Failures) -> None:
+        failures.load(position.failures.items(), stale=True)
+        for number in position.pages:
+            body = self._log.state(StateKind.FAILURES, page_key(consumer.terms.name, topic, number))
+            if body is not None:
+                try:
+                    page = decode_page(body)
+                except _UNREADABLE as error:  # its messages count as delivered for the first time
+                    log.exception("failures unreadable", consumer=consumer.terms.name, topic=topic, reason=str(error))
+                    continue
+                if page.made == position.made:
+                    failures.load(page.failures.items(), stale=False)
+
+    # Finding --------------------------------------------------------------------------------------------------------
 
     def ensure(self, topic: str, name: str) -> Consumer:
         """The consumer of one topic, made if need be: it then begins with the first message that there is.
@@ -487,97 +528,20 @@ class Consumers:
             raise Refusal(ErrorCode.NOT_FOUND, f"there is no consumer {name} of {topic}")
         return self.place(consumer, topic)
 
-    def held(self, place: Place, seq: int, sink: Sink, attempt: int | None) -> Lease:
-        """The lease that a request is about.
-
-        Raises:
-            Refusal: `conflict` if this connection does not hold it (any more).
-        """
-        self._check_seq(place, seq)
-        lease = place.out.get(seq)
-        if lease is None or lease.member.sink is not sink or attempt not in (None, lease.attempt):
-            raise self._conflict(place, seq)
-        return lease
-
-    def ack(self, place: Place, seq: int, sink: Sink, session: str, attempt: int | None) -> None:
-        """Settle a message.
-
-        Raises:
-            Refusal: `conflict` if it was given to another meanwhile, `bad_request` if there is no such message.
-        """
-        self._check_seq(place, seq)
-        lease = place.out.get(seq)
-        if lease is not None:
-            if lease.member.sink is not sink or attempt not in (None, lease.attempt):
-                raise self._conflict(place, seq)
-            place.consumer.settle(lease)
-            return
-        fence = place.consumer.fences.get((place.topic.name, seq)) if place.consumer.fences else None
-        if fence is not None and fence[0] is sink:
-            raise self._conflict(place, seq)
-        if seq in place.settled:
-            by = place.recent.get(seq)
-            if by is not None and (by[0] != session or attempt not in (None, by[1])):
-                raise self._conflict(place, seq)
-            return
-        failure = place.failures.get(seq)
-        if attempt is not None and failure is not None and failure.deliveries > attempt:
-            raise self._conflict(place, seq)
-        place.condemned.pop(seq, None)
-        place.consumer.settle_waiting(place, seq, session)
-
-    def ack_upto(self, place: Place, upto: int, sink: Sink) -> None:
-        """Settle what this connection was given up to a seq."""
-        self._check_seq(place, upto)
-        for lease in [each for seq, each in place.out.items() if seq <= upto and each.member.sink is sink]:
-            place.consumer.settle(lease)
-
-    def _check_seq(self, place: Place, seq: int) -> None:
-        if not 1 <= seq <= place.topic.delivered:
-            raise Refusal(
-                ErrorCode.BAD_REQUEST, f"{place.topic.name} has messages 1 to {place.topic.delivered}; {seq} is none"
-            )
-
-    def _conflict(self, place: Place, seq: int) -> Refusal:
-        self.figures.conflicts += 1
-        name = place.consumer.terms.name  # who asks is told what it no longer has
-        return Refusal(
-            ErrorCode.CONFLICT,
-            f"message {seq} of {place.topic.name} is not held here: {name} gave it to another",
-        )
-
     # Time -----------------------------------------------------------------------------------------------------------
 
-    def time(self, member: Member) -> None:
-        """Look at a member's deadlines when the first of them is reached."""
-        lease = next(iter(member.leases.values()), None)
-        if lease is not None:
-            member.timed = True
-            heappush(self._deadlines, (lease.deadline, next(self._count), member))
-
-    def wait(self, place: Place, seq: int, wait: Wait) -> None:
-        """A message is due for its next delivery at `wait.due`."""
-        heappush(self._waits, (wait.due, next(self._count), place, seq, wait))
-
     def tick(self) -> None:
-        """Called some twenty times a second: leases end, waits are over, positions are written."""
+        """Called some twenty times a second: what is due happens, positions are written."""
+        self.deadlines.tick()
+        if self._log.failed is not None:
+            return
         now = self._loop.time()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, _, member = heappop(self._deadlines)
-            member.timed = False
-            for lease in list(member.leases.values()):
-                if lease.deadline > now:
-                    break
-                lease.place.consumer.fail(lease, TIMED_OUT)
-            self.time(member)
-        while self._waits and self._waits[0][0] <= now:
-            _, _, place, seq, wait = heappop(self._waits)
-            if place.waiting.get(seq) is wait:
-                place.consumer.due(place, seq)
-        if now >= self._position_due and self._unwritten and self._log.failed is None:
+        if self._dirty and now >= self._position_due:
             self._position_due = now + self.settings.position_interval
             self._due = True
             self._want()
+        elif self._new_terms or self._deleted or self.receipts.pending or self.numbering.pending:
+            self._want()  # storage had failed, and is back
 
     # In the log (Ledger) --------------------------------------------------------------------------------------------
 
@@ -653,13 +617,19 @@ class Consumers:
             self._due = bool(self._dirty)
         receipts = self.receipts.pending
         self.receipts.write()
-        return receipts or len(self._writing) > before
+        return self.numbering.write() or receipts or len(self._writing) > before
 
     def _append_position(self, place: Place) -> None:
         if place.dirty:
             terms = place.consumer.terms
             if not place.consumer.retired:
-                body = encode_position(place.settled, place.failures, terms.created)
+                failures = place.failures
+                for number in failures.stale:
+                    page = failures.page(number)
+                    body = encode_page(page, terms.created) if page else b""
+                    self._append(place, StateKind.FAILURES, page_key(terms.name, place.topic.name, number), body)
+                failures.stale.clear()
+                body = encode_position(place.settled, failures.pages, terms.created)
                 self._append(place, StateKind.POSITION, consumer_key(terms.name, place.topic.name), body)
             place.dirty = False
             self._dirty.pop(place, None)
@@ -672,12 +642,17 @@ class Consumers:
         """What was appended is on stable storage; or it was taken back, and has to be written again."""
         writing, self._writing = self._writing, []
         self.receipts.written(durable=durable)
+        if self.numbering.written(durable=durable):
+            for each in self:
+                each.stir()
         if durable:
             if self._due or self.receipts.pending:  # there was more than goes with one batch
                 self._want()
             return
         for place, kind, key, body in writing:
             if place is not None:
+                if kind == StateKind.FAILURES:
+                    place.failures.stale.add(number_of_page(key))
                 self.changed(place)
             elif not body:
                 self._deleted.append((kind, key))

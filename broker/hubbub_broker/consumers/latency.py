@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubbub_broker.metrics import Histogram
-from hubbub_protocol.names import group_of
 
 if TYPE_CHECKING:
     from .lease import Lease
@@ -30,7 +29,8 @@ class Work(NamedTuple):
     """A consumer's work as one agent does it."""
 
     consumer: str
-    group: str
+    topic: str
+    """The consumer's own: what two consumers of one name on different topics do is not to be compared."""
     agent: str
 
 
@@ -72,7 +72,7 @@ def quantile(values: Iterable[float], part: float) -> float:
 
 
 class Latency:
-    """What a process's consumers measure. `series_max` bounds the number of (consumer, group, agent) told apart."""
+    """What a process's consumers measure. `series_max` bounds the number of (consumer, topic, agent) told apart."""
 
     def __init__(self, series_max: int) -> None:
         self._series_max = series_max
@@ -81,7 +81,7 @@ class Latency:
 
     def sent(self, consumer: str, topic: str, seconds: float) -> None:
         """A message was handed to a member, so long after it was sequenced."""
-        key = (consumer, group_of(topic))
+        key = (consumer, topic)
         found = self._waits.get(key)
         if found is None:
             if len(self._waits) >= self._series_max:
@@ -93,11 +93,11 @@ class Latency:
 
     def acked(self, consumer: str, topic: str, agent: str, lease: Lease, now: float) -> None:
         """A message was acked."""
-        work = Work(consumer, group_of(topic), agent)
+        work = Work(consumer, topic, agent)
         pace = self._paces.get(work)
         if pace is None:
             if len(self._paces) >= self._series_max:
-                work = Work(consumer, work.group, OTHERS)
+                work = Work(OTHERS, OTHERS, OTHERS)
             pace = self._paces.setdefault(work, Pace())
         seconds = max(0.0, now - lease.sent)
         total = max(0.0, now - lease.ts)
@@ -114,11 +114,11 @@ class Latency:
         """Every agent that has acked something."""
         yield from self._paces.items()
 
-    def waits_of(self, consumer: str, group: str) -> Waits | None:
+    def waits_of(self, consumer: str, topic: str) -> Waits | None:
         """How long messages wait for a member of a consumer."""
-        return self._waits.get((consumer, group))
+        return self._waits.get((consumer, topic))
 
     def waits(self) -> Iterator[tuple[str, str, Histogram]]:
-        """Consumer, group, and seconds from sequenced to sent."""
-        for (consumer, group), waits in self._waits.items():
-            yield consumer, group, waits.wait
+        """Consumer, its topic, and seconds from sequenced to sent."""
+        for (consumer, topic), waits in self._waits.items():
+            yield consumer, topic, waits.wait

@@ -25,7 +25,20 @@ class Tracked:
 class Lease:
     """One message with one member. Fenced by (consumer, seq, attempt): there is one of these for a message at most."""
 
-    __slots__ = ("attempt", "deadline", "extended", "key", "member", "place", "sent", "seq", "tracked", "ts")
+    __slots__ = (
+        "attempt",
+        "deadline",
+        "expires",
+        "extended",
+        "key",
+        "member",
+        "number",
+        "place",
+        "sent",
+        "seq",
+        "tracked",
+        "ts",
+    )
 
     def __init__(
         self,
@@ -38,6 +51,8 @@ class Lease:
         sent: float,
         deadline: float,
         tracked: Tracked | None,
+        expires: float,
+        number: int | None,
     ) -> None:
         self.place = place
         self.seq = seq
@@ -53,16 +68,20 @@ class Lease:
         self.extended = False
         """Whether its member has said that it is still at work."""
         self.tracked = tracked
+        self.number = number
+        """Larger than that of any lease before it, whatever crashed meanwhile."""
+        self.expires = expires
+        """When its message's time to live is over, in seconds since the Unix epoch; 0: never."""
 
 
 class Wait:
     """A message between two deliveries."""
 
-    __slots__ = ("due", "key", "last_member")
+    __slots__ = ("due", "key", "last")
 
-    def __init__(self, due: float, key: Key, last_member: Member | None) -> None:
+    def __init__(self, due: float, key: Key, last: Lease | None) -> None:
         self.due = due
         """When it is to be delivered again, in loop time."""
         self.key = key
-        self.last_member = last_member
-        """Who had it last: another one gets it now, if there is one."""
+        self.last = last
+        """Its last delivery: another member gets it now, if there is one. None: there is none known."""

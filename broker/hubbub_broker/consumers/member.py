@@ -45,6 +45,7 @@ class Member:
         "leases",
         "lines",
         "max_unacked",
+        "overdue",
         "session",
         "since",
         "sink",
@@ -76,6 +77,8 @@ class Member:
         self.draining = False
         """It wants nothing more, and is finishing what it has."""
         self.gone = False
+        self.overdue = False
+        """It has let its time for a message run out, and settled none since."""
         self.ticket = 0
         """Its newest place in the pool's queue."""
         self.timed = False

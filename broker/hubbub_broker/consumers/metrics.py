@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from hubbub_broker.metrics import Histogram
+from hubbub_protocol.names import group_of
 
 from .latency import Latency
 
@@ -82,15 +83,16 @@ class ConsumerCollector(Collector):
 
     def _latencies(self) -> Iterator[Metric]:
         waits = HistogramMetricFamily(
-            "hubbub_consumer_wait_seconds", "From sequenced to sent.", labels=("consumer", "group")
+            "hubbub_consumer_wait_seconds", "From sequenced to sent.", labels=("consumer", "group", "topic")
         )
-        for consumer, group, histogram in self._latency.waits():
-            _add(waits, (consumer, group), histogram)
+        for consumer, topic, histogram in self._latency.waits():
+            _add(waits, (consumer, group_of(topic), topic), histogram)
         yield waits
-        labels = ("consumer", "group", "agent")
+        labels = ("consumer", "group", "topic", "agent")
         work = HistogramMetricFamily("hubbub_consumer_work_seconds", "From sent to acked.", labels=labels)
         total = HistogramMetricFamily("hubbub_consumer_total_seconds", "From sequenced to acked.", labels=labels)
-        for key, pace in self._latency.paces():
+        for each, pace in self._latency.paces():
+            key = (each.consumer, group_of(each.topic), each.topic, each.agent)
             _add(work, key, pace.work)
             _add(total, key, pace.total)
         yield work

@@ -18,8 +18,8 @@ from hubbub_broker.log import LogError
 from hubbub_broker.logs import get_logger
 from hubbub_broker.shard import Run, Topic, is_durable
 
+from .failures import Failures
 from .lease import Key, Lease, Wait
-from .position import Failure
 from .settled import Settled
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Place:
         "consumer",
         "dirty",
         "failures",
+        "inherited",
         "keys",
         "next",
         "out",
@@ -68,7 +69,7 @@ class Place:
         "watchers",
     )
 
-    def __init__(self, consumer: Consumer, topic: Topic, settled: Settled, failures: dict[int, Failure]) -> None:
+    def __init__(self, consumer: Consumer, topic: Topic, settled: Settled, failures: Failures) -> None:
         self.consumer = consumer
         self.topic = topic
         self.settled = settled
@@ -85,6 +86,8 @@ class Place:
         """With `ordered`: whose turn it is in each key that is at work."""
         self.parked: dict[str, deque[int]] = {}
         """With `ordered`: who waits for that."""
+        self.inherited: int | None = None
+        """The last seq that an earlier life of the broker may have given out; None until somebody has asked."""
         self.recent: dict[int, tuple[str, int]] = {}
         """Who settled the last ones, and at which attempt."""
         self.queued = False
@@ -134,7 +137,9 @@ class Place:
 
     def served_besides(self, sink: object) -> bool:
         """Whether a member on another connection than `sink` would get what is published now."""
-        return any(member.sink is not sink for member in self.consumer.pool.members)
+        if self.consumer.terms.paused:
+            return False
+        return any(member.sink is not sink and not member.draining for member in self.consumer.pool.members)
 
     def gone(self) -> None:
         """The topic leaves memory."""
@@ -243,7 +248,7 @@ class Place:
         Whether it is to be given out again; else it lies ahead, and comes in its turn.
         """
         self.settled.discard(seq)
-        self.failures.pop(seq, None)
+        self.failures.pop(seq)
         self.recent.pop(seq, None)
         if seq >= self.next:
             self.consumer.missed_signals(self.drop_ahead())

@@ -47,6 +47,19 @@ class Pool:
         member.draining = True
         self._owners.clear()
 
+    def demote(self, member: Member) -> None:
+        """It let its time run out: no key is its own, and it is active for nothing, while there is another."""
+        member.overdue = True
+        self._owners.clear()
+        if self.exclusive and member in self.members:  # when it is well again, it stands by behind the others
+            del self.members[member]
+            self.members[member] = None
+
+    def trust(self, member: Member) -> None:
+        """It has settled something, and counts as the others do."""
+        member.overdue = False
+        self._owners.clear()
+
     def changed(self, member: Member) -> None:
         """It has more room than before, or less."""
         if len(self.members) == 1:  # nobody to choose from
@@ -85,15 +98,25 @@ class Pool:
 
     @property
     def active(self) -> Member | None:
-        """Of an exclusive consumer: the one that gets everything, which is the one that came first."""
-        return next((member for member in self.members if not member.draining), None)
+        """Of an exclusive consumer: the one that gets everything, which is the first that is not overdue."""
+        first = None
+        for member in self.members:
+            if not member.draining:
+                if not member.overdue:
+                    return member
+                first = first or member
+        return first
 
     def owner(self, key: str) -> Member | None:
-        """Whose a key is as long as the members stay the same: each member gets about as many keys (rendezvous)."""
+        """Whose a key is, as long as the members stay the same and none of them is overdue.
+
+        Each gets about as many keys (rendezvous).
+        """
         found = self._owners.get(key)
         if found is None:
             raw = key.encode()
-            candidates = [member for member in self.members if not member.draining]
+            there = [member for member in self.members if not member.draining]
+            candidates = [member for member in there if not member.overdue] or there
             found = max(candidates, key=lambda member: xxh3_64_intdigest(raw, member.id), default=None)
             if found is not None:
                 if len(self._owners) >= _KEYS_KEPT:

@@ -2,7 +2,8 @@
 
 The newest state of each (message, consumer) is kept for `receipt_window` seconds, `receipts_kept` of them at most. How
 a message ended (done, dead, expired) is kept in the log too. What a publisher missed while it was away it is told when
-it is back; after a crash perhaps a second time.
+it is back. What was written into its socket may have been lost with that: the newest endings are told again to whoever
+comes back.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hubbub_protocol.codec import encode
 from hubbub_protocol.frames import Msg, Receipt
 
 if TYPE_CHECKING:
-    from .lease import Lease
+    from .lease import Tracked
 
 FINAL = frozenset({"done", "dead", "expired"})
 
@@ -49,14 +50,19 @@ _decoder: msgspec.json.Decoder[Standing] = msgspec.json.Decoder(Standing)
 class Receipts:
     """The receipts of a shard's topics."""
 
-    def __init__(self, log: ShardLog, tell: Tell, *, kept: int, window: float, want: Callable[[], None]) -> None:
+    def __init__(
+        self, log: ShardLog, tell: Tell, *, kept: int, window: float, retold: int, want: Callable[[], None]
+    ) -> None:
         self._log = log
         self._tell = tell
         self._kept = kept
         self._window = window
+        self._retold = retold
         self._want = want
         self._standings: OrderedDict[Key, Standing] = OrderedDict()
         self._untold: dict[str, dict[Key, None]] = {}
+        self._ended: dict[str, dict[Key, None]] = {}
+        """Of each publisher, what was told of how its messages ended: the newest, oldest first."""
         self._dirty: dict[Key, None] = {}
         self._stored: set[Key] = set()
         self._writing: list[Key] = []
@@ -65,17 +71,16 @@ class Receipts:
             publisher = key[0]
             standing = self._standings[key] = _decoder.decode(body)
             self._stored.add(key)
-            if not standing.told:
+            if standing.told:
+                self._keep_ended(key)
+            else:
                 self._untold.setdefault(publisher, {})[key] = None
 
     # What happens ---------------------------------------------------------------------------------------------------
 
-    def note(self, lease: Lease, consumer: str, state: str) -> None:
-        """Something became of a tracked message that is, or was, leased."""
-        tracked = lease.tracked
-        assert tracked is not None
-        key = (tracked.publisher, tracked.id, lease.place.topic.name, consumer)
-        self._set(key, Standing(lease.seq, state, lease.member.agent, None, time()))
+    def note(self, tracked: Tracked, topic: str, seq: int, consumer: str, state: str, by: str) -> None:
+        """Something became of a tracked message with a member."""
+        self._set((tracked.publisher, tracked.id, topic, consumer), Standing(seq, state, by, None, time()))
 
     def close(self, original: Msg, topic: str, seq: int, consumer: str, state: str, reason: str) -> None:
         """A tracked message was given up."""
@@ -90,19 +95,34 @@ class Receipts:
         elif key[0] in self._untold:
             self._told(key)
         if standing.state in FINAL:
+            if standing.told:
+                self._keep_ended(key)
             self._dirty[key] = None
             self._want()
         while len(self._standings) > self._kept:
             self._drop(next(iter(self._standings)))
 
+    def _keep_ended(self, key: Key) -> None:
+        """How a message ended was written to a socket of its publisher, which may not have got it."""
+        ended = self._ended.setdefault(key[0], {})
+        ended.pop(key, None)
+        ended[key] = None
+        if len(ended) > self._retold:
+            del ended[next(iter(ended))]
+
     def greeted(self, agent: str) -> None:
-        """An agent is here: it is told what it missed."""
+        """An agent is here: it is told what it missed, and may have missed."""
+        for key in self._ended.get(agent, ()):
+            if (standing := self._standings.get(key)) is not None and standing.state in FINAL:
+                self._tell(agent, encode(_receipt(key, standing)))
         for key in list(self._untold.get(agent, ())):
             standing = self._standings.get(key)
             if standing is None or self._tell(agent, encode(_receipt(key, standing))):
                 self._told(key)
                 if standing is not None:
                     standing.told = True
+                    if standing.state in FINAL:
+                        self._keep_ended(key)
                     if key in self._stored:
                         self._dirty[key] = None
                         self._want()
@@ -117,6 +137,11 @@ class Receipts:
     def _drop(self, key: Key) -> None:
         del self._standings[key]
         self._told(key)
+        ended = self._ended.get(key[0])
+        if ended is not None:
+            ended.pop(key, None)
+            if not ended:
+                del self._ended[key[0]]
         if key in self._stored:
             self._dirty[key] = None
             self._want()

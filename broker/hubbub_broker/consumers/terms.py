@@ -88,6 +88,16 @@ def consumer_key(name: str, topic: str) -> bytes:
     return f"{name}\0{topic}".encode()
 
 
+def page_key(name: str, topic: str, number: int) -> bytes:
+    """The key in the log of a page of what failed there."""
+    return b"%b\0%d" % (consumer_key(name, topic), number)
+
+
+def number_of_page(key: bytes) -> int:
+    """The page that such a key is of."""
+    return int(key.rpartition(b"\0")[2])
+
+
 def consumer_of_key(key: bytes) -> tuple[str, str]:
     """Topic or pattern, and name, of such a key."""
     name, _, topic = key.decode().partition("\0")

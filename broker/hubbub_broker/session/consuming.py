@@ -173,22 +173,25 @@ class Consuming:
                 self._allow(check_topic(frame.topic), frame.consumer)
             consumers = self._of(frame.topic)
             place = consumers.find(frame.topic, frame.consumer)
+            member = self.members.get((place.consumer.terms.topic, frame.consumer))
+            if member is not None and member.overdue:
+                place.consumer.trust(member)  # late or not: it is at work
             if isinstance(frame, Ack):
                 self._ack(consumers, place, frame)
                 return
-            lease = consumers.held(place, frame.seq, self._session, frame.attempt)
+            lease = consumers.settling.held(place, frame.seq, self._session, frame.attempt, frame.lease)
             consumer = place.consumer
             match frame:
                 case Extend():
                     consumer.extend(lease)
                 case Term():
-                    consumer.terminate(lease, frame.reason or "terminated")
+                    consumer.terminate(lease, self._reason(frame) or "terminated")
                 case Nack(returned=True):
                     consumer.give_back(lease)
                 case Nack():
                     if frame.delay is not None and not 0 <= frame.delay <= NACK_DELAY_MAX:
                         raise Refusal(ErrorCode.BAD_REQUEST, f"`delay` is 0 to {NACK_DELAY_MAX:.0f} seconds")
-                    consumer.fail(lease, frame.reason or "nack", frame.delay)
+                    consumer.fail(lease, self._reason(frame) or "nack", frame.delay)
         except Refusal as refusal:
             if refusal.code != ErrorCode.CONFLICT:
                 raise
@@ -196,6 +199,12 @@ class Consuming:
             return
         if frame.rid is not None:
             self._session.answer([encode(Ok(rid=frame.rid, topic=frame.topic, seq=frame.seq))])
+
+    def _reason(self, frame: Nack | Term) -> str:
+        """What a member says, as much of it as is kept: it stands in positions and in a dead letter."""
+        reason = frame.reason or ""
+        most = self._sessions.settings.max_reason
+        return reason if len(reason) * 4 <= most else reason.encode()[:most].decode(errors="ignore")
 
     def _allow(self, topic: str, consumer: str) -> None:
         """Ask once for each topic and consumer, not for each message, whether the session may settle there."""
@@ -214,15 +223,17 @@ class Consuming:
             raise Refusal(ErrorCode.BAD_REQUEST, "an `ack` has exactly one of `seq`, `seqs` and `upto`")
         session = self._session
         if ack.upto is not None:
-            consumers.ack_upto(place, ack.upto, session)
+            consumers.settling.ack_upto(place, ack.upto, session)
         seqs = [ack.seq] if ack.seq is not None else ack.seqs or []
         if len(seqs) > SEQS_MAX:
             raise Refusal(ErrorCode.BAD_REQUEST, f"{len(seqs)} messages in one `ack`; the limit is {SEQS_MAX}")
+        agent = session.agent
+        assert agent is not None
         name = session.life or session.id
         lost: list[int] = []
         for seq in seqs:
             try:
-                consumers.ack(place, seq, session, name, ack.attempt)
+                consumers.settling.ack(place, seq, session, name, agent, ack.attempt, ack.lease)
             except Refusal as refusal:
                 if refusal.code != ErrorCode.CONFLICT:
                     raise

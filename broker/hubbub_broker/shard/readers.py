@@ -37,6 +37,8 @@ class Readers:
         """Counts the changes of the patterns: a topic whose own count is behind has to look for new ones."""
         self.followers_of: Callable[[str], tuple[Follower, ...]] = lambda _: ()
         """Asked, at the same occasions, who else follows a topic."""
+        self.on_special: Callable[[Topic, Run], None] = lambda _, __: None
+        """Told of each run that has a binary message in it, or one with a time to live."""
         self._log = log
         self._metrics = metrics
         self._catch_up = catch_up
@@ -53,6 +55,8 @@ class Readers:
         topic.delivered += run.durable
         signals = len(run.lines) - run.durable
         topic.signals += signals
+        if run.special is not None:
+            self.on_special(topic, run)
         if topic.followers:
             for follower in topic.followers:
                 follower.follow(run)

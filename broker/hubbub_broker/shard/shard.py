@@ -41,8 +41,12 @@ IDLE_SECONDS = 60.0
 CROWDED_IDLE_SECONDS = 1.0
 """The same, while there are twice as many as there may be: somebody is making topics up."""
 
-LETTER_BYTES = 8192
-"""What a dead letter says of its message beside the message itself, at most."""
+LETTER_BYTES_MAX = 1 << 40
+"""A dead letter is as large as its message, and what it says of that: none is too large to be written."""
+
+DELIVERY_BYTES = 256
+"""What a delivery says of itself beside the message, at most: consumer (a segment), `made`, `lease`, `attempt`; and the
+length of a binary frame's header. So much less than `max_frame` a message may take: what is sent of it fits, too."""
 
 UNGUARDED: dict[str, Any] = {
     "budget_messages": 0,
@@ -80,6 +84,9 @@ class Shard:
         self._generation = 0
         """Counts the changes of the two: a topic whose own count is behind goes by older ones."""
         self._dedup_window = settings.dedup_window
+        self._largest = settings.max_frame - DELIVERY_BYTES
+        self._fitting: dict[int, tuple[TopicPolicy, TopicPolicy]] = {}
+        """Policies that would let larger messages pass, by their place in memory, and what holds instead."""
         self._whole: dict[str, Any] = {"max_message": settings.max_frame, "max_ttl": 0.0}
         self._topics_in_memory = settings.topics_in_memory
         self.readers = Readers(log, metrics, catch_up, self.topic, settings.max_filters)
@@ -113,12 +120,19 @@ class Shard:
     def policy_of(self, name: str, policies: Policies) -> TopicPolicy:
         """What holds for a topic by these policies, and by what topics of its kind need whatever those say."""
         policy = policies.of(name)
-        if is_dead_letters(name):  # kept whatever holds for other topics, and larger than what it is about
-            return replace(policy, durable=True, max_message=policy.max_message + LETTER_BYTES, **UNGUARDED)
+        if is_dead_letters(name):  # kept, whatever holds for other topics: it takes what any topic of its group took
+            return replace(policy, durable=True, max_message=LETTER_BYTES_MAX, **UNGUARDED)
         if is_state(name) or is_reserved(name):  # likewise; what one change may hold, the limits of states say
             window = max(policy.dedup_window, self._dedup_window)  # a change that is asked for twice is made once
             return replace(policy, durable=True, dedup_window=window, **self._whole, **UNGUARDED)
-        return policy
+        return policy if policy.max_message <= self._largest else self._fit(policy)
+
+    def _fit(self, policy: TopicPolicy) -> TopicPolicy:
+        """The policy, with messages no larger than a delivery can carry. One for all topics: there may be millions."""
+        found = self._fitting.get(id(policy))
+        if found is None:
+            found = self._fitting[id(policy)] = (policy, replace(policy, max_message=self._largest))
+        return found[1]
 
     def follow(self, policies: Policies, schemas: Schemas) -> None:
         """Go by these from the next message on.
@@ -127,6 +141,7 @@ class Shard:
         message need not ask whether there was one. Whoever keeps a topic's `Publisher` has to let go of it now.
         """
         self._policies = policies
+        self._fitting.clear()
         self._schemas = schemas
         self._generation += 1
         for topic in self.sequencer.waiting_topics():

@@ -96,13 +96,13 @@ class TestFigures:
                 await settle(ann, "ack", seq)
         lines = await figures(server)
         for name, labels in (
-            ("wait", 'consumer="w",group="g"'),
-            ("work", 'agent="ann",consumer="w",group="g"'),
-            ("total", 'agent="ann",consumer="w",group="g"'),
+            ("wait", 'consumer="w",group="g",topic="g/t"'),
+            ("work", 'agent="ann",consumer="w",group="g",topic="g/t"'),
+            ("total", 'agent="ann",consumer="w",group="g",topic="g/t"'),
         ):
             assert f"hubbub_consumer_{name}_seconds_count{{{labels}}} 3.0" in lines
         counted = {line.split(" ")[0]: float(line.split(" ")[1]) for line in lines if not line.startswith("#")}
-        assert counted['hubbub_consumer_total_seconds_sum{agent="ann",consumer="w",group="g"}'] > 0
+        assert counted['hubbub_consumer_total_seconds_sum{agent="ann",consumer="w",group="g",topic="g/t"}'] > 0
 
     @pytest.mark.parametrize("options", [{"latency_series": 2}], indirect=True)
     async def test_names_beyond_the_bound_share_one_series(self, server: Server, connect: Any) -> None:

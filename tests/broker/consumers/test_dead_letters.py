@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from harness.broker import serving, url_of
@@ -12,6 +13,7 @@ from harness.consuming import idle, kill, member, publish, settle
 from harness.wire import Line, WireClient, wire_client
 from hubbub_broker.consumers import DeadLetters, Which
 from hubbub_broker.refusal import Refusal
+from hubbub_broker.schema import SchemaLimits, Schemas, read_schema
 from hubbub_broker.server import Server
 from hubbub_broker.shard import Start
 from hubbub_protocol.errors import ErrorCode
@@ -353,3 +355,64 @@ class TestDropping:
             await letters(server).drop("g", Which(seqs=(1,)))
             assert (await settle(ann, "ack", 2, "g/_dead", "_dlq"))["code"] == "not_found"
             assert await open_seqs(server) == [2]
+
+
+class TestWhateverIsInOne:
+    """A letter is always written, and what its publisher put there makes no other one unreadable."""
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"policy": [{"pattern": "g/tasks", "max_message": "512KiB"}, {"pattern": "g/**", "max_message": "1KiB"}]}],
+        indirect=True,
+    )
+    async def test_it_takes_what_any_topic_of_its_group_took(self, connect: Any) -> None:
+        async with connect("ann") as ann, connect("ops") as ops:
+            await ops.sub("g/_dead")
+            await member(ann, "g/tasks")
+            assert (await ann.pub("g/tasks", "x" * 100_000))["op"] == "ok"
+            await ann.until("msg")
+            await kill(ann, 1, "g/tasks")
+            assert len((await ops.until("msg"))["data"]) == 100_000
+
+    async def test_no_schema_keeps_it_out(self, server: Server, connect: Any) -> None:
+        limits = SchemaLimits(max_schema_bytes=65_536)
+        strict = read_schema("g", "dead_letter", {"type": "object", "required": ["never"]}, 1, limits)
+        server.broker._follow((), Schemas([strict]))
+        async with connect("ann") as ann, connect("ops") as ops:
+            await ops.sub("g/_dead")
+            await member(ann)
+            await publish(ann, 1)
+            await ann.until("msg")
+            await kill(ann, 1)
+            assert (await ops.until("msg"))["data"] == 0
+
+    async def test_headers_as_deep_as_can_be_published_hide_no_letter(self, server: Server, connect: Any) -> None:
+        deep = "[" * 900 + "]" * 900
+        async with connect("ann") as ann, connect("ops") as ops:
+            await ops.sub("g/_dead")
+            await member(ann)
+            await publish(ann, 1)
+            await ann.socket.send(
+                f'{{"op":"pub","topic":"g/t","id":"deep","data":"d","type":"kind","headers":{{"k":{deep}}}}}'
+            )
+            await publish(ann, 1)
+            for seq in (1, 2, 3):
+                await ann.until("msg", seq=seq)
+                await kill(ann, seq)
+            await buried(ops, 3)
+            found, _ = await letters(server).page("g", EVERY, 0, 100)
+            assert [letter.about.seq for letter in found] == [1, 2, 3]
+            assert [letter.about.said("id") for letter in found][1] == "deep"
+            url = url_of(server).replace("ws://", "http://").removesuffix("/v1/ws")
+            async with httpx.AsyncClient(base_url=url) as http:
+                for path in ("/v1/dead/g", "/v1/dead/g/2"):
+                    assert (await http.get(path)).status_code == 200
+            outcome = await letters(server).redrive("g", Which(seqs=(2,)), republish=True)
+            assert outcome.done == 1
+            copy = (await ann.until("msg", type="kind"))["headers"]["k"]
+            depth = 0
+            while copy:
+                copy, depth = copy[0], depth + 1
+            assert depth == 899
+            outcome = await letters(server).redrive("g", EVERY)
+            assert (outcome.done, outcome.refused) == (2, 0)
