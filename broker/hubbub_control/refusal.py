@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from hubbub.errors import HubbubError, Rejected
 from hubbub_protocol.codec import encode
-from hubbub_protocol.errors import BadName, ErrorCode
+from hubbub_protocol.errors import BadFrame, BadName, ErrorCode
 from hubbub_protocol.frames import Err
 
 RETRY_SECONDS = 1.0
@@ -38,7 +38,7 @@ class ControlRoute(APIRoute):
                 return await handle(request)
             except Refusal as refusal:
                 return _answer(refusal)
-            except BadName as error:
+            except (BadFrame, BadName) as error:
                 return _answer(Refusal(ErrorCode.BAD_REQUEST, str(error)))
             except HubbubError as error:
                 return _answer(_of_sdk(error))

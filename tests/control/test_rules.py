@@ -103,6 +103,26 @@ async def test_if_match_keeps_operators_from_undoing_each_other(plane: ControlPl
     assert (await http.delete(f"{POLICIES}/p", headers={"If-Match": changed.headers["etag"]})).status_code == 200
 
 
+@pytest.mark.parametrize(("path", "body"), [(f"{POLICIES}/p", SMALL), (f"{SCHEMAS}/g/task", TASK)])
+async def test_every_condition_is_kept_or_refused(
+    plane: ControlPlane, http: httpx.AsyncClient, path: str, body: Any
+) -> None:
+    assert (await http.put(path, json=body, headers={"If-Match": "*"})).status_code == 404
+    made = await http.put(path, json=body, headers={"If-None-Match": "*"})
+    tag = made.headers["etag"]
+    again = await http.put(path, json=body, headers={"If-None-Match": "*"})
+    assert (again.status_code, again.headers["etag"]) == (412, tag)
+    assert (await http.get(path, headers={"If-None-Match": tag})).status_code == 304
+    assert (await http.get(path, headers={"If-None-Match": '"999"'})).json() == made.json()
+    assert (await http.get(path, headers={"If-Match": '"999"'})).status_code == 412
+    assert (await http.put(path, json=body, headers={"If-None-Match": "*", "If-Match": tag})).status_code == 400
+    assert (await http.put(path, json=body, headers={"If-None-Match": tag})).status_code == 400
+    assert (await http.delete(path, headers={"If-Match": '"998", "999"'})).status_code == 412
+    second = await http.put(path, json=body, headers={"If-Match": "*"})
+    assert (second.status_code, second.json()["version"] > made.json()["version"]) == (200, True)
+    assert (await http.delete(path, headers={"If-Match": f"{tag}, {second.headers['etag']}"})).status_code == 200
+
+
 async def test_of_fifty_operators_who_change_the_same_version_one_does(
     plane: ControlPlane, http: httpx.AsyncClient
 ) -> None:

@@ -48,6 +48,10 @@ async def test_what_is_put_is_got_and_stored_once(http: httpx.AsyncClient) -> No
         f'"{SHA}"',
         str(len(BODY)),
     )
+    known = await http.get(f"/v1/blobs/g/{SHA}", headers={"If-None-Match": f'"x", "{SHA}"'})
+    assert (known.status_code, known.content) == (304, b"")
+    assert (await http.get(f"/v1/blobs/g/{SHA}", headers={"If-Match": '"x"'})).status_code == 412
+    assert (await http.get(f"/v1/blobs/g/{SHA}", headers={"If-None-Match": SHA})).status_code == 400
 
 
 async def test_an_empty_one(http: httpx.AsyncClient) -> None:

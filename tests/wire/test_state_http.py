@@ -58,6 +58,42 @@ async def test_preconditions(http: httpx.AsyncClient) -> None:
     assert (await put(http, "k", 1, If_None_Match='"1"')).status_code == 400
 
 
+async def test_a_page_has_the_version_of_the_state_and_a_change_may_insist_on_it(http: httpx.AsyncClient) -> None:
+    await put(http, "a", 1)
+    page = await http.get(STATE)
+    tag = page.headers["etag"]
+    assert (await http.get(STATE, headers={"If-None-Match": tag})).status_code == 304
+    assert (await http.get(STATE, headers={"If-Match": '"9"'})).status_code == 412
+    await put(http, "b", 2)
+    assert (await http.get(STATE, headers={"If-None-Match": tag})).status_code == 200
+    stale = await http.post(STATE, json={"set": {"a": 9}}, headers={"If-Match": tag})
+    assert (stale.status_code, stale.headers["etag"], stale.json()["current"]) == (412, '"2"', 2)
+    assert (await http.post(STATE, json={"set": {"a": 9}}, headers={"If-None-Match": "*"})).status_code == 412
+    assert (await http.get(STATE, params={"key": "a"})).json()["value"] == 1, "an update was lost"
+    fresh = await http.post(STATE, json={"set": {"a": 9}}, headers={"If-Match": f'{tag}, "2"'})
+    assert (fresh.status_code, fresh.headers["etag"]) == (200, '"3"')
+    assert (await http.post(STATE, json={"set": {"a": 1}}, headers={"If-Match": "*"})).status_code == 200
+    both = await http.post(STATE, json={"set": {"a": 2}, "expect": {"a": 4}}, headers={"If-Match": '"4"'})
+    assert (both.status_code, both.json()["code"]) == (400, "bad_request")
+    new = await http.post("/v1/state/research/new", json={"set": {"a": 1}}, headers={"If-None-Match": "*"})
+    assert new.status_code == 200
+
+
+async def test_a_condition_is_kept_or_refused_and_never_passed_over(http: httpx.AsyncClient) -> None:
+    await put(http, "k", 1)
+    for both in (STATE, "/v1/state/research/other"):
+        answer = await http.put(both, params={"key": "k"}, json=2, headers={"If-None-Match": "*", "If-Match": '"9"'})
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert (await http.delete(STATE, params={"key": "k"}, headers={"If-None-Match": "*"})).status_code == 412
+    assert (await put(http, "k", 2, If_Match='"8", "9"')).status_code == 412
+    assert (await http.get(STATE, params={"key": "k"}, headers={"If-Match": '"8"'})).status_code == 412
+    assert (await http.get(STATE, params={"key": "k"}, headers={"If-None-Match": '"8", W/"1"'})).status_code == 304
+    assert (await http.get(STATE, params={"key": "k"}, headers={"If-None-Match": "*"})).status_code == 304
+    assert (await http.get(STATE, params={"key": "k"}, headers={"If-None-Match": "1"})).status_code == 400
+    assert (await http.get(STATE, params={"key": "k"})).json()["value"] == 1
+    assert (await put(http, "k", 2, If_Match='"8", "1"')).status_code == 200
+
+
 async def test_a_request_that_is_sent_twice_is_made_once(http: httpx.AsyncClient) -> None:
     first = await put(http, "k", 1, If_None_Match="*", Idempotency_Key="x")
     again = await put(http, "k", 1, If_None_Match="*", Idempotency_Key="x")

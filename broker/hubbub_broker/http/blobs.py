@@ -15,6 +15,7 @@ from hubbub_broker.access import Operation
 from hubbub_broker.quantity import format_size
 from hubbub_protocol.blobs import BlobRef, blob_topic
 from hubbub_protocol.codec import encode_value
+from hubbub_protocol.entity_tags import READ_ON_CONDITION, tag_of
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.names import check_agent, check_group
 
@@ -22,6 +23,7 @@ from .api import BrokerApi, Refused
 from .blob_store import BlobStore
 from .body import JSON_TYPE
 from .caller import FromCaller
+from .conditions import FromConditions, unread
 from .models import BAD, ERRORS, UNAVAILABLE, Model
 from .publish import DEFAULT_AGENT
 
@@ -54,11 +56,20 @@ def routes(broker: BrokerApi) -> APIRouter:
         "/v1/blobs/{group}/{sha256}",
         summary="Fetch a large body",
         response_class=Response,
-        responses={200: _CONTENT, 404: {"description": "There is no whole copy of it."}, **BAD, **UNAVAILABLE},
+        responses={
+            200: _CONTENT,
+            404: {"description": "There is no whole copy of it."},
+            **READ_ON_CONDITION,
+            **BAD,
+            **UNAVAILABLE,
+        },
     )
     async def fetch(
-        caller: FromCaller, group: Annotated[str, _GROUP], sha256: Annotated[str, _SHA256]
-    ) -> StreamingResponse:
+        caller: FromCaller,
+        conditions: FromConditions,
+        group: Annotated[str, _GROUP],
+        sha256: Annotated[str, _SHA256],
+    ) -> Response:
         """The content, after it was checked against its hash. Whoever may read something in the group may fetch it."""
         topic = blob_topic(group, sha256)
         caller.require(Operation.HISTORY, topic)
@@ -66,8 +77,12 @@ def routes(broker: BrokerApi) -> APIRouter:
         if found is None:
             message = f"there is no whole copy of {topic}: retention took it, or it was never stored"
             raise Refused.because(ErrorCode.NOT_FOUND, message)
+        tag = tag_of(sha256)
+        instead = conditions.instead(tag)
+        if instead is not None:
+            return unread(instead, tag)
         ref, first = found
-        headers = {**_HEADERS, "Content-Length": str(ref.size), "ETag": f'"{sha256}"'}
+        headers = {**_HEADERS, "Content-Length": str(ref.size), "ETag": tag}
         return StreamingResponse(store.read(ref, first), media_type="application/octet-stream", headers=headers)
 
     @router.put(

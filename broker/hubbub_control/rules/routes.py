@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 
 from hubbub import StateConflictError
 from hubbub_control.caller import ADMIN, FromCaller, require
+from hubbub_control.conditions import FromConditions, other_version
 from hubbub_control.refusal import ControlRoute, Refusal
-from hubbub_protocol.codec import encode
+from hubbub_protocol.entity_tags import NOT_MODIFIED, PRECONDITION, READ_ON_CONDITION, Conditions, tag_of
 from hubbub_protocol.errors import ErrorCode
-from hubbub_protocol.frames import Err
 
 from .kept import POLICY, SCHEMA, Document, Place
 from .models import (
@@ -34,11 +34,8 @@ NOTE_CHARS_MAX = 1000
 HISTORY_MAX = 500
 """Changes in one answer."""
 
-PRECONDITION_FAILED = 412
-
 ONE_POLICY, ONE_SCHEMA = "/v1/control/policies/{name}", "/v1/control/schemas/{group}/{type}"
 
-IfMatch = Annotated[str | None, Header(description='Only if it has this version, such as `"7"`; `"0"` is none.')]
 By = Annotated[str | None, Query(max_length=128, description="Who does it, where the token names nobody.")]
 Note = Annotated[str | None, Query(max_length=NOTE_CHARS_MAX, description="Why.")]
 Limit = Annotated[int, Query(ge=1, le=HISTORY_MAX, description="Changes at most.")]
@@ -47,7 +44,7 @@ ASchema = Annotated[dict[str, Any], Body(examples=[EXAMPLE_SCHEMA])]
 
 CHANGED: dict[int | str, dict[str, Any]] = {
     400: {"description": "It is none that can be used; the message names the field and what is allowed."},
-    PRECONDITION_FAILED: {"description": "It has another version than `If-Match` says; `ETag` is that."},
+    **PRECONDITION,
 }
 
 
@@ -61,19 +58,19 @@ def routes(rules: Rules) -> APIRouter:
         require(caller, ADMIN)
         return PolicyDocuments(policies=[_policy(each) for each in await rules.all(POLICY)])
 
-    @router.get(ONE_POLICY, summary="A policy")
-    async def policy(caller: FromCaller, response: Response, name: str) -> PolicyDocument:
+    @router.get(ONE_POLICY, summary="A policy", responses=READ_ON_CONDITION, response_model=PolicyDocument)
+    async def policy(caller: FromCaller, conditions: FromConditions, response: Response, name: str) -> Any:
         """One policy, as it was written."""
         require(caller, ADMIN)
-        return _policy(_tagged(response, await rules.get(POLICY.place(name))))
+        return _read(conditions, response, await rules.get(POLICY.place(name)), _policy)
 
     @router.put(ONE_POLICY, summary="Set a policy", responses=CHANGED, response_model=PolicyDocument)
     async def set_policy(
         caller: FromCaller,
+        conditions: FromConditions,
         response: Response,
         name: str,
         policy: APolicy,
-        if_match: IfMatch = None,
         by: By = None,
         note: Note = None,
     ) -> Any:
@@ -84,22 +81,22 @@ def routes(rules: Rules) -> APIRouter:
         """
         require(caller, ADMIN)
         place, who = POLICY.place(name), caller.name(by)
-        done = rules.put(place, policy, who, note, _expected(if_match))
+        done = rules.put(place, policy, who, note, await _expected(rules, place, conditions))
         return await _made(response, done, _policy)
 
     @router.delete(ONE_POLICY, summary="Drop a policy", responses=CHANGED, response_model=PolicyDocument)
     async def drop_policy(
         caller: FromCaller,
+        conditions: FromConditions,
         response: Response,
         name: str,
-        if_match: IfMatch = None,
         by: By = None,
         note: Note = None,
     ) -> Any:
         """Take a policy out, from the next message on. The answer is what it was."""
         require(caller, ADMIN)
         place, who = POLICY.place(name), caller.name(by)
-        return await _made(response, rules.drop(place, who, note, _expected(if_match)), _policy)
+        return await _made(response, rules.drop(place, who, note, await _expected(rules, place, conditions)), _policy)
 
     @router.get(ONE_POLICY + "/history", summary="The changes of a policy")
     async def policy_history(caller: FromCaller, name: str, limit: Limit = 100) -> History:
@@ -113,20 +110,20 @@ def routes(rules: Rules) -> APIRouter:
         require(caller, ADMIN)
         return SchemaDocuments(schemas=[_schema(each) for each in await rules.all(SCHEMA)])
 
-    @router.get(ONE_SCHEMA, summary="A schema")
-    async def schema(caller: FromCaller, response: Response, group: str, type: str) -> SchemaDocument:
+    @router.get(ONE_SCHEMA, summary="A schema", responses=READ_ON_CONDITION, response_model=SchemaDocument)
+    async def schema(caller: FromCaller, conditions: FromConditions, response: Response, group: str, type: str) -> Any:
         """The schema of a group's messages of one type."""
         require(caller, ADMIN)
-        return _schema(_tagged(response, await rules.get(SCHEMA.place(group, type))))
+        return _read(conditions, response, await rules.get(SCHEMA.place(group, type)), _schema)
 
     @router.put(ONE_SCHEMA, summary="Set a schema", responses=CHANGED, response_model=SchemaDocument)
     async def set_schema(
         caller: FromCaller,
+        conditions: FromConditions,
         response: Response,
         group: str,
         type: str,
         schema: ASchema,
-        if_match: IfMatch = None,
         by: By = None,
         note: Note = None,
     ) -> Any:
@@ -136,23 +133,23 @@ def routes(rules: Rules) -> APIRouter:
         """
         require(caller, ADMIN)
         place, who = SCHEMA.place(group, type), caller.name(by)
-        done = rules.put(place, schema, who, note, _expected(if_match))
+        done = rules.put(place, schema, who, note, await _expected(rules, place, conditions))
         return await _made(response, done, _schema)
 
     @router.delete(ONE_SCHEMA, summary="Drop a schema", responses=CHANGED, response_model=SchemaDocument)
     async def drop_schema(
         caller: FromCaller,
+        conditions: FromConditions,
         response: Response,
         group: str,
         type: str,
-        if_match: IfMatch = None,
         by: By = None,
         note: Note = None,
     ) -> Any:
         """Hold messages of that type to nothing any more. The answer is what it was."""
         require(caller, ADMIN)
         place, who = SCHEMA.place(group, type), caller.name(by)
-        return await _made(response, rules.drop(place, who, note, _expected(if_match)), _schema)
+        return await _made(response, rules.drop(place, who, note, await _expected(rules, place, conditions)), _schema)
 
     @router.get(ONE_SCHEMA + "/history", summary="The changes of a schema")
     async def schema_history(caller: FromCaller, group: str, type: str, limit: Limit = 100) -> History:
@@ -189,22 +186,38 @@ def _schema(document: Document) -> SchemaDocument:
 
 
 def _tagged(response: Response, document: Document) -> Document:
-    response.headers["ETag"] = f'"{document.version}"'
+    response.headers["ETag"] = tag_of(document.version)
     return document
 
 
-def _expected(if_match: str | None) -> int | None:
+def _read(
+    conditions: Conditions, response: Response, document: Document, shown: Callable[[Document], Written]
+) -> Written | Response:
+    tag = tag_of(document.version)
+    instead = conditions.instead(tag)
+    if instead is None:
+        return shown(_tagged(response, document))
+    if instead == NOT_MODIFIED:
+        return Response(status_code=instead, headers={"ETag": tag})
+    return other_version(document.version)
+
+
+async def _expected(rules: Rules, place: Place, conditions: Conditions) -> int | None:
     """The version that is expected.
 
     Raises:
-        Refusal: it is none.
+        Refusal: `not_found`, where any would do and there is none.
+        BadFrame: that can't be said of a change.
     """
-    if if_match is None:
-        return None
-    text = if_match.strip().removeprefix("W/").strip('"')
-    if not text.isdecimal() or len(text) > 15:
-        raise Refusal(ErrorCode.BAD_REQUEST, f'If-Match is {if_match[:80]!r}; one version such as "7" is wanted')
-    return int(text)
+    current = None
+    if conditions.asks_for_current:
+        try:
+            current = (await rules.get(place)).version
+        except Refusal as refusal:
+            if refusal.code != ErrorCode.NOT_FOUND or conditions.anything:
+                raise
+            current = 0
+    return conditions.expected(current)
 
 
 async def _made(
@@ -213,14 +226,7 @@ async def _made(
     try:
         return shown(_tagged(response, await change))
     except StateConflictError as conflict:
-        err = Err(
-            code=ErrorCode.CONFLICT,
-            message=f"it has version {conflict.current}, not {conflict.expected}: read it again",
-            expected=conflict.expected,
-            current=conflict.current,
-        )
-        tag = {"ETag": f'"{conflict.current}"'}
-        return Response(encode(err), PRECONDITION_FAILED, tag, "application/json")
+        return other_version(conflict.current, conflict.expected)
 
 
 async def _history(rules: Rules, place: Place, limit: int) -> History:
