@@ -52,7 +52,8 @@ class ConsumerOptions(TypedDict, total=False):
     exclusive: bool
     """One member at a time gets everything, the others stand by."""
     ordered: str
-    """The header whose value is a message's key: messages of one key are worked on one after the other."""
+    """The header whose value is a message's key, or `*`, where its topic is: messages of one key are worked on one
+    after the other."""
     where: Where
     """Only messages of which this holds are the consumer's business; the others count as settled: see
     docs/context.md."""

@@ -15,6 +15,9 @@ from msgspec import Raw, Struct
 Rid = str | int
 """What a request may carry and its answer repeats."""
 
+BY_TOPIC = "*"
+"""What a consumer is `ordered` by in place of a header, when what is in one topic is to come one after the other."""
+
 NO_DATA = Raw()
 """Stands for `data` that was not given. An empty text is not JSON, so it can't be confused with a value."""
 
@@ -101,8 +104,8 @@ class Sub(Frame, frozen=True, tag="sub", rename={"start": "from"}):
     here: bool = False
     """Extension, for a pattern of all groups: only what the worker that is asked has, where there are several."""
     ordered: str | None = None
-    """Extension, with `consumer`: the header whose value is a message's key. Messages of one key come one after the
-    other, each when the one before it is settled."""
+    """Extension, with `consumer`: the header whose value is a message's key, or `*`: its topic is. Messages of one key
+    come one after the other, each when the one before it is settled."""
     where: dict[str, Any] | None = None
     """Extension: only messages of which this holds: see `filters`."""
     select: list[str] | None = None

@@ -537,7 +537,8 @@ class Office:
         assert fewest + 1 <= attempt <= task.count + 1, (task, line)
         assert not desk.terms.max_deliver or attempt <= desk.terms.max_deliver, line
         assert len(member.leases) < member.max_unacked, f"more than max_unacked: {line}"
-        key = line.get("headers", {}).get(desk.terms.ordered) if desk.terms.ordered else None
+        header = desk.terms.ordered
+        key = task.topic if header == "*" else line.get("headers", {}).get(header) if header else None
         task.key = key
         if not task.given and (key is not None or not desk.terms.ordered):
             whose = (task.topic, key, None if key is not None or desk.terms.exclusive else member)

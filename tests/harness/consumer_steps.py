@@ -26,6 +26,7 @@ CONSUMERS = [
     Terms("g/a", "one", exclusive=True),
     Terms("g/a", "keys", ordered="key"),
     Terms("g/**", "all-keys", ordered="key", max_deliver=3),
+    Terms("g/*", "rows", ordered="*"),
     Terms("g/b", "poison", max_deliver=2, backoff=()),
     Terms("g/b", "late", start="new", max_deliver=1),
 ]

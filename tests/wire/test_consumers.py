@@ -313,6 +313,21 @@ class TestMembership:
             await settle(ann, "ack", 1)
             assert [line["seq"] for line in await ann.messages(1)] == [2]
 
+    async def test_each_topic_of_a_pattern_comes_in_its_order_where_the_topic_is_the_key(self, connect: Any) -> None:
+        async with connect("joe") as joe, connect("ann") as ann:
+            await member(ann, topic="g/*", from_="all", ordered="*", **FAST)
+            for topic in ("g/t", "g/t", "g/u", "g/u"):
+                await joe.pub(topic, 1)
+            assert {(line["topic"], line["seq"]) for line in await ann.messages(2)} == {("g/t", 1), ("g/u", 1)}
+            await idle(ann)
+            await settle(ann, "nack", 1)
+            again = await ann.until("msg")
+            assert (again["topic"], again["seq"], again["attempt"]) == ("g/t", 1, 2)
+            await idle(ann)
+            await settle(ann, "ack", 1)
+            following = await ann.until("msg")
+            assert (following["topic"], following["seq"]) == ("g/t", 2)
+
     async def test_all_of_a_key_go_to_one_member(self, connect: Any) -> None:
         async with connect("joe") as joe, connect("ann") as ann, connect("bob") as bob:
             await member(ann, ordered="key")

@@ -23,7 +23,7 @@ from hubbub_broker.shard import cut_line, view_of
 from hubbub_broker.wire import frames, text_frame
 from hubbub_protocol.codec import encode, reader_of
 from hubbub_protocol.filters import Filter
-from hubbub_protocol.frames import Gap, Live
+from hubbub_protocol.frames import BY_TOPIC, Gap, Live
 from hubbub_protocol.names import is_pattern
 
 from .failures import Failure
@@ -273,7 +273,7 @@ class Consumer:
             self._over(place, entry.seq, wait.key if wait is not None else None)
             return None
         now = time()
-        key = self._key_of(entry)
+        key = self._key_of(place, entry)
         if key is not None and place.keys.setdefault(key, entry.seq) != entry.seq:
             place.park(key, entry.seq)
             return None
@@ -383,10 +383,12 @@ class Consumer:
         """Ephemeral messages that nobody had room for."""
         self._metrics.ephemeral_dropped += count
 
-    def _key_of(self, entry: Entry) -> Key:
+    def _key_of(self, place: Place, entry: Entry) -> Key:
         header = self.terms.ordered
         if header is None:
             return None
+        if header == BY_TOPIC:
+            return place.topic.name
         found = _keyed(entry.line[: entry.header_size] if entry.header_size else entry.line).headers.get(header)
         return None if found is None else bytes(found).decode()
 

@@ -122,7 +122,7 @@ class Consuming:
         if sub.exclusive and sub.ordered is not None:
             raise Refusal(ErrorCode.BAD_REQUEST, "`exclusive` and `ordered` exclude one another")
         if sub.ordered is not None and not 1 <= len(sub.ordered) <= 128:
-            raise Refusal(ErrorCode.BAD_REQUEST, "`ordered` is the name of a header, 1 to 128 characters")
+            raise Refusal(ErrorCode.BAD_REQUEST, "`ordered` is the name of a header, 1 to 128 characters, or `*`")
         start = Start.parse(sub.start)
         if owner_of_mark(sub.topic, name) is not None:
             start = Start(all=True)  # what nobody has read is still to come

@@ -14,7 +14,23 @@ from msgspec.structs import replace
 from hubbub_protocol import codec, names
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.filters import Filter
-from hubbub_protocol.frames import NO_DATA, Ack, Err, Extend, From, Live, Msg, Nack, Ok, Pub, Receipt, Sub, Term, Unsub
+from hubbub_protocol.frames import (
+    BY_TOPIC,
+    NO_DATA,
+    Ack,
+    Err,
+    Extend,
+    From,
+    Live,
+    Msg,
+    Nack,
+    Ok,
+    Pub,
+    Receipt,
+    Sub,
+    Term,
+    Unsub,
+)
 
 from .topic_log import Stored, TopicLog
 
@@ -461,6 +477,8 @@ def _holds(entry: Open, session: "Session", attempt: int | None) -> bool:
 
 
 def _key_of(frame: Msg, header: str | None) -> str | None:
+    if header == BY_TOPIC:
+        return frame.topic
     if header is None or not bytes(frame.headers):
         return None
     value = (codec.members_of(frame.headers) or {}).get(header)

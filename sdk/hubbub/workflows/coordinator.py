@@ -1,8 +1,8 @@
 """Coordinators: they hear what happened, and make the step that follows from it.
 
-Any number of processes coordinate the same workflow. They share what happens through a consumer, one instance's events
-one after the other; each event is acked after its step is durable. What is heard twice is refused the second time, so a
-coordinator may die at any point. Nothing that matters is in its memory.
+Any number of processes coordinate the same workflow. They share what happens through consumers: the answers of one
+instance one after the other, and its messages in their order. Each event is acked after its step is durable. What is
+heard twice is refused the second time, so a coordinator may die at any point. Nothing that matters is in its memory.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from hubbub.agent import Agent
 from hubbub.delivery import Delivery
 from hubbub.errors import HubbubError, MessageDecodeError, RequestTimeout, StateConflictError
 from hubbub.stopping import cancel_and_wait
+from hubbub_protocol.frames import BY_TOPIC
 
 from . import topics
 from .book import Book, Due
@@ -103,8 +104,8 @@ class Coordinator:
     async def __aenter__(self) -> Self:
         await self._declare()
         self._consume(topics.answers_of(self._home), self._hear_answer, ordered=topics.INSTANCE)
-        if self.workflow.message_types:
-            self._consume(f"{self._home}/*", self._hear_message, where={"type": {"!=": topics.CHANGE}})
+        # Whether or not this declaration waits for any: instances of another one may, and nobody else may be left.
+        self._consume(f"{self._home}/*", self._hear_message, ordered=BY_TOPIC, where={"type": {"!=": topics.CHANGE}})
         for topic, consumer in self._consuming:
             await self.agent.consumption(topic, consumer).ready()
         self._ticking = asyncio.create_task(self._watch_dues(), name=f"hubbub-dues-{self._home}")

@@ -104,6 +104,7 @@ class Draft:
                 index=index,
                 item=item,
                 undo=undoing,
+                done=dict(instance.partly).get(len(instance.undo) - 1) if undoing else None,
             )
         )
 

@@ -62,6 +62,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Since when it is paused."""
     undo: tuple[str, ...] = ()
     """States whose work can be undone and was not, the first one first."""
+    partly: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """Of those whose tasks were not all done: their place in `undo`, and which tasks were."""
     undone: bool = False
     """Whether anything was undone: a retry begins at the beginning then."""
     goal: str | None = None
@@ -165,6 +167,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     item: Any = None
     """The item of `each` that it is about."""
     undo: bool = False
+    done: tuple[int, ...] | None = None
+    """With `undo`: the indices of the tasks that were done, where that is not all of them."""
 
     @property
     def id(self) -> str:

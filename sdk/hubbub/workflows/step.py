@@ -170,8 +170,9 @@ class _Course(Draft):
         paused = self._instance.paused
         if self._instance.ended or paused is None:
             return Refusal("it is not paused")
-        pause = self._now - paused
         before = self._instance
+        # A state that it came into meanwhile has lost no more than the time since.
+        pause = self._now - max(paused, before.since)
         deadline = None if before.deadline is None else before.deadline + pause
         tasks = tuple(
             replace(task, due=task.due + pause) if task.due is not None and task.status == "out" else task
@@ -218,6 +219,7 @@ class _Course(Draft):
         if target in BUILT_IN:
             self._leave(target, cause, why)
             return
+        self._note_done()
         state = self._model.states[target]
         self._change(source, target, cause, why)
         deadline = None if state.timeout is None else self._now + state.timeout
@@ -248,12 +250,27 @@ class _Course(Draft):
         if target not in BUILT_IN:
             self.enter(before.state, target, cause, why)
             return
-        self._instance = replace(before, left=before.state, why=why[:WHY_CHARS_MAX])
-        if before.undo:
+        self._note_done()
+        self._instance = replace(self._instance, left=before.state, why=why[:WHY_CHARS_MAX])
+        if self._instance.undo:
             self._instance = replace(self._instance, goal=target)
             self._compensate(before.state, cause, why)
         else:
             self._end(target, cause, why, before.state)
+
+    def _note_done(self) -> None:
+        """What was done in the state that is left has to be undone later, whether or not all of it was."""
+        before = self._instance
+        state = self._model.states.get(before.state)
+        if state is None or state.compensate is None:
+            return
+        done = tuple(index for index, task in enumerate(before.tasks) if self._is_done(task))
+        if not done:
+            return
+        if len(done) < len(before.tasks):
+            self._keep(state.result or before.state, self._result())
+            before = replace(self._instance, partly=(*before.partly, (len(before.undo), done)))
+        self._instance = replace(before, undo=(*before.undo, before.state), tasks=())
 
     def _end(self, target: str, cause: str, why: str, source: str | None) -> None:
         self._change(source, target, cause, why)
@@ -326,7 +343,9 @@ class _Course(Draft):
     def _succeed(self, done: list[Task]) -> None:
         before = self._instance
         if self._undoing:
-            self._instance = replace(before, undo=before.undo[:-1], undone=True)
+            left = before.undo[:-1]
+            partly = tuple(one for one in before.partly if one[0] < len(left))
+            self._instance = replace(before, undo=left, partly=partly, undone=True)
             if self._instance.undo:
                 self._compensate(COMPENSATING, DONE, f"{before.undo[-1]} is undone")
             else:
@@ -335,24 +354,31 @@ class _Course(Draft):
                 self._end(before.goal, DONE, before.why, COMPENSATING)
             return
         outcome = next((task.outcome for task in done if task.outcome != DONE), DONE)
-        target = self._model.target(before.state, outcome)
-        if target is None or outcome in (FAILURE, TIMEOUT, CANCEL):
+        target = self._declared(outcome)
+        if target is None:
             self._fail(f"its handler named the outcome {outcome!r}, which is not declared; {self._causes()}")
             return
-        spec = self._spec
-        if spec.each is not None:
-            value: Any = [task.value for task in before.tasks]
-        elif isinstance(spec.handler, str):
-            value = done[0].value
-        else:
-            value = {task.handler: task.value for task in done}
-        self._keep(spec.result or before.state, value)
-        if spec.compensate is not None and done:
-            self._instance = replace(self._instance, undo=(*before.undo, before.state))
+        self._keep(self._spec.result or before.state, self._result())
         if target in BUILT_IN:
             self._leave(target, outcome, f"{before.state} ended with {outcome}")
         else:
             self.enter(before.state, target, outcome)
+
+    def _declared(self, outcome: str) -> str | None:
+        """Where an outcome leads that a handler names; None if it may not."""
+        return None if outcome in (FAILURE, TIMEOUT, CANCEL) else self._model.target(self._instance.state, outcome)
+
+    def _is_done(self, task: Task) -> bool:
+        return task.status == "done" and self._declared(task.outcome) is not None
+
+    def _result(self) -> Any:
+        """What the tasks of the state gave. In a list, each in its place; nothing, for those that are not done."""
+        tasks = self._instance.tasks
+        if self._spec.each is not None:
+            return [task.value for task in tasks]
+        if isinstance(self._spec.handler, str):
+            return tasks[0].value
+        return {task.handler: task.value for task in tasks if task.status == "done"}
 
     def _task(self, name: str) -> tuple[int, Task, int] | Refusal:
         """The task that an answer is for: its index, itself, and the attempt that is answered."""

@@ -475,7 +475,8 @@ async def test_many_coordinators_and_one_that_goes_make_each_step_once(house: Ho
 
 async def test_an_instance_goes_by_the_declaration_that_it_was_started_with(house: House) -> None:
     first = Workflow("w", {"a": State(messages={"go": "z"}), "z": State(end=True)})
-    second = Workflow("w", {"b": State(messages={"go": "y"}), "y": State(end=True)})
+    second = Workflow("w", {"b": State(handler="h", on={"done": "y"}), "y": State(end=True)})
+    assert not second.message_types, "the newer declaration waits for no message, and the instance does all the same"
     await Flow(await house.agent("joe"), first).start("1")
     await house.coordinator("c1", second)
     agent = await house.agent("ann")
@@ -484,3 +485,19 @@ async def test_an_instance_goes_by_the_declaration_that_it_was_started_with(hous
     assert await path(flow, "1") == ["a", "z"]
     with pytest.raises(ValueError, match="its workflow is needed"):
         await flow.start("2")
+
+
+async def test_messages_that_come_at_once_move_an_instance_in_their_order(house: House) -> None:
+    model = Workflow(
+        "w", {"a": State(messages={"x": "b"}), "b": State(messages={"y": "z"}, timeout=60), "z": State(end=True)}
+    )
+    await house.coordinator("c1", model)
+    await house.coordinator("c2", model)
+    joe = await house.agent("joe")
+    flow = Flow(joe, model)
+    for number in range(10):
+        await flow.start(f"i{number}")
+        await asyncio.gather(*[await joe.submit(f"lab/w/i{number}", {}, type=type) for type in ("x", "y")])
+    async with asyncio.timeout(30):
+        for number in range(10):
+            assert await path(flow, f"i{number}") == ["a", "b", "z"]

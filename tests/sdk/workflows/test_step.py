@@ -253,6 +253,53 @@ def test_compensation_runs_backward_over_what_was_done() -> None:
     assert run.instance.state == "a"
 
 
+SEATS = model(a=work("b", each="seats", compensate="give-back"), b=work())
+
+
+def test_what_a_fan_out_has_done_is_undone_when_the_rest_of_it_fails() -> None:
+    run = Run(SEATS, {"seats": ["x", "y", "z"]})
+    run.done(0, "X")
+    run.done(2, "Z")
+    run.broke(1, fatal=True)
+    undo = run.tasks[-1]
+    assert (undo.handler, undo.state, undo.undo, undo.done) == ("give-back", "a", True, (0, 2))
+    assert run.instance.data["a"] == ["X", None, "Z"]
+    run.done()
+    assert (run.path, run.status, run.instance.partly) == (["a", "COMPENSATING", "FAILED"], Status.FAILED, ())
+    run.order(Order.RETRY)
+    assert len([task for task in run.tasks if task.state == "a" and not task.undo]) == 6, "all was undone"
+
+
+def test_what_a_fan_out_has_done_is_undone_when_it_is_cancelled_or_left() -> None:
+    run = Run(SEATS, {"seats": ["x", "y"]})
+    run.done(0)
+    run.order(Order.CANCEL)
+    assert run.tasks[-1].done == (0,)
+    run.done()
+    assert run.status is Status.CANCELLED
+    way = model(
+        a=work("b", handler=("x", "y"), compensate="undo", messages={"go": "b"}, timeout=5, on={"timeout": "b"}),
+        b=work("c", compensate="undo"),
+        c=work(),
+    )
+    for leave in (lambda run: run.do(Heard(type="go")), lambda run: run.later(5)):
+        run = Run(way)
+        run.done(1, 7)
+        leave(run)
+        assert (run.path, run.instance.data["a"]) == (["a", "b"], {"y": 7})
+        run.done()
+        run.broke(fatal=True)
+        assert (run.tasks[-1].state, run.tasks[-1].done) == ("b", None)
+        run.done()
+        assert (run.tasks[-1].state, run.tasks[-1].done) == ("a", (1,))
+
+
+def test_nothing_is_undone_where_nothing_was_done() -> None:
+    run = Run(SEATS, {"seats": ["x", "y"]})
+    run.broke(0, fatal=True)
+    assert (run.path, run.tasks[2:]) == (["a", "FAILED"], [])
+
+
 def test_what_can_not_be_undone_is_told_and_tried_again_when_somebody_says_so() -> None:
     run = Run(SAGA)
     run.done()
@@ -289,6 +336,17 @@ def test_what_is_paused_takes_answers_and_gives_nothing_out() -> None:
     assert run.instance.deadline == 1110.0  # its time stood still
     run.done()
     assert run.status is Status.DONE
+
+
+def test_only_the_rest_of_a_pause_counts_for_a_state_that_it_came_into_meanwhile() -> None:
+    run = Run(model(a=State(messages={"go": "b"}, timeout=100), b=State(messages={"go": "z"}, timeout=100)))
+    run.now = 110
+    run.order(Order.PAUSE)
+    run.now = 1100
+    run.do(Heard(type="go"))
+    run.now = 1101
+    run.order(Order.RESUME)
+    assert run.instance.deadline == 1201
 
 
 def test_orders_that_make_no_sense_are_refused() -> None:

@@ -79,12 +79,15 @@ class Checker:
         self.model = model
         self.history: list[Change] = []
         self.given: set[str] = set()
-        self.visit = 0
-        self.undo: list[str] = []
-        """What compensation would have to undo, from the history alone."""
+        self.undo: list[tuple[str, set[int]]] = []
+        """What compensation would have to undo, and which tasks of it were done: from answers and history alone."""
+        self.done: set[int] = set()
+        """The tasks that were done in this visit."""
 
-    def check(self, before: Instance | None, taken: Step) -> None:
+    def check(self, before: Instance | None, taken: Step, happened: Event | None = None) -> None:
         after = taken.instance
+        if isinstance(happened, Finished) and before is not None and before.state in self.model.states:
+            self._answered(before.state, happened)
         for change in taken.changes:
             self._change(change)
         assert after.n == len(self.history)
@@ -93,7 +96,7 @@ class Checker:
             self._task(task, after)
         assert msgspec.json.decode(msgspec.json.encode(after), type=Instance) == after
         assert after.ended == self.model.is_end(after.state)
-        assert list(after.undo) == self.undo
+        assert list(after.undo) == [state for state, _ in self.undo]
         if after.ended:
             assert (after.due, after.tasks) == (None, ())
         else:
@@ -109,21 +112,27 @@ class Checker:
         self.history.append(change)
         if change.source == COMPENSATING and change.cause == "done":
             self.undo.pop()
-        elif change.source is not None and change.source in self.model.states and change.cause in ("done", "again"):
-            worked_on = any(task.split(".")[3] == str(self.visit) for task in self.given)
-            if worked_on and self.model.states[change.source].compensate is not None:
-                self.undo.append(change.source)
+        elif change.source in self.model.states and change.is_transition and self.done:
+            assert change.source is not None
+            if self.model.states[change.source].compensate is not None:
+                self.undo.append((change.source, self.done))
         if change.is_transition:
-            self.visit = change.n
+            self.done = set()
         if change.target in (FAILED, CANCELLED) and change.cause == "done" and change.source == COMPENSATING:
             assert not self.undo
+
+    def _answered(self, state: str, answer: Finished) -> None:
+        if answer.outcome in ("done", "again") and self.model.target(state, answer.outcome) is not None:
+            self.done.add(int(answer.task.split(".")[2]))
 
     def _task(self, task: Assignment, after: Instance) -> None:
         assert task.id not in self.given, "given out twice"
         self.given.add(task.id)
         assert task.undo == (after.state == COMPENSATING)
         if task.undo:
-            assert task.state == self.undo[-1]
+            state, done = self.undo[-1]
+            assert task.state == state
+            assert task.done is None or set(task.done) == done
 
     def _not_stuck(self, after: Instance) -> None:
         """Somebody has a task, or the clock moves it, or it waits for people."""
@@ -148,7 +157,7 @@ def test_every_decision_holds_to_the_table(model: Workflow, items: int, story: l
         if isinstance(decided, Refusal):
             continue
         assert decided.changes or isinstance(happened, Elapsed)
-        checker.check(instance, decided)
+        checker.check(instance, decided, happened)
         instance, tasks = decided.instance, [*tasks, *decided.tasks]
         if isinstance(happened, Finished | Broke):
             answered.append(happened)
