@@ -279,6 +279,11 @@ class Life(Participant):
     # Local-only mode ---------------------------------------------------------------------------------------------
 
     @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What this agent says that it can do."""
+        return tuple(self._options.capabilities or ())
+
+    @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that this agent lives in."""
         return self._loop

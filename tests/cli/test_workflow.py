@@ -120,6 +120,11 @@ async def test_a_failure_is_found_and_tried_again(server: BrokerProcess, shop: A
     assert [line.split("\t")[0] for line in (await done(server, "list", "shop/order")).splitlines()] == ["o1", "o2"]
     assert await done(server, "retry", "shop/order", "o1", "--why", "rich now") == "o1 running pay\n"
     assert "here" in await done(server, "diagram", "shop/order", "o1")
+    assert await done(server, "diagram", "shop/order") == await done(server, "diagram", file)
+    code, _, complaint = await hubbub(server, "diagram", "shop/nothing")
+    assert (code, "shop/nothing has no declaration" in complaint) == (1, True)
+    code, _, complaint = await hubbub(server, "diagram", "no/file.toml")
+    assert (code, complaint) == (1, "hubbub: no/file.toml: No such file or directory\n")
 
 
 async def test_pause_resume_and_cancel_and_what_makes_no_sense(server: BrokerProcess, shop: Agent, file: str) -> None:

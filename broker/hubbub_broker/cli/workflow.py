@@ -183,13 +183,15 @@ def workflow_diagram(
     token: Token = None,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Draw a workflow as a Mermaid state diagram: of a file, or of an instance, with the way that it came.
+    """Draw a workflow as a Mermaid state diagram: of a file, as it was declared last at the broker, or of an instance,
+    with the way that it came.
 
     Examples:
       hubbub workflow diagram report.toml
+      hubbub workflow diagram research/report
       hubbub workflow diagram research/report r-42 > r-42.mmd
     """
-    if id is None:
+    if id is None and (Path(what).exists() or Path(what).suffix == ".toml" or what.count("/") != 1):
         from hubbub.workflows import mermaid
 
         emit(mermaid(_load(Path(what))).rstrip("\n"))

@@ -94,6 +94,24 @@ class Book:
             self._models[digest] = model
         return model
 
+    async def newest_model(self) -> Workflow:
+        """The declaration that was written down last.
+
+        Raises:
+            NoSuchInstance: there is none.
+        """
+        newest: tuple[int, Any] = (0, None)
+        after: str | None = None
+        while True:
+            page = await self._store.page(f"{topics.MODELS}/*", after=after, limit=PAGE)
+            newest = max([newest, *((version, fields) for _, fields, version in page.entries)], key=lambda one: one[0])
+            after = page.more
+            if after is None:
+                break
+        if not newest[0]:
+            raise NoSuchInstance(f"{self.home} has no declaration: nothing was started or coordinated there")
+        return Workflow.from_dict(newest[1])
+
     # Instances --------------------------------------------------------------------------------------------------
 
     async def load(self, id: str) -> Held:

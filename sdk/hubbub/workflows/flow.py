@@ -171,11 +171,16 @@ class Flow:
         return [change for change in found if change.run == found[-1].run]
 
     async def diagram(self, id: str | None = None) -> str:
-        """The declared machine as a Mermaid diagram; with an instance, where it stands and which way it came."""
+        """The declared machine as a Mermaid diagram; with an instance, where it stands and which way it came.
+
+        Where only the name of the workflow is known, and no instance is asked for, it is the declaration that was
+        written down last.
+
+        Raises:
+            NoSuchInstance: there is no such instance, or no declaration.
+        """
         if id is None:
-            if self._model is None:
-                raise ValueError("the diagram of a workflow needs the workflow, or an instance of it")
-            return mermaid(self._model)
+            return mermaid(self._model or await self._book.newest_model())
         instance = await self.get(id)
         return mermaid(await self._book.model(instance.model), instance, await self.history(id))
 

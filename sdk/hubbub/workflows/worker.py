@@ -77,13 +77,17 @@ class Worker:
         unnoticed; `max_deliver` is not for the caller to choose: tasks end in their own way).
 
         Raises:
-            ValueError: it names no handler, or another agent.
+            ValueError: it names no handler, another agent, or a capability that this agent does not say it has.
         """
         if not is_handler(handler):
             raise ValueError(f"{handler[:80]!r} is no handler: NAME, agent:NAME or capability:NAME")
         kind, _, name = handler.rpartition(":")
         if kind == "agent" and name != self.agent.name:
             raise ValueError(f"{handler!r} is another agent's: this one is {self.agent.name}")
+        if kind == "capability" and name not in self.agent.capabilities:
+            said = ", ".join(self.agent.capabilities) or "none"
+            problem = f"{self.agent.name} does not say that it has the capability {name!r} (it says: {said})"
+            raise ValueError(f"{problem}: Agent(…, capabilities=[…, {name!r}])")
         assert self.group is not None, "checked above"
         topic = topics.tasks_of(self.group, handler)
         options.setdefault("backoff", BACKOFF_SECONDS)

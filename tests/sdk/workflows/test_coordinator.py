@@ -45,8 +45,8 @@ class House:
         self.broker = MemoryBroker()
         self._stack = stack
 
-    async def agent(self, name: str) -> Agent:
-        agent = Agent(name, group="lab", transport=self.broker.transport(), local=False)
+    async def agent(self, name: str, **options: Any) -> Agent:
+        agent = Agent(name, group="lab", transport=self.broker.transport(), local=False, **options)
         return await self._stack.enter_async_context(agent)
 
     async def coordinator(self, name: str, model: Workflow = REPORT, **options: Any) -> Coordinator:
@@ -201,6 +201,33 @@ async def test_a_worker_can_not_take_what_is_another_agents(house: House) -> Non
         worker.handles("agent:bob")
     with pytest.raises(ValueError, match="no handler"):
         worker.handles("any thing")
+
+
+async def test_only_who_says_that_it_can_do_something_is_given_it_to_do(house: House) -> None:
+    model = Workflow("w", {"a": State(handler="capability:write", on={"done": "z"}), "z": State(end=True)})
+
+    async def write(task: Assignment) -> str:
+        return "written"
+
+    for said in (None, ["cook"]):
+        with pytest.raises(ValueError, match=r"does not say that it has the capability 'write'.*capabilities="):
+            Worker(await house.agent("cook", capabilities=said)).handles("capability:write")
+    Worker(await house.agent("ann", capabilities=["cook", "write"])).handles("capability:write")(write)
+    await house.coordinator("c1", model)
+    flow = Flow(await house.agent("joe"), model)
+    await flow.start("1")
+    assert await path(flow, "1") == ["a", "z"]
+
+
+async def test_the_diagram_of_a_name_is_the_newest_declaration(house: House) -> None:
+    first = Workflow("w", {"a": State(messages={"go": "z"}), "z": State(end=True)})
+    second = Workflow("w", {"b": State(messages={"go": "z"}), "z": State(end=True)})
+    agent = await house.agent("joe")
+    with pytest.raises(NoSuchInstance, match="no declaration"):
+        await Flow(agent, "w").diagram()
+    for model in (first, second):
+        await Flow(agent, model).start("1" if model is first else "2")
+        assert await Flow(agent, "w").diagram() == await Flow(agent, model).diagram()
 
 
 async def test_time_outs_are_kept_by_whoever_coordinates(house: House) -> None:
