@@ -114,7 +114,8 @@ class Door:
             next = chunk.next
             if filter is not None:
                 await asyncio.sleep(0)
-        return HistoryPage(shard.log.epoch, found.delivered, first, messages, min(next - 1, found.delivered))
+        upto = min(next - 1, found.delivered)
+        return HistoryPage(shard.log.epoch, found.delivered, first, messages, upto, found.policy.max_age)
 
     async def find(self, topic: str, id: str, ancestors: int) -> tuple[Sequence[StoredLine], str | None]:
         """A message and its ancestors."""

@@ -21,7 +21,8 @@ from hubbub_protocol.causal import HOPS
 
 from .blob import Blob, Pieces
 from .blob_content import Content
-from .errors import BlobCorrupt, BlobGone, TooLarge
+from .causes import Causes
+from .errors import BlobCorrupt, BlobGone, NotFound, TooLarge
 from .history import up_to_head
 from .message import Message, PublishOptions, Receipt
 from .subscription import StartOption, Subscription
@@ -46,6 +47,10 @@ class Host(Protocol):
         """Subscribe."""
         ...
 
+    def causes(self) -> Causes:
+        """Asks for single messages."""
+        ...
+
 
 class BlobStore:
     """The large bodies that an agent stores and fetches."""
@@ -54,7 +59,7 @@ class BlobStore:
         self._host = host
 
     async def put(self, ref: BlobRef, content: Content) -> BlobRef:
-        """Store a content, unless it is there; the reference that names the copy.
+        """Store a content, unless it is there for long enough; the reference that names the copy.
 
         It returns when a whole copy is on stable storage: one that was written just now, or one that was read back and
         is what it should be. What an interrupted upload has left is gone on with.
@@ -66,10 +71,11 @@ class BlobStore:
         survey = await self._survey(ref.topic, ref.size)
         for by, copy in survey.whole((self._host.name, "")):
             found = replace(ref, by=by, copy=copy)
-            if await self._is_good(found, survey.copies[by, copy].first):
+            first = survey.copies[by, copy].first
+            if await self._is_lasting(ref.topic, first) and await self._is_good(found, first):
                 return found
         begun = survey.begun(self._host.name)
-        if begun is not None:
+        if begun is not None and await self._is_lasting(ref.topic, survey.copies[self._host.name, begun].first):
             at = survey.copies[self._host.name, begun]
             found = replace(ref, by=self._host.name, copy=begun)
             await self._upload(found, content, at.have)
@@ -144,6 +150,14 @@ class BlobStore:
         except (BlobGone, BlobCorrupt):
             return False
         return True
+
+    async def _is_lasting(self, topic: str, first: int) -> bool:
+        """Whether a copy that begins there is kept for long enough to be referred to anew."""
+        try:
+            stay = await self._host.causes().stay(topic, first)
+        except NotFound:
+            return False
+        return stay is None or blobs.is_lasting(*stay)
 
     # Writing ------------------------------------------------------------------------------------------------------
 

@@ -75,6 +75,19 @@ class Causes:
             return None
         return found[0]
 
+    async def stay(self, topic: str, seq: int) -> tuple[float, float] | None:
+        """For how many seconds a stored message is there still, at least, and for how many its topic keeps them. None:
+        for ever, as far as the broker says.
+
+        Raises:
+            NotFound: it is not there any more.
+            RequestTimeout, Rejected, Refused, Closed
+        """
+        answer = await self._asks.ask(lambda rid: Get(topic=topic, seq=seq, rid=rid), ANSWER_SECONDS)
+        if isinstance(answer, Err):
+            raise policy.rejection_of(answer)
+        return None if answer.max_age is None else (answer.left or 0.0, answer.max_age)
+
     async def ancestors(self, message: Message, depth: int) -> list[Message]:
         """What led to a message, nearest first, at most so many. It ends where something is not there any more.
 

@@ -120,10 +120,17 @@ CopyKey = tuple[str, str]
 """Sender, and id."""
 
 
+def is_lasting(left: float, max_age: float) -> bool:
+    """Whether a copy that is kept for `left` more seconds of `max_age` is good for another message. One that is past
+    half of its time is not: it would go long before what refers to it.
+    """
+    return left >= max_age / 2
+
+
 class Copy:
     """What one sender has put into a blob's topic under one id, from the beginning on without a hole."""
 
-    __slots__ = ("first", "have", "seen", "size")
+    __slots__ = ("first", "have", "seen", "since", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -132,6 +139,8 @@ class Copy:
         """Bytes."""
         self.first = 0
         """Seq of the piece that it begins with."""
+        self.since = 0.0
+        """When the broker took that, as far as it was said."""
         self.seen = False
         """Whether there is anything of it: an empty blob has one empty piece."""
 
@@ -148,12 +157,12 @@ class Copy:
             return 0
         return self.have - piece.at if piece.at <= self.have < piece.at + piece.len else -1
 
-    def add(self, seq: int, piece: Piece) -> int:
+    def add(self, seq: int, piece: Piece, ts: float = 0.0) -> int:
         """Take a piece in; as `fits`."""
         skip = self.fits(piece)
         if skip >= 0:
             if not self.seen:
-                self.first = seq
+                self.first, self.since = seq, ts
                 self.seen = True
             self.have = piece.at + piece.len
         return skip
@@ -167,10 +176,10 @@ class Survey:
         """Bytes of the whole; None: it is not known, and each copy says for itself."""
         self.copies: dict[CopyKey, Copy] = {}
 
-    def add(self, sender: str, seq: int, piece: Piece) -> None:
+    def add(self, sender: str, seq: int, piece: Piece, ts: float = 0.0) -> None:
         """One more piece. One of another size is not of this blob."""
         if self.size in (None, piece.size):
-            self.copies.setdefault((sender, piece.copy), Copy(piece.size)).add(seq, piece)
+            self.copies.setdefault((sender, piece.copy), Copy(piece.size)).add(seq, piece, ts)
 
     def whole(self, first: CopyKey = ("", "")) -> list[CopyKey]:
         """The copies that are whole, `first` before the others, then those of its sender."""

@@ -334,6 +334,10 @@ class Ok(Frame, frozen=True, tag="ok"):
     """Extension, to `get`: the message, then its ancestors, nearest first. A payload of bytes as `data_base64`."""
     missing: str | None = None
     """Extension, to `get`: the id of the parent that is not there, where the line of ancestors breaks off."""
+    max_age: float | None = None
+    """Extension, to `get`: the seconds that messages of this topic are kept for; None: for ever."""
+    left: float | None = None
+    """Extension, to `get`, with `max_age`: the seconds for which this one is there still, at least."""
 
 
 class Err(Frame, frozen=True, tag="err"):

@@ -81,6 +81,19 @@ class TestAttach:
         assert await ann.attach("g", BODY) == first
         assert len(broker.stored(first.topic)) == count == 3
 
+    async def test_a_copy_that_goes_soon_is_written_anew(self, joe: Agent, broker: MemoryBroker) -> None:
+        now = broker.clock()
+        broker.max_age = 1000.0
+        broker.clock = lambda: now
+        first = await joe.attach("g", BODY)
+        broker.clock = lambda: now + 490
+        assert await joe.attach("g", BODY) == first
+        broker.clock = lambda: now + 510
+        second = await joe.attach("g", BODY)
+        assert second.copy != first.copy
+        assert await joe.attach("g", BODY) == second, "the newer one is there for the next"
+        assert len(broker.stored(first.topic)) == 6
+
     async def test_an_interrupted_upload_is_gone_on_with(self, make_agent: Any, broker: MemoryBroker) -> None:
         stop = asyncio.Event()
 

@@ -14,6 +14,7 @@ import pytest
 from harness.broker import broker_process, serving, url_of
 from harness.until import until
 from hubbub import Agent, BlobCorrupt, BlobGone
+from hubbub_broker.policy import Override
 from hubbub_broker.server import Server
 from hubbub_protocol.blobs import PIECE_BYTES, BlobRef
 
@@ -201,3 +202,22 @@ async def test_serving_again_it_is_still_there(tmp_path: Path) -> None:
         ref = await joe.attach("g", BODY)
     async with serving(tmp_path / "data") as server, agent_of(url_of(server)) as joe:
         assert await joe.blob(ref).fetch() == BODY
+
+
+async def test_a_copy_that_goes_soon_is_stored_anew_at_either_door(server: Server, http: httpx.AsyncClient) -> None:
+    def keep(seconds: float) -> None:
+        override = Override("blobs", "g/_blobs/*", 0, 1, {"max_age": seconds})
+        server.broker._follow([override], server.broker.schemas)
+
+    async with agent_of(url_of(server)) as joe:
+        keep(3600.0)
+        first = await joe.attach("g", BODY)
+        assert await joe.attach("g", BODY) == first
+        assert (await http.put("/v1/blobs/g?agent=joe", content=BODY)).status_code == 200
+        keep(0.001)  # what was put there is past half of it
+        second = await joe.attach("g", BODY)
+        assert second.copy != first.copy
+        third = await http.put("/v1/blobs/g?agent=joe", content=BODY)
+        assert (third.status_code, third.json()["copy"] in (first.copy, second.copy)) == (201, False)
+        keep(0)
+        assert await joe.attach("g", BODY) in (first, second), "for ever: any is good"

@@ -53,6 +53,8 @@ class HistoryPage:
     messages: Sequence[StoredLine]
     next: int
     """What to ask with as `after` for the next page; `head` when there is no more. Expired messages are passed over."""
+    max_age: float = 0.0
+    """Seconds that the topic's messages are kept for; 0: for ever."""
 
 
 @dataclass(frozen=True, slots=True)

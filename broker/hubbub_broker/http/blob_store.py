@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from time import time
 from typing import IO
 
 from msgspec import Raw
@@ -44,7 +45,7 @@ class BlobStore:
             Refused: `internal`, if there are copies, and none is what it should be; or what the history is refused for.
         """
         topic = blobs.blob_topic(group, sha256)
-        survey = await self._survey(topic, None)
+        survey, _ = await self._survey(topic, None)
         whole = survey.whole()
         for by, copy in whole:
             ref = BlobRef(sha256=sha256, size=survey.copies[by, copy].size, group=group, by=by, copy=copy)
@@ -56,18 +57,23 @@ class BlobStore:
         return None
 
     async def put(self, agent: str, ref: BlobRef, file: IO[bytes]) -> tuple[BlobRef, bool]:
-        """Store a file's content, unless it is there. The reference that names the copy; whether it was there.
+        """Store a file's content, unless it is there for long enough. The reference that names the copy; whether it was
+        there.
 
         Raises:
             Refused: what a piece of it was refused for. What is stored by then is gone on with the next time.
         """
-        survey = await self._survey(ref.topic, ref.size)
+        survey, max_age = await self._survey(ref.topic, ref.size)
+
+        def is_lasting(copy: Copy) -> bool:
+            return not max_age or blobs.is_lasting(copy.since + max_age - time(), max_age)
+
         for by, copy in survey.whole((agent, "")):
             found = _of(ref, by, copy)
-            if await self._is_good(found, survey.copies[by, copy].first):
+            if is_lasting(survey.copies[by, copy]) and await self._is_good(found, survey.copies[by, copy].first):
                 return found, True
         begun = survey.begun(agent)
-        if begun is not None:
+        if begun is not None and is_lasting(survey.copies[agent, begun]):
             at = survey.copies[agent, begun]
             found = _of(ref, agent, begun)
             await self._upload(agent, found, file, at.have)
@@ -102,7 +108,8 @@ class BlobStore:
                 return
             after = page.next
 
-    async def _survey(self, topic: str, size: int | None) -> Survey:
+    async def _survey(self, topic: str, size: int | None) -> tuple[Survey, float]:
+        """What there is, and for how many seconds it is kept (0: for ever)."""
         survey = Survey(size)
         after = 0
         while True:
@@ -110,9 +117,9 @@ class BlobStore:
             for stored in page.messages:
                 frame, piece = _piece(stored)
                 if piece is not None:
-                    survey.add(frame.sender, frame.seq or 0, piece)
+                    survey.add(frame.sender, frame.seq or 0, piece, frame.ts)
             if page.next >= page.head:
-                return survey
+                return survey, page.max_age
             after = page.next
 
     async def _is_good(self, ref: BlobRef, first: int) -> bool:

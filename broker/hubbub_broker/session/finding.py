@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from time import time
 from typing import TYPE_CHECKING
 
 from msgspec import Raw
@@ -49,7 +50,15 @@ async def answer_get(get: Get, session: Session, shard: Shard, max_bytes: int) -
         what = f"message {get.seq}" if get.id is None else "such message"
         session.refuse(get.rid, Refusal(ErrorCode.NOT_FOUND, f"{get.topic} has no {what} (any more)"))
         return
-    ok = Ok(rid=get.rid, topic=get.topic, messages=[Raw(as_json(one)) for one in found.messages], missing=found.missing)
+    max_age = shard.topic(get.topic).policy.max_age or None
+    ok = Ok(
+        rid=get.rid,
+        topic=get.topic,
+        messages=[Raw(as_json(one)) for one in found.messages],
+        missing=found.missing,
+        max_age=max_age,
+        left=None if max_age is None else max(0.0, round(found.messages[0].frame.ts + max_age - time(), 3)),
+    )
     session.answer([encode(ok)])
 
 

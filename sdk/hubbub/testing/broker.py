@@ -78,6 +78,8 @@ class MemoryBroker:
     ) -> None:
         """`authenticate(agent, token)` returns 0, or the close code with which a connection is refused."""
         self.clock = clock
+        self.max_age: float | None = None
+        """The seconds for which it says that messages are kept."""
         self.heartbeat = heartbeat
         self.max_frame = max_frame
         self.max_inflight = max_inflight
@@ -477,7 +479,16 @@ class MemoryBroker:
                 break
             found = parent
             line.append(found)
-        session.send(Ok(rid=get.rid, topic=get.topic, messages=[Raw(one.as_json()) for one in line], missing=missing))
+        session.send(
+            Ok(
+                rid=get.rid,
+                topic=get.topic,
+                messages=[Raw(one.as_json()) for one in line],
+                missing=missing,
+                max_age=self.max_age,
+                left=None if self.max_age is None else max(0.0, line[0].frame.ts + self.max_age - self.clock()),
+            )
+        )
 
     def _is_over(self, stored: Stored) -> bool:
         return stored.expires_at is not None and stored.expires_at <= self.clock()
