@@ -231,6 +231,8 @@ class Change(Frame, frozen=True, tag="change"):
     """The version of the whole state, or of some keys; 0 where there is nothing yet."""
     ttl: dict[str, float] = {}
     """Of keys in `set`: seconds after which they go by themselves, unless they are renewed."""
+    keep: list[str] = []
+    """Of keys in `set`: those that go when they would have gone without this change, if they go by themselves."""
     publish: list[With] = []
     """To topics of the same group."""
     lc: int = 0

@@ -219,6 +219,8 @@ class StateModel:
                 ttl = data.get("ttl", {}).get(key)
                 if ttl is not None:
                     self._may_go(topic, key, version, change["ts"] + ttl)
+                if key in data.get("keep", ()) and key in before:
+                    self._may_go(topic, key, version, self.not_before.get((topic, key, before[key][1]), 0.0))
             for key in data.get("delete", []):
                 after.pop(key, None)
             states.append(after)
@@ -283,7 +285,9 @@ def leases_of(changes: list[Line]) -> dict[str, tuple[int, float]]:
     for change in changes:
         data = change["data"]
         for key in data.get("set", {}):
-            leases.pop(key, None)
+            before = leases.pop(key, None)
+            if key in data.get("keep", ()) and before is not None:
+                leases[key] = change["seq"], before[1]
             if key in data.get("ttl", {}):
                 leases[key] = change["seq"], data["ttl"][key]
         for key in data.get("delete", []):

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hubbub_broker.log import LogSettings
 
@@ -18,7 +18,7 @@ from .state_model import StateModel, leases_of, state_topic
 NAMES = ["g", "g/c", "g/d"]
 KEYS = ["a", "b", "n/1", "n/2"]
 AGENTS = ["joe", "ann"]
-TTLS = [None, None, None, 0.5, 5.0, 60.0]
+TTLS: list[float | Literal["keep"] | None] = [None, None, "keep", 0.5, 5.0, 60.0]
 FAULTS = ["full", "full", "short", "sync", "write", "truncate"]
 WAYS_ON: list[str | float] = ["turn", "turn", "sync", "sync", "settle", "settle", 0.2, 1.0, 7.0]
 ENDS = ["cut", "cut soon", "stop"]
@@ -73,7 +73,7 @@ class StateSteps:
         *,
         delete: list[str],
         expect: list[tuple[str, int]] | int | None,
-        ttl: float | None,
+        ttl: float | Literal["keep"] | None,
         publish: int,
     ) -> None:
         """Somebody asks for a change. Versions are said relative to what is there: 0 is right, others mostly not."""
@@ -87,7 +87,9 @@ class StateSteps:
         elif expect:
             now = self.site.states.contents
             line["expect"] = {key: max(0, now.version(topic, key) + shift) for key, shift in expect}
-        if ttl is not None:
+        if ttl == "keep":
+            line["keep"] = keys
+        elif ttl is not None:
             line["ttl"] = dict.fromkeys(keys, ttl)
         if publish:
             topics = [name if "/" in name else "g/x", "g/y"]

@@ -19,6 +19,7 @@ from hubbub import (
     StateEntry,
     StateValue,
     TooLarge,
+    Transaction,
     Unencodable,
 )
 from hubbub.testing import MemoryBroker
@@ -30,6 +31,15 @@ async def take(entries: AsyncIterator[StateEntry], count: int) -> list[tuple[str
     """The next entries of a watch: key, value, whether it was deleted."""
     async with asyncio.timeout(60):
         return [(entry.key, entry.value, entry.deleted) for entry in [await anext(entries) for _ in range(count)]]
+
+
+async def _until_deleted(state: SharedState, count: int) -> AsyncIterator[StateEntry]:
+    async for entry in state.watch():
+        if entry.deleted:
+            yield entry
+            count -= 1
+            if not count:
+                return
 
 
 class TestKeys:
@@ -222,6 +232,51 @@ class TestTransactions:
             await tx.get("k")
         assert tx.version is None
         assert broker.stored("g/_state/c") == []
+
+    async def test_what_is_only_read_was_there_at_one_moment(
+        self, joe: Agent, ann: Agent, broker: MemoryBroker
+    ) -> None:
+        state, theirs = joe.topic("c").state, ann.topic("c").state
+        await state.update({"a": 1, "b": 1})
+        with pytest.raises(StateConflictError) as caught:  # noqa: PT012 - it comes at the end of the block
+            async with state.transaction() as tx:
+                assert await tx.get("a") == 1
+                await theirs.update({"a": 2, "b": 2})
+                assert await tx.get("b") == 2
+        assert (caught.value.key, tx.version) == ("a", None)
+        with pytest.raises(StateConflictError) as caught:  # noqa: PT012 - it comes at the end of the block
+            async with state.transaction() as tx:
+                assert await tx.get("new") is None
+                await theirs.put("new", 1)
+                await tx.get("b")
+        assert (caught.value.key, caught.value.expected) == ("new", 0)
+        seen: list[int] = []
+
+        async def look(tx: Transaction) -> tuple[int, int]:
+            a = await tx.get("a")
+            if not seen:
+                await theirs.update({"a": 3, "b": 3})
+            seen.append(a)
+            return a, await tx.get("b")
+
+        assert await state.transact(look) == (3, 3)
+        assert seen == [2, 3]
+
+    async def test_a_key_that_goes_by_itself_keeps_its_time(self, joe: Agent) -> None:
+        state = joe.topic("c").state
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await state.update({"modified": 1, "transacted": 1, "put": 1, "renewed": 1}, ttl=10)
+        await asyncio.sleep(6)
+        await state.modify("modified", lambda number: number + 1)
+        async with state.transaction() as tx:
+            tx.put("transacted", await tx.get("transacted") + 1)
+            tx.put("other", 1)
+        await state.put("put", 2)
+        await state.modify("renewed", lambda number: number + 1, ttl=20)
+        gone = {entry.key: loop.time() - began async for entry in _until_deleted(state, 3)}
+        assert {key: round(at) for key, at in gone.items()} == {"modified": 10, "transacted": 10, "renewed": 26}
+        assert await state.entries() == {"other": (1, 3), "put": (2, 4)}
 
     async def test_transact_tries_again_with_what_is_there_then(self, joe: Agent, ann: Agent) -> None:
         state = joe.topic("c").state
@@ -482,6 +537,31 @@ class TestLeases:
     async def _hold_once(agent: Agent) -> int:
         async with agent.topic("c").lease("writer", ttl=5) as lease:
             return lease.token
+
+    async def test_who_waits_goes_on_waiting_when_the_broker_does_not_answer(
+        self, joe: Agent, ann: Agent, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        state = ann.topic("c").state
+        ask, asked = state.get, asyncio.Event()
+
+        async def unanswered(key: str, **options: Any) -> StateValue:
+            monkeypatch.setattr(state, "get", ask)
+            asked.set()
+            raise RequestTimeout("no answer within 30 s")
+
+        async def wait() -> int:
+            async with state.lease("writer", ttl=30) as lease:
+                return lease.token
+
+        async with joe.topic("c").lease("writer", ttl=60) as held:
+            monkeypatch.setattr(state, "get", unanswered)
+            waiting = asyncio.create_task(wait())
+            await asked.wait()
+            with pytest.raises(RequestTimeout, match=r"not free within 0\.5 s"):
+                async with state.lease("writer", timeout=0.5):
+                    pass
+            assert not waiting.done()
+        assert await waiting > held.token
 
     async def test_what_makes_no_sense_is_refused(self, joe: Agent) -> None:
         with pytest.raises(ValueError, match="ttl"):

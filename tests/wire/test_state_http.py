@@ -157,3 +157,22 @@ async def test_white_space_in_a_value_is_none_in_the_state(http: httpx.AsyncClie
     text = '{\n  "a": [1,\n 2]\n}'
     await http.put(STATE, params={"key": "k"}, content=text, headers={"Content-Type": "application/json"})
     assert (await http.get(STATE, params={"key": "k"})).json()["value"] == {"a": [1, 2]}
+
+
+async def test_a_key_may_keep_the_time_that_is_left(http: httpx.AsyncClient) -> None:
+    await http.put(STATE, params={"key": "l", "ttl": 60}, json="joe")
+    for body, status in (
+        ({"set": {"l": 1, "m": 1}, "keep": ["l", "m"]}, 200),
+        ({"set": {"l": 1}, "keep": ["x"]}, 400),
+        ({"set": {"l": 1}, "keep": ["l"], "ttl": {"l": 5}}, 400),
+    ):
+        assert (await http.post(STATE, json=body)).status_code == status
+    entries = (await http.get(STATE)).json()["entries"]
+    assert [(entry["key"], entry["value"], entry.get("left", 99) <= 60) for entry in entries] == [
+        ("l", 1, True),
+        ("m", 1, False),
+    ]
+    (_, told) = (await http.get("/v1/topics/research/_state/c/messages")).json()["messages"]
+    assert told["data"] == {"set": {"l": 1, "m": 1}, "keep": ["l", "m"]}
+    await http.put(STATE, params={"key": "l"}, json=2)
+    assert "left" not in (await http.get(STATE, params={"key": "l"})).json(), "a plain change says all of it anew"

@@ -36,6 +36,7 @@ class StateChange(Model):
         None, description="Versions of keys, or of the whole state; 0 where there is nothing.", examples=[{"plan": 7}]
     )
     ttl: dict[str, float] = Field({}, description="Seconds after which keys of `set` go by themselves.")
+    keep: list[str] = Field([], description="Keys of `set` that go when they would have gone without this change.")
     publish: list[Publication] = Field([], description="Messages to topics of the same group, each with an `id`.")
     lc: int = Field(0, description="The sender's Lamport timestamp.")
 

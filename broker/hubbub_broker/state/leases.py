@@ -97,6 +97,13 @@ class Leases:
             heapify(self._due)
         self._log.append_state(StateKind.STATE_TTL, place(*name), encode_ttl(ttl))
 
+    def keep(self, name: Name, version: int) -> None:
+        """A key was set that goes when it would have gone, if it goes by itself: nothing is written for it."""
+        before = self._leases.get(name)
+        if before is not None:
+            lease = self._leases[name] = Lease(version, before.ttl, before.until)
+            lease.looked_at = before.looked_at
+
     def drop(self, name: Name) -> None:
         """A key was deleted; the step goes on."""
         if self._leases.pop(name, None) is not None:

@@ -25,7 +25,7 @@ def check_change(change: Change, settings: Settings) -> None:
     if not (change.set or change.delete or change.publish):
         raise _bad("a change has at least one of `set`, `delete` and `publish`")
     most = settings.state_change_keys
-    if max(map(len, named)) > most or len(change.ttl) > most:
+    if max(map(len, named)) > most or max(len(change.ttl), len(change.keep)) > most:
         raise _bad(f"a change names at most {most} keys, and as many messages (state_change_keys)")
     for key in change.delete:
         check_key(key)
@@ -51,6 +51,9 @@ def _check_values(change: Change, settings: Settings) -> None:
             raise _bad(f"`ttl` names {key[:80]}, which is not in `set`")
         if not (isfinite(seconds) and TTL_SECONDS_MIN <= seconds <= STATE_TTL_SECONDS_MAX):
             raise _bad(f"`ttl` is {TTL_SECONDS_MIN:g} to {STATE_TTL_SECONDS_MAX:.0f} seconds")
+    for key in change.keep:
+        if key not in change.set or key in change.ttl:
+            raise _bad(f"`keep` names {key[:80]}, which has to be in `set`, and not in `ttl`")
 
 
 def check_renewal(renew: Renew) -> None:

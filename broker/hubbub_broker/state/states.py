@@ -312,7 +312,10 @@ class States:
         append = self._shard.log.append_state
         for key, value in change.set.items():
             append(StateKind.STATE, place(topic, key), Held(version, bytes(value)).encode())
-            self._leases.put((topic, key), version, change.ttl.get(key))
+            if key in change.keep:
+                self._leases.keep((topic, key), version)
+            else:
+                self._leases.put((topic, key), version, change.ttl.get(key))
         for key in change.delete:
             if self.contents.get(topic, key) is not None:
                 append(StateKind.STATE, place(topic, key), b"")

@@ -1,6 +1,7 @@
 """The messages that tell of changes, on the topic `GROUP/_state...`.
 
-    {"set": {KEY: VALUE}, "delete": [KEY], "ttl": {KEY: SECONDS}, "expired": true, "published": [{topic, id, seq, lc}]}
+    {"set": {KEY: VALUE}, "delete": [KEY], "ttl": {KEY: SECONDS}, "keep": [KEY], "expired": true,
+     "published": [{topic, id, seq, lc}]}
 
 What is empty is left out. The message's seq is the version of each key in it.
 """
@@ -24,6 +25,8 @@ def tell(change: Change, published: Sequence[Published] = (), *, expired: bool =
         parts.append(b'"delete":%b' % encode_value(change.delete))
     if change.ttl:
         parts.append(b'"ttl":%b' % encode_value(change.ttl))
+    if change.keep:
+        parts.append(b'"keep":%b' % encode_value(change.keep))
     if expired:
         parts.append(b'"expired":true')
     if published:

@@ -1,7 +1,7 @@
 """A shared state's requests, and their answers: the only file of this package that knows frames."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from msgspec.structs import replace
 
@@ -20,6 +20,9 @@ RID_BYTES = 64
 """More than a request's number adds to its frame."""
 
 Expected = int | Mapping[str, int] | None
+
+Ttl = float | Literal["keep"] | None
+"""Seconds after which a key goes by itself; `keep`: it goes when it would have gone; None: it stays."""
 
 
 class Page(NamedTuple):
@@ -69,7 +72,7 @@ class StateClient:
         values: Mapping[str, Any],
         delete: Iterable[str],
         expected: Expected,
-        ttl: Mapping[str, float],
+        ttl: Mapping[str, Ttl],
         publish: list[With],
         lc: int,
         timeout: float,
@@ -86,7 +89,8 @@ class StateClient:
             set={checked_key(key): encoded(value) for key, value in values.items()},
             delete=[checked_key(key) for key in delete],
             expect=dict(expected) if isinstance(expected, Mapping) else expected,
-            ttl=dict(ttl),
+            ttl={key: time for key, time in ttl.items() if isinstance(time, float | int)},
+            keep=[key for key, time in ttl.items() if time == "keep"],
             publish=publish,
             lc=lc,
         )
@@ -95,6 +99,20 @@ class StateClient:
             raise TooLarge(f"a change of {size} bytes: the broker takes frames of {limit} at most; {TooLarge.HINT}")
         ok = await self._ask(change, timeout)
         return Changed(ok.seq or 0, ok.published or [])
+
+    async def versions(self, keys: Sequence[str], timeout: float) -> dict[str, int]:
+        """The versions of some keys at one moment, 0 where nothing is."""
+        found: dict[str, int] = {}
+        left, head = list(keys), None
+        while left:
+            page = await self._read(State(topic=self.name, keys=left), timeout)
+            if head is not None and page.head != head:
+                found, left, head = {}, list(keys), None  # it changed between two answers: once more
+                continue
+            head = page.head
+            found.update((entry.key, entry.version) for entry in page.entries)
+            left = [] if page.more is None else left[left.index(page.more) + 1 :]
+        return {key: found.get(key, 0) for key in keys}
 
     async def renew(self, key: str, version: int, timeout: float) -> None:
         """Let a key that goes by itself live its whole time again.

@@ -37,7 +37,8 @@ class Lease:
         async with conv.lease("writer", ttl=30) as lease:
             await conv.state.put("draft", text, lease=lease)
 
-    Entering waits until it is free, at most `timeout` seconds. It is renewed by itself. When it is lost (it could not
+    Entering waits until it is free, for `timeout` seconds if that is given, else for as long as it takes; the broker
+    may be away meanwhile. It is renewed by itself. When it is lost (it could not
     be renewed in time, or an operator deleted it) `lost` is set and the block is cancelled: it ends with LeaseLost. At
     the end of the block the next one may have it at once.
     """
@@ -76,10 +77,13 @@ class Lease:
     async def __aenter__(self) -> Self:
         if self._renewing is not None:
             raise HubbubError(f"{self!r} is held already: make another one")
+        patience = asyncio.timeout(self._timeout)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with patience:
                 await self._acquire()
         except TimeoutError as error:
+            if not patience.expired():
+                raise
             raise RequestTimeout(f"the lease {self.name} was not free within {self._timeout:g} s") from error
         self._holder = asyncio.current_task()
         self._renewing = asyncio.create_task(self._renew(), name=f"hubbub-lease-{self.name}")
@@ -122,14 +126,15 @@ class Lease:
                     self.key, value, expected_version=0, ttl=self._ttl, timeout=self._ttl / RENEWALS
                 )
             except StateConflictError:
-                if await self._is_ours():
-                    return
+                with suppress(RequestTimeout):  # a broker that does not answer has not given it to anybody
+                    if await self._is_ours():
+                        return
+                    await self._wait_until_free()
             except RequestTimeout:
                 continue  # whether it was made, the next try tells
             else:
                 self._until = asked_at + self._ttl
                 return
-            await self._wait_until_free()
             await asyncio.sleep(RUSH.delay(attempt, desk.source))
             attempt += 1
 

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from hubbub.backoff import Backoff
 from hubbub.errors import StateConflictError
 
-from .client import Expected, Page
+from .client import Expected, Page, Ttl
 from .desk import StateDesk
 from .entry import Publication, StateEntry, StateValue
 from .lease import Lease
@@ -31,7 +31,7 @@ PAGE = 100
 PAGES_AGAIN = 3
 """How often `entries` begins anew when the state changed between two pages."""
 
-Ttl = float | Mapping[str, float] | None
+Ttls = Ttl | Mapping[str, Ttl]
 T = TypeVar("T")
 
 
@@ -126,12 +126,13 @@ class SharedState:
         value: Any,
         *,
         expected_version: int | None = None,
-        ttl: float | None = None,
+        ttl: Ttl = None,
         lease: Lease | None = None,
         timeout: float = SECONDS,
     ) -> int:
         """Set a key; returns its version. `expected_version` 0: only if it is not there. `ttl`: it goes by itself after
-        so many seconds. `lease`: only while that is held.
+        so many seconds, or ("keep") when it would have gone without this; by default it stays from now on. `lease`:
+        only while that is held.
 
         Raises:
             StateConflictError: it has another version than expected, or the lease is another's.
@@ -162,7 +163,7 @@ class SharedState:
         expected_version: Expected = None,
         delete: Iterable[str] = (),
         publish: Sequence[Publication | tuple[str, Any]] = (),
-        ttl: Ttl = None,
+        ttl: Ttls = None,
         lease: Lease | None = None,
         timeout: float = SECONDS,
     ) -> int:
@@ -174,7 +175,8 @@ class SharedState:
             expected_version: of some keys, or (one number) of the whole state; 0 where nothing is yet.
             delete: keys that are to go; whether they are there does not matter.
             publish: `Publication`s, or pairs of topic and data.
-            ttl: seconds after which the keys that are set go by themselves, for all or by key.
+            ttl: seconds after which the keys that are set go by themselves, for all or by key; "keep": when they would
+                have gone without this change. Default: they stay.
             lease: only while that lease of the same state is held.
             timeout: seconds to wait for the broker.
 
@@ -182,7 +184,7 @@ class SharedState:
             StateConflictError: it is not as expected; nothing was changed and nothing published.
         """
         parts = [one if isinstance(one, Publication) else Publication(*one) for one in publish]
-        times = dict.fromkeys(values, ttl) if isinstance(ttl, int | float) else ttl or {}
+        times = ttl if isinstance(ttl, Mapping) else dict.fromkeys(values, ttl)
         changed = await self._client.change(
             self._desk.new_id(),
             values,
@@ -207,7 +209,9 @@ class SharedState:
     # Reading and changing ---------------------------------------------------------------------------------------
 
     def transaction(self, *, lease: Lease | None = None, timeout: float = SECONDS) -> Transaction:
-        """Read, decide, change: made at the end of the block, if nothing that was read has changed meanwhile.
+        """Read, decide, change: made at the end of the block, if nothing that was read has changed meanwhile. A block
+        that only reads has read what was there at one moment. It is one attempt, since no block can be run again: see
+        `transact`.
 
             async with state.transaction() as tx:
                 stock = await tx.get("stock")
@@ -278,12 +282,14 @@ class SharedState:
         key: str,
         change: Callable[[Any], Awaitable[Any] | Any],
         *,
+        ttl: Ttl = "keep",
         attempts: int = ATTEMPTS,
         backoff: Backoff = CONTENDED,
         timeout: float = SECONDS,
     ) -> StateValue:
         """Set a key to `change(value)`, where `value` is what it holds (None: nothing); again when others were ahead.
-        Returns what it holds then. Calls of one agent for one key wait for each other.
+        Returns what it holds then. Calls of one agent for one key wait for each other. `ttl` is as in `put`, but that
+        a key which goes by itself keeps its time unless it is said.
 
         Raises:
             StateConflictError: `attempts` times others were ahead.
@@ -295,7 +301,7 @@ class SharedState:
                 result = change(before.value)
                 value = await result if inspect.isawaitable(result) else result
                 try:
-                    version = await self.put(key, value, expected_version=before.version, timeout=timeout)
+                    version = await self.put(key, value, expected_version=before.version, ttl=ttl, timeout=timeout)
                 except StateConflictError as conflict:
                     if attempt + 1 == attempts:
                         conflict.add_note(f"others were ahead at each of {attempts} attempts")
@@ -310,6 +316,10 @@ class SharedState:
     def lease(self, name: str, *, ttl: float = 30.0, timeout: float | None = None) -> Lease:
         """A lease: see `Lease`."""
         return Lease(self, name, ttl, timeout)
+
+    async def versions(self, keys: Sequence[str], *, timeout: float = SECONDS) -> dict[str, int]:
+        """The versions of some keys at one moment; 0 where nothing is."""
+        return await self._client.versions(keys, timeout)
 
     async def renew(self, key: str, version: int, *, timeout: float = SECONDS) -> None:
         """Let a key that was set with a `ttl` live its whole time again.

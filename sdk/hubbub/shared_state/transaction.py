@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .client import checked_key
+from hubbub.errors import StateConflictError
+
+from .client import Ttl, checked_key
 from .entry import Publication
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ class Transaction:
         self._timeout = timeout
         self._read: dict[str, int] = {}
         self._set: dict[str, Any] = {}
-        self._ttl: dict[str, float] = {}
+        self._ttl: dict[str, Ttl] = {}
         self._delete: dict[str, None] = {}
         self._publish: list[Publication] = []
         self.version: int | None = None
@@ -42,13 +44,13 @@ class Transaction:
         """Make the change only if a key has this version then; 0: if it is not there. The first one said counts."""
         self._read.setdefault(checked_key(key), version)
 
-    def put(self, key: str, value: Any, *, ttl: float | None = None) -> None:
-        """Set a key."""
+    def put(self, key: str, value: Any, *, ttl: Ttl = "keep") -> None:
+        """Set a key. `ttl` is as in `SharedState.put`, but that a key which goes by itself keeps its time unless it is
+        said.
+        """
         self._delete.pop(key, None)
         self._set[checked_key(key)] = value
-        self._ttl.pop(key, None)
-        if ttl is not None:
-            self._ttl[key] = ttl
+        self._ttl[key] = ttl
 
     def delete(self, key: str) -> None:
         """Delete a key."""
@@ -66,7 +68,10 @@ class Transaction:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None or not (self._set or self._delete or self._publish):
+        if error is not None:
+            return
+        if not (self._set or self._delete or self._publish):
+            await self._check_reads()
             return
         self.version = await self._state.update(
             self._set,
@@ -77,3 +82,12 @@ class Transaction:
             lease=self._lease,
             timeout=self._timeout,
         )
+
+    async def _check_reads(self) -> None:
+        """Whether all that was read was there at one moment. Of one key that goes without saying."""
+        if len(self._read) < 2:
+            return
+        now = await self._state.versions(list(self._read), timeout=self._timeout)
+        for key, version in self._read.items():
+            if now[key] != version:
+                raise StateConflictError(version, now[key], key)

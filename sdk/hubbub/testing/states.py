@@ -122,7 +122,10 @@ class MemoryStates:
         state = self._states.setdefault(topic, {})
         for key, value in change.set.items():
             state[key] = Held(version, Raw(bytes(value)))
-            self._lease((topic, key), version, change.ttl.get(key))
+            if key in change.keep:
+                self._keep((topic, key), version)
+            else:
+                self._lease((topic, key), version, change.ttl.get(key))
         for key in change.delete:
             state.pop(key, None)
             self._lease((topic, key), version, None)
@@ -167,9 +170,16 @@ class MemoryStates:
         if ttl is not None:
             self._leases[name] = Lease(version, ttl, self._timer(name, version, ttl))
 
-    def _timer(self, name: tuple[str, str], version: int, ttl: float) -> asyncio.TimerHandle:
+    def _keep(self, name: tuple[str, str], version: int) -> None:
+        before = self._leases.get(name)
+        if before is not None:
+            before.timer.cancel()
+            left = before.timer.when() - asyncio.get_running_loop().time()
+            self._leases[name] = Lease(version, before.ttl, self._timer(name, version, before.ttl, left))
+
+    def _timer(self, name: tuple[str, str], version: int, ttl: float, left: float | None = None) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()
-        return loop.call_later(ttl, self._broker.enqueue, lambda: self._expire(name, version))
+        return loop.call_later(ttl if left is None else left, self._broker.enqueue, lambda: self._expire(name, version))
 
     def _expire(self, name: tuple[str, str], version: int) -> None:
         lease = self._leases.get(name)
@@ -196,7 +206,7 @@ class MemoryStates:
         *,
         expired: bool = False,
     ) -> Ok:
-        told: dict[str, Any] = {"set": change.set, "delete": change.delete, "ttl": change.ttl}
+        told: dict[str, Any] = {"set": change.set, "delete": change.delete, "ttl": change.ttl, "keep": change.keep}
         told = {name: value for name, value in told.items() if value}
         if expired:
             told["expired"] = True
