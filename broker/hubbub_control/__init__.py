@@ -12,8 +12,10 @@ workflows   the part that shows workflows, and passes on what is ordered of them
 status      the part that tells how the control plane itself is
 registry    the part that knows which agents there are, and how they are
 commands    the part that orders something of them
+breakers    the part that counts the transitions of shared breakers
 """
 
+from .breakers import Breakers
 from .caller import Caller
 from .commands import Commands
 from .part import Part
@@ -22,4 +24,4 @@ from .refusal import Refusal
 from .registry import Limits, Registry
 from .workflows import Workflows
 
-__all__ = ["Caller", "Commands", "ControlPlane", "Limits", "Part", "Refusal", "Registry", "Workflows"]
+__all__ = ["Breakers", "Caller", "Commands", "ControlPlane", "Limits", "Part", "Refusal", "Registry", "Workflows"]

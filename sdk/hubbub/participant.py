@@ -1,5 +1,6 @@
 """What an agent shares with others beside messages: mail, its own inbox, shared state, and who is present where."""
 
+import asyncio
 import random
 from abc import ABC, abstractmethod
 from asyncio import Future
@@ -12,6 +13,7 @@ from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, READ_MARK, check_grou
 
 from .asks import Asks
 from .blob import Blob
+from .breaker_events import BreakerEvents
 from .cancels import Cancels
 from .causes import Causes
 from .chain import grows_from, handling
@@ -173,10 +175,11 @@ class Participant(ABC):
         policy: BreakerPolicy = DEFAULT_POLICY,
         *,
         group: str | None = None,
+        events: bool = True,
         **options: Any,
     ) -> SharedCircuitBreaker:
         """A circuit breaker that all agents of the group who name it share: see `SharedCircuitBreaker`, whose options
-        these are.
+        these are. `events`: whether its transitions are published on `GROUP/_breakers`, by whoever makes them.
 
             async with agent.breaker("openai").running() as openai:
                 answer = await openai.call(client.complete, prompt)
@@ -184,7 +187,10 @@ class Participant(ABC):
         Raises:
             As `group_state`; ValueError if it is no name.
         """
-        store = GroupStateStore(self.group_state(group), options.get("store_seconds", STORE_SECONDS))
+        state = self.group_state(group)
+        store = GroupStateStore(state, options.get("store_seconds", STORE_SECONDS))
+        if events:
+            options["publish"] = BreakerEvents(self.submit, self.loop, state.name, options.get("publish"))
         return SharedCircuitBreaker(name, policy, store=store, agent=self.name, **options)
 
     def _state_of(self, name: str) -> SharedState:
@@ -254,6 +260,15 @@ class Participant(ABC):
         self._asking().link_up(link)
 
     # What the agent has -----------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """See `Agent`."""
+
+    @abstractmethod
+    async def submit(self, topic: str, data: Any, /, **options: Unpack[PublishOptions]) -> "asyncio.Future[Receipt]":
+        """See `Agent.submit`."""
 
     @abstractmethod
     async def publish(self, topic: str, data: Any, /, **options: Unpack[PublishOptions]) -> Receipt:

@@ -38,6 +38,9 @@ MAIL_TO_ALL = f"{MAIL_GROUP}/@ALL"
 STATE = "_state"
 """The conversation of each group that tells of the changes of its state; below it, of its conversations' states."""
 
+BREAKERS = "_breakers"
+"""The conversation of each group that tells what becomes of its shared circuit breakers."""
+
 CANCELS = "_cancel"
 """The conversation of each group on which questions are called off."""
 

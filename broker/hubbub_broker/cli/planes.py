@@ -20,7 +20,7 @@ from hubbub_broker.http import create_side_app
 from hubbub_broker.logs import get_logger
 from hubbub_broker.metrics import Exposition, Metrics
 from hubbub_broker.server import listen
-from hubbub_control import Commands, ControlPlane, Limits, Registry, Workflows
+from hubbub_control import Breakers, Commands, ControlPlane, Limits, Registry, Workflows
 from hubbub_control.rules import Rules
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Err
@@ -69,7 +69,7 @@ def control_plane(settings: Settings) -> ControlPlane:
     )
     registry = Registry(limits, secured=settings.authenticates)
     commands = Commands(registry, settings.commands_kept, settings.command_agents)
-    return ControlPlane([registry, commands, Rules(), Workflows()])
+    return ControlPlane([registry, commands, Rules(), Workflows(), Breakers()])
 
 
 class ControlDoor:
