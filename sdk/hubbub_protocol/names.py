@@ -72,7 +72,7 @@ BLOBS = "_blobs"
 
 _is_blob_topic = re.compile(rf"{_SEGMENT}/{BLOBS}/[0-9a-f]{{64}}").fullmatch
 
-_ASIDE = frozenset({BLOBS, STATE, CANCELS})
+_ASIDE = frozenset({BLOBS, BREAKERS, STATE, CANCELS})
 
 _ALPHABET = "A-Z a-z 0-9 . _ - ~ @ : = +"
 
@@ -300,8 +300,8 @@ def readers_overlap(one: str, other: str) -> bool:
 
 
 def _aside(topic: str) -> str | None:
-    """What a topic holds that is no conversation, where that is so: large bodies, the changes of states, what is called
-    off; or what agents, the broker and the control plane say to one another.
+    """What a topic holds that is no conversation, where that is so: large bodies, the changes of states, those of
+    breakers, what is called off; or what agents, the broker and the control plane say to one another.
     """
     group, _, rest = topic.partition("/")
     conversation = rest.partition("/")[0]
@@ -380,9 +380,9 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 def reader_of(pattern: str) -> Callable[[str], bool]:
     """A predicate over topics: those that a subscription by that pattern delivers.
 
-    Its wildcards don't stand for large bodies, nor for what tells of states or calls something off, nor for the group
-    `_hubbub`: whoever reads `research/**` wants conversations, and not the pieces of what they refer to, nor what their
-    agents keep; and whoever reads `**` not what all agents say of themselves.
+    Its wildcards don't stand for large bodies, nor for what tells of states or breakers or calls something off, nor for
+    the group `_hubbub`: whoever reads `research/**` wants conversations, and not the pieces of what they refer to, nor
+    what their agents keep; and whoever reads `**` not what all agents say of themselves.
     """
     matches = matcher(pattern)
     own = _aside(pattern)

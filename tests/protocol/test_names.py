@@ -358,6 +358,8 @@ def test_patterns_of_keys(pattern: str, good: bool) -> None:
         ("g/_state/*", "g/c/d", False),
         ("g/*", "g/_cancel", False),
         ("*/_cancel", "g/_cancel", True),
+        ("g/**", "g/_breakers", False),
+        ("*/_breakers", "g/_breakers", True),
         ("**", "_hubbub/reports", False),
         ("*/*", "_hubbub/@joe", False),
         ("*/reports", "_hubbub/reports", False),

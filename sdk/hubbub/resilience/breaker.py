@@ -141,7 +141,9 @@ def admit(circuit: Circuit, policy: BreakerPolicy, now: float, slot: str, by: st
     if circuit.state is BreakerState.OPEN:
         return Admission(circuit, None, policy.wait(circuit.trips))
     if circuit.succeeded + len(circuit.slots) >= policy.probes:
-        return Admission(circuit, None, max(0.0, min(one.deadline for one in circuit.slots) - now))
+        # Probes mostly end long before their deadline: who comes back then would stay away from what is well again.
+        latest = min(one.deadline for one in circuit.slots) - now
+        return Admission(circuit, None, max(0.0, min(latest, policy.wait(circuit.trips))))
     taken = Slot(slot, by, now + policy.probe_seconds)
     return Admission(replace(circuit, slots=(*circuit.slots, taken)), Ticket(circuit.epoch, slot))
 

@@ -68,6 +68,9 @@ def test_half_open_has_so_many_slots_and_each_ends_at_its_deadline() -> None:
     full = admit(two, POLICY, 12.0, "c")
     assert full.circuit is two
     assert (full.ticket, full.retry_after) == (None, 3.0)
+    slow = BreakerPolicy(wait_seconds=10, probes=1, probe_seconds=60)
+    busy = admit(opened(), slow, 10.0, "a").circuit
+    assert admit(busy, slow, 11.0, "b").retry_after == 10.0, "a probe mostly ends long before its deadline"
     third = admit(two, POLICY, 15.0, "c")
     assert third.ticket == Ticket(2, "c")
     assert [slot.id for slot in third.circuit.slots] == ["b", "c"]
