@@ -237,7 +237,7 @@ class Settings(Table):
     # The guard
     publish_rate: float = setting(
         0.0,
-        "Publishes that an agent may make in the long run.",
+        "Publishes that an agent may make in the long run; joins, leaves and wills are among them.",
         unit="per second",
         least=0.001,
         most=1e9,
@@ -248,7 +248,7 @@ class Settings(Table):
     )
     publish_bytes_rate: float = setting(
         0.0,
-        "Bytes of data that an agent may publish in the long run.",
+        "Bytes of data and headers that an agent may publish in the long run.",
         unit="per second",
         least=1,
         most=1e15,
@@ -256,7 +256,7 @@ class Settings(Table):
     )
     group_publish_rate: float = setting(
         0.0,
-        "Publishes that all agents together may make to the topics of one group in the long run.",
+        "Publishes that all agents together may make to the topics of one group, inboxes included, in the long run.",
         unit="per second",
         least=0.001,
         most=1e9,
@@ -264,7 +264,8 @@ class Settings(Table):
     )
     group_bytes_rate: float = setting(
         0.0,
-        "Bytes of data that all agents together may publish to the topics of one group in the long run.",
+        "Bytes of data and headers that all agents together may publish to the topics of one group, inboxes included, in "
+        "the long run.",
         unit="per second",
         least=1,
         most=1e15,
@@ -272,7 +273,8 @@ class Settings(Table):
     )
     send_rate: float = setting(
         0.0,
-        "Messages that an agent may send to inboxes in the long run.",
+        "Messages that an agent may publish to inboxes in the long run, by whichever name and door; mail to ALL is not "
+        "among them.",
         unit="per second",
         least=0.001,
         most=1e9,

@@ -68,7 +68,7 @@ class TopicPolicy:
     budget_messages: int = 0
     """Messages that a conversation may hold in all."""
     budget_bytes: int = 0
-    """Bytes of data that it may hold in all."""
+    """Bytes of data and headers that it may hold in all."""
     budget_cost: float = 0.0
     """The sum of the header `cost` that its messages may reach."""
 

@@ -123,7 +123,7 @@ class PolicyRule(Table):
         None, "Messages of one conversation in all.", least=1, most=2**53, off="no budget", unit="messages"
     )
     budget_bytes: int | None = setting(
-        None, "Data of one conversation in all.", unit="bytes", least=1, most=1024 * TIB, off="no budget"
+        None, "Data and headers of one conversation in all.", unit="bytes", least=1, most=1024 * TIB, off="no budget"
     )
     budget_cost: float | None = setting(
         None,

@@ -207,6 +207,12 @@ def owner_of_mark(topic: str, consumer: str) -> str | None:
     return rest[1:] if consumer == READ_MARK and rest.startswith("@") and "/" not in rest else None
 
 
+def is_to_inbox(topic: str) -> bool:
+    """Whether what is published to the topic goes into an inbox: by its own name, or by that of `MAIL_GROUP`."""
+    group, _, conversation = topic.partition("/")
+    return conversation.startswith("@") and "/" not in conversation and (group == MAIL_GROUP or group[0] != "_")
+
+
 def dead_letters_of(group: str) -> str:
     """The topic that holds what no consumer of `group` could deal with."""
     return f"{group}/{DEAD_LETTERS}"

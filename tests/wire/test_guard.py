@@ -63,7 +63,7 @@ async def test_a_budget_ends_with_an_error_and_an_operator_resets_it(connect: An
         assert (answer["code"], "budget_cost" in answer["message"]) == ("budget", True)
         assert (await boss.until("msg"))["data"]["rule"] == "budget_cost"
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
-            used = {"topic": "g/c", "messages": 1, "bytes": 1, "cost": 0.75}
+            used = {"topic": "g/c", "messages": 1, "bytes": len('1{"cost": 0.75}'), "cost": 0.75}
             limits = {"budget_messages": 0, "budget_bytes": 0, "budget_cost": 1.0}
             assert (await http.get("/v1/topics/g/c/budget")).json() == {**used, **limits}
             body = {"topic": "g/c", "id": "x", "data": 1, "headers": {"cost": 1}}

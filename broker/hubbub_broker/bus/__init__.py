@@ -5,6 +5,7 @@
     to_all     to ALL: everybody or nobody
     arrivals   who came and left, told                register   agents where there are several workers
     bus        all of it, put together                remote_mail   mail, likewise
+    limits     what is asked before a message is taken
 
 An inbox is a durable topic, and its read mark a consumer: nothing here stores a message of its own.
 """
@@ -13,7 +14,7 @@ from .agents import AgentRecord, Agents, Card
 from .bus import Bus
 from .inbox import Inbox, Unread
 from .mail import ALL, Mail, Sent
-from .presence import Presence, Wills
+from .presence import PRESENCE_BYTES, Presence, Wills
 from .register import RegisterCopy
 from .remote_mail import RemoteMail
 from .to_all import MAIL
@@ -21,6 +22,7 @@ from .to_all import MAIL
 __all__ = [
     "ALL",
     "MAIL",
+    "PRESENCE_BYTES",
     "AgentRecord",
     "Agents",
     "Bus",

@@ -16,7 +16,8 @@ from hubbub_protocol.names import inbox_of
 from .agents import AgentRecord, Agents
 from .arrivals import Arrivals
 from .inbox import Inbox
-from .mail import Limits, Mail
+from .limits import Limits
+from .mail import Mail
 from .presence import Presence, Wills
 from .register import Register, RegisterCopy
 from .remote_mail import RemoteMail
@@ -66,7 +67,7 @@ class Bus:
             copy = self.agents = RegisterCopy(peers, greeted)
             self.mail = RemoteMail(copy, peers)
         self.presence = Presence(shard_of)
-        self.wills = Wills(way, here, loop)
+        self.wills = Wills(way, here, limits, loop)
         self.online = here
         self._consumers_of = consumers_of
         self._default_group = settings.default_group

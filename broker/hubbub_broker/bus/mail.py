@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,7 @@ from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import NO_DATA, Err, Ok, Pub
 
 from .agents import AgentRecord, Agents
+from .limits import Limits
 from .to_all import MAIL, ToAll
 
 ALL = "ALL"
@@ -24,19 +25,6 @@ ALL = "ALL"
 
 TO_ALL = "_hubbub/broadcast"
 """What stands for the topic of a mail to ALL where one is wanted."""
-
-
-class Limits(Protocol):
-    """The limits that are the same at every door. Each raises Refusal."""
-
-    def admit(self, agent: str, pub: Pub) -> None:
-        """Check one publish."""
-
-    def admit_send(self, agent: str) -> None:
-        """Count a message to an inbox."""
-
-    def admit_broadcast(self, agent: str) -> None:
-        """Count a message to all."""
 
 
 class Sent(NamedTuple):
@@ -116,7 +104,6 @@ class Mail:
             return await self.send_to_all(sender, to_all)
         record = self.recipient(to, create=create)
         pub = Pub(topic=record.inbox, id=id, type=MAIL, data=data, ttl=ttl, parent=parent, headers=raw_headers)
-        self._limits.admit_send(sender)
         self._limits.admit(sender, pub)
         frame = await self._publish(sender, pub)
         if isinstance(frame, Err):

@@ -14,13 +14,19 @@ import msgspec
 from hubbub_broker.consumers import Confirm
 from hubbub_broker.logs import get_logger
 from hubbub_broker.peers import Way
+from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import Publisher, Shard
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.frames import Err, Pub, Will
 from hubbub_protocol.names import group_of
 
+from .limits import Limits
+
 PRESENCE = "presence"
 """The `type` of what tells that somebody came or went."""
+
+PRESENCE_BYTES = 40
+"""What such a message counts as, for rates in bytes: its data without the agent's name."""
 
 log = get_logger(__name__)
 
@@ -44,17 +50,20 @@ class Presence:
         if agents[agent] == 1:
             self._tell(topic, agent, "join")
 
-    def leave(self, topic: str, agent: str) -> None:
-        """One subscription of an agent has ended. Those who are there are told when it was the last."""
+    def leave(self, topic: str, agent: str) -> bool:
+        """One connection of an agent has left. Those who are there are told when it was the last; whether it was."""
         agents = self._here.get(topic, {})
         left = agents.get(agent, 0) - 1
         if left > 0:
             agents[agent] = left
-        elif agent in agents:
-            del agents[agent]
-            if not agents:
-                del self._here[topic]
-            self._tell(topic, agent, "leave")
+            return False
+        if agent not in agents:
+            return False
+        del agents[agent]
+        if not agents:
+            del self._here[topic]
+        self._tell(topic, agent, "leave")
+        return True
 
     def present(self, topic: str) -> Sequence[str]:
         """Who is in a topic, by name.
@@ -73,8 +82,11 @@ class Presence:
 class Wills:
     """What agents want said if they drop and don't come back in time."""
 
-    def __init__(self, way_to: Callable[[str], Way], here: Callable[[str], bool], loop: AbstractEventLoop) -> None:
+    def __init__(
+        self, way_to: Callable[[str], Way], here: Callable[[str], bool], limits: Limits, loop: AbstractEventLoop
+    ) -> None:
         self._way_to = way_to
+        self._limits = limits
         self._here = here
         self._loop = loop
         self._due: dict[str, tuple[TimerHandle, Will]] = {}
@@ -101,6 +113,12 @@ class Wills:
             data=will.data or msgspec.Raw(b"null"),
             ephemeral=will.ephemeral,
         )
+        try:
+            self._limits.admit(agent, pub)
+        except Refusal as refusal:  # it is a message of the agent's as any other, and waits until there is room for it
+            if refusal.retry_after is not None:
+                self._due[agent] = (self._loop.call_later(refusal.retry_after, self._speak, agent), will)
+            return
         say(self._way_to, agent, pub)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -32,9 +32,7 @@ from hubbub_protocol.limits import LAMPORT_MAX
 from hubbub_protocol.names import MAIL_TO_ALL
 
 from .agents import Agents, durable
-
-if TYPE_CHECKING:
-    from .mail import Limits
+from .limits import Limits
 
 COPIES_AT_ONCE = 500
 """Copies of a mail to ALL that are on their way to the disk at a time."""

@@ -237,7 +237,7 @@ class ConversationGuard:
             if refused is not None:
                 return made, refused
         if memory.watched:
-            refused = self._use(topic, policy, memory, sender, size, cost, now)
+            refused = self._use(topic, policy, memory, sender, size + len(pub.headers), cost, now)
             if refused is not None:
                 return made, refused
             if policy.pingpong_gap:

@@ -34,13 +34,13 @@ class Guard:
         self.limits_publishes = self._rates.limits_publishes
         """Whether `admit_publish` has anything to look at: most brokers need not ask it for each message."""
 
-    def admit_publish(self, sender: str, group: str, size: int) -> Denial | None:
-        """Count one message with `size` bytes of data, to a topic of `group`; None if it is within the limits."""
-        return self._told(self._rates.admit_publish(sender, group, size), sender)
+    def admit_publish(self, sender: str, topic: str, size: int) -> Denial | None:
+        """Count one message to `topic`, with `size` bytes of data and headers; None if it is within the limits."""
+        return self._told(self._rates.admit_publish(sender, topic, size), sender)
 
-    def admit_send(self, sender: str) -> Denial | None:
-        """Count one message that is sent to an inbox; None if it is within the limits."""
-        return self._told(self._rates.admit_send(sender), sender)
+    def count_publish(self, sender: str, size: int) -> None:
+        """Count one message that nothing can stop: its sender pays for it later."""
+        self._rates.count_publish(sender, size)
 
     def admit_broadcast(self, sender: str) -> Denial | None:
         """Count one message that is sent to all; None if it is within `broadcast_rate`."""

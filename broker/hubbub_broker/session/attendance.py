@@ -40,20 +40,23 @@ def check_join(topic: str, session: Session) -> None:
 class Attendance:
     """The topics in which one connection is present. It leaves them all when it ends."""
 
-    __slots__ = ("_agent", "_limit", "_presence", "_topics")
+    __slots__ = ("_agent", "_limit", "_presence", "_sessions", "_topics")
 
-    def __init__(self, agent: str, presence: Presence, limit: int) -> None:
+    def __init__(self, agent: str, presence: Presence, sessions: Sessions) -> None:
         self._agent = agent
         self._presence = presence
-        self._limit = limit
+        self._sessions = sessions
+        self._limit = sessions.settings.max_subscriptions
         self._topics: set[str] = set()
 
     def join(self, topic: str) -> Sequence[str]:
         """Come. Twice is as once. Who is there now, by name.
 
         Raises:
-            Refusal: `overloaded`: this connection is in too many topics.
+            Refusal: `overloaded`: this connection is in too many topics; `rate_limited`: the agent says too much.
+            Elsewhere: the topic is another worker's.
         """
+        present = self._presence.present(topic)
         if topic not in self._topics:
             if len(self._topics) >= self._limit:
                 raise Refusal(
@@ -61,15 +64,19 @@ class Attendance:
                     f"this connection is present in {self._limit} topics, the limit (max_subscriptions): leave some",
                     limit="max_subscriptions",
                 )
+            if self._agent not in present:
+                self._sessions.admit_presence(self._agent, topic)
             self._presence.join(topic, self._agent)
             self._topics.add(topic)
-        return self._presence.present(topic)
+            present = self._presence.present(topic)
+        return present
 
     def leave(self, topic: str) -> None:
-        """Go, if it is there."""
+        """Go, if it is there. It always may; what it publishes afterwards pays for it."""
         if topic in self._topics:
             self._topics.discard(topic)
-            self._presence.leave(topic, self._agent)
+            if self._presence.leave(topic, self._agent):
+                self._sessions.count_presence(self._agent)
 
     def lost(self) -> None:
         """The connection has ended."""

@@ -74,7 +74,6 @@ def open_mail(session: Session, sessions: Sessions, bus: Bus, agent: str, pub: P
     if isinstance(bus.mail, RemoteMail) and bus.agents.get(name) is None:
         return _by_home(session, sessions, bus.mail, agent, pub)
     session.require(Operation.SEND, bus.inbox_of(name))
-    sessions.admit_send(agent)
     record = bus.mail.recipient(name, create=_fields(pub.headers).get("create") is True)
     shard = sessions.way_to(group_of(record.inbox))
 
@@ -86,7 +85,6 @@ def open_mail(session: Session, sessions: Sessions, bus: Bus, agent: str, pub: P
 
 def _by_home(session: Session, sessions: Sessions, mail: RemoteMail, agent: str, pub: Pub) -> tuple[Publisher, Publish]:
     """The way to somebody whom the register's copy does not have: the home worker knows, or refuses."""
-    sessions.admit_send(agent)
     identity = session.identity
     assert identity is not None  # an agent that is known has one
 

@@ -457,7 +457,7 @@ class Session:
                 self._check_heard(known[0])
             if self.in_flight >= self._in_flight_max:
                 self.require_room()
-            sessions.admit(known[0].name, pub, payload)
+            sessions.admit(known[0].name, pub, payload, known[0].topic.name)
         except Refusal as refusal:
             self._refuse_publish(pub, refusal)
             return
@@ -643,7 +643,7 @@ class Session:
         if self._sessions.bus is None:
             raise Refusal(ErrorCode.NOT_FOUND, "this broker keeps no presence")
         if self._attendance is None:
-            self._attendance = Attendance(agent, self._sessions.bus.presence, self._sessions.settings.max_subscriptions)
+            self._attendance = Attendance(agent, self._sessions.bus.presence, self._sessions)
         present = self._attendance.join(join.topic)
         self.answer([encode(Ok(rid=join.rid, topic=join.topic, present=list(present)))])
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from hubbub_broker.access import Access
-from hubbub_broker.bus import Bus, Card
+from hubbub_broker.bus import PRESENCE_BYTES, Bus, Card
 from hubbub_broker.config import Settings
 from hubbub_broker.consumers import Consumers
 from hubbub_broker.guard import Denial, Guard
@@ -246,8 +246,10 @@ class Sessions:
             )
             raise Refusal(ErrorCode.FORBIDDEN, f"{own}: only the broker publishes there")
 
-    def admit(self, agent: str, pub: Pub, payload: bytes | None = None) -> None:
+    def admit(self, agent: str, pub: Pub, payload: bytes | None = None, topic: str | None = None) -> None:
         """Check one publish against the limits that are the same at every door.
+
+        `topic` is where it goes, if `pub` does not say that itself: mail names an agent, and not its inbox.
 
         Raises:
             Refusal: naming the limit.
@@ -258,16 +260,22 @@ class Sessions:
             raise Refusal(ErrorCode.SHUTTING_DOWN, message, self.settings.reconnect_spread)
         check_publish(pub)
         if self._limits_rate:
-            size = len(pub.data) if payload is None else len(payload)
-            _require(self.guard.admit_publish(agent, group_of(pub.topic), size))
+            size = len(pub.headers) + (len(pub.data) if payload is None else len(payload))
+            _require(self.guard.admit_publish(agent, topic or pub.topic, size))
 
-    def admit_send(self, agent: str) -> None:
-        """Count a message to an inbox.
+    def admit_presence(self, agent: str, topic: str) -> None:
+        """Count what will be told of an agent that joins a topic, or leaves it.
 
         Raises:
-            Refusal: if that is more than `send_rate`.
+            Refusal: if that is more than the agent, or the topic's group, may publish.
         """
-        _require(self.guard.admit_send(agent))
+        if self._limits_rate:
+            _require(self.guard.admit_publish(agent, topic, PRESENCE_BYTES))
+
+    def count_presence(self, agent: str) -> None:
+        """Count what will be told of an agent that leaves: nothing can stop that."""
+        if self._limits_rate:
+            self.guard.count_publish(agent, PRESENCE_BYTES)
 
     def admit_broadcast(self, agent: str) -> None:
         """Count a message to all.

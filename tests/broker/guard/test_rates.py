@@ -52,13 +52,12 @@ def test_a_rate_of_0_is_none() -> None:
     door = Door(broadcast_rate=0)
     assert not door.guard.limits_publishes
     assert all(door.guard.admit_broadcast("joe") is None for _ in range(1000))
-    assert all(door.guard.admit_send("joe") is None for _ in range(1000))
-    assert all(door.guard.admit_publish("joe", "g", 10**6) is None for _ in range(1000))
+    assert all(door.guard.admit_publish("joe", "g/c", 10**6) is None for _ in range(1000))
 
 
-def first_refusal(door: Door, group: str = "g", size: int = 10, most: int = 1000) -> tuple[int, Denial]:
+def first_refusal(door: Door, topic: str = "g/c", size: int = 10, most: int = 1000) -> tuple[int, Denial]:
     for number in range(most):
-        denial = door.guard.admit_publish("joe", group, size)
+        denial = door.guard.admit_publish("joe", topic, size)
         if denial is not None:
             return number, denial
     raise AssertionError("nothing was refused")
@@ -80,45 +79,70 @@ def test_each_rate_has_its_burst_and_says_when_to_come_back(settings: Any, rule:
     assert rule in denial.message
     assert denial.retry_after is not None
     door.now += denial.retry_after - 0.001
-    assert door.guard.admit_publish("joe", "g", 10) is not None
+    assert door.guard.admit_publish("joe", "g/c", 10) is not None
     door.now += 0.002
-    assert door.guard.admit_publish("joe", "g", 10) is None
+    assert door.guard.admit_publish("joe", "g/c", 10) is None
 
 
 def test_a_group_s_rate_is_for_all_its_senders_together() -> None:
     door = Door(group_publish_rate=1, burst_seconds=4)
-    assert [door.guard.admit_publish(name, "g", 1) is None for name in "abcdef"] == [True] * 4 + [False] * 2
-    assert door.guard.admit_publish("a", "other", 1) is None
+    assert [door.guard.admit_publish(name, "g/c", 1) is None for name in "abcdef"] == [True] * 4 + [False] * 2
+    assert door.guard.admit_publish("a", "other/c", 1) is None
 
 
 def test_a_message_larger_than_the_bucket_passes_and_is_paid_for() -> None:
     door = Door(publish_bytes_rate=100, burst_seconds=1)
-    assert door.guard.admit_publish("joe", "g", 1000) is None
-    denial = door.guard.admit_publish("joe", "g", 1)
+    assert door.guard.admit_publish("joe", "g/c", 1000) is None
+    denial = door.guard.admit_publish("joe", "g/c", 1)
     assert denial is not None
     assert denial.retry_after == pytest.approx(9.01)
 
 
 def test_what_one_rate_refuses_uses_nothing_of_the_others() -> None:
     door = Door(publish_rate=100, publish_burst=100, group_publish_rate=1, burst_seconds=1)
-    assert door.guard.admit_publish("joe", "g", 1) is None
-    assert all(door.guard.admit_publish("joe", "g", 1) is not None for _ in range(500))
-    assert all(door.guard.admit_publish("joe", f"g{number}", 1) is None for number in range(99))
+    assert door.guard.admit_publish("joe", "g/c", 1) is None
+    assert all(door.guard.admit_publish("joe", "g/c", 1) is not None for _ in range(500))
+    assert all(door.guard.admit_publish("joe", f"g{number}/c", 1) is None for number in range(99))
 
 
-def test_sends_are_counted_apart() -> None:
+@pytest.mark.parametrize("inbox", ["g/@ann", "_mail/@ann"])
+def test_what_goes_into_an_inbox_is_a_send(inbox: str) -> None:
     door = Door(send_rate=1, burst_seconds=2)
-    assert [door.guard.admit_send("joe") is None for _ in range(3)] == [True, True, False]
+    assert [door.guard.admit_publish("joe", inbox, 1) is None for _ in range(2)] == [True, True]
+    denial = door.guard.admit_publish("joe", "other/@ann", 1)
+    assert denial is not None
+    assert denial.rule == Rule.SEND_RATE
+    assert denial.retry_after == pytest.approx(1.0)
+    assert "send_rate" in denial.message
+    assert all(door.guard.admit_publish("joe", topic, 1) is None for topic in ("g/c", "g/c/@ann", "_hubbub/@ann"))
     assert door.guard.admit_broadcast("joe") is None
+
+
+def test_topics_of_the_broker_s_own_count_for_no_group_and_for_their_sender() -> None:
+    door = Door(publish_rate=1, publish_burst=10, group_publish_rate=1, group_bytes_rate=1, burst_seconds=1)
+    assert [door.guard.admit_publish("joe", "_hubbub/reports", 100) for _ in range(10)] == [None] * 10
+    denial = door.guard.admit_publish("joe", "_hubbub/reports", 100)
+    assert denial is not None
+    assert denial.rule == Rule.PUBLISH_RATE
+
+
+def test_what_nothing_can_stop_is_paid_for_by_what_follows() -> None:
+    door = Door(publish_rate=2, publish_burst=4)
+    for _ in range(6):
+        door.guard.count_publish("joe", 40)
+    denial = door.guard.admit_publish("joe", "g/c", 1)
+    assert denial is not None
+    assert denial.retry_after == pytest.approx(1.5)
+    assert door.guard.admit_publish("ann", "g/c", 1) is None
 
 
 def test_buckets_are_bounded_in_number() -> None:
     door = Door(publish_rate=1, rate_entries=10, send_rate=1)
     for number in range(1000):
-        door.guard.admit_publish(f"a{number}", "g", 1)
-        door.guard.admit_send(f"a{number}")
+        door.guard.admit_publish(f"a{number}", "g/@joe", 1)
         door.guard.admit_broadcast(f"a{number}")
     rates = door.guard._rates
     assert len(rates._broadcasts) == 10
-    assert rates._sends is not None
-    assert len(rates._sends) == 10
+    ((_, sends, _),) = rates._of_sends
+    assert sends is not None
+    assert len(sends) == 10
