@@ -86,6 +86,7 @@ class Broker:
         self.guard = Guard(settings, self.metrics, loop.time, self._announce, loop.call_soon)
         for shard in self.shards:
             shard.guard.report = self.guard.events.report
+            shard.guard.mail = self.guard.mail
         self.latency = Latency(settings.latency_series)
         self.consumer_figures = ConsumerFigures()
         self.sessions = Sessions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from hubbub_broker.bus import ALL, AgentRecord, Card, Inbox
 from hubbub_broker.http import (
@@ -19,10 +20,12 @@ from hubbub_broker.http import (
 )
 from hubbub_broker.log import LogError
 from hubbub_broker.shard import Tail, part_of
+from hubbub_protocol.causal import HOPS
 from hubbub_protocol.codec import encode
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.filters import Filter
 from hubbub_protocol.frames import Gap
+from hubbub_protocol.headers import IN_REPLY_TO
 from hubbub_protocol.names import check_agent, group_of
 
 from .answering import answering
@@ -48,8 +51,22 @@ class BusDoor:
         """Send a mail."""
         with answering():
             allow(None if mail.to == ALL else self.inbox_of(check_agent(mail.to)))
-            sent = await self._bus.mail.send(mail.sender, mail.to, mail.data, mail.id, create=mail.create)
+            headers = self._headers_of(mail)
+            sent = await self._bus.mail.send(
+                mail.sender, mail.to, mail.data, mail.id, create=mail.create, headers=headers
+            )
         return MailSent(sent.id, sent.to, sent.seq, sent.recipients, sent.dup)
+
+    def _headers_of(self, mail: MailRequest) -> dict[str, Any]:
+        """Its headers, with `in_reply_to` if the sender says what it answers, and with `hops` if it does not say that.
+
+        They are stored with the mail: so a chain goes on where it was, over a restart too, with whoever reads it.
+        """
+        if mail.in_reply_to is None:
+            return dict(mail.headers)
+        found: dict[str, Any] = {**mail.headers, IN_REPLY_TO: mail.in_reply_to}
+        hops = self._broker.guard.mail.depth_after(mail.sender, mail.in_reply_to)
+        return found if hops is None else {HOPS: hops, **found}
 
     def inbox_of(self, agent: str) -> str:
         """The topic that is an agent's inbox."""

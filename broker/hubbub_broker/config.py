@@ -264,8 +264,8 @@ class Settings(Table):
     )
     group_bytes_rate: float = setting(
         0.0,
-        "Bytes of data and headers that all agents together may publish to the topics of one group, inboxes included, in "
-        "the long run.",
+        "Bytes of data and headers that all agents together may publish to the topics of one group, inboxes included, "
+        "in the long run.",
         unit="per second",
         least=1,
         most=1e15,
@@ -283,6 +283,13 @@ class Settings(Table):
     broadcast_rate: int = setting(
         10, "Messages to all that an agent may send in any minute.", least=1, most=10_000, off="no limit"
     )
+    broadcast_depth: int = setting(
+        2,
+        "Messages to all in one chain, each caused by the one before it; one more is refused (loop).",
+        least=1,
+        most=1000,
+        off="no limit",
+    )
     burst_seconds: float = setting(
         10.0,
         "How much of publish_bytes_rate, send_rate and groups' rates may be used at once, in seconds of that rate.",
@@ -298,6 +305,17 @@ class Settings(Table):
     )
     chain_ids: int = setting(
         256, "Messages of one conversation whose place in a chain is remembered.", least=1, most=10_000_000
+    )
+    mail_window: float = setting(
+        3600.0,
+        "How long after a mail another one counts as its answer because of its subject (`Re:`), or because it says the "
+        "same, where its sender does not say what it answers.",
+        unit="s",
+        least=0.1,
+        most=30 * DAY,
+    )
+    mail_entries: int = setting(
+        5000, "Mails whose place in a chain is remembered, over all inboxes.", least=1, most=10_000_000
     )
     budget_interval: float = setting(
         1.0, "How often what conversations have used is written to the log.", unit="s", least=0.01, most=3600

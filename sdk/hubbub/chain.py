@@ -28,7 +28,7 @@ def caused(headers: dict[str, Any] | None, topic: str) -> dict[str, Any] | None:
     cause = handling.get()
     if cause is None or (headers is not None and HOPS in headers):
         return headers
-    found: dict[str, Any] = {HOPS: cause.hops + 1}
+    found = cause.chain
     if cause.topic != topic and not cause.ephemeral:
         found[CAUSE] = {"topic": cause.topic, "id": cause.id}
     return {**found, **(headers or {})}

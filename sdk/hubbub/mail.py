@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from hubbub_protocol.causal import CAUSE, HOPS
 from hubbub_protocol.headers import IN_REPLY_TO
-from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, check_agent, inbox_of
+from hubbub_protocol.names import MAIL, MAIL_GROUP, MAIL_TO_ALL, check_agent, inbox_of
 
 from .delivery import Delivery
 from .errors import MessageDecodeError
@@ -12,9 +13,6 @@ from .naming import checked
 
 ALL = "ALL"
 """Everyone who is registered, but the sender."""
-
-MAIL = "mail"
-"""The `type` of a mail."""
 
 
 class Mail(Delivery):
@@ -69,11 +67,14 @@ class Mail(Delivery):
             return await super().reply(data, type=type, headers=headers, ttl=ttl, ephemeral=ephemeral)
         if subject is None:
             subject = self.subject if self.subject.startswith("Re: ") else f"Re: {self.subject}"
+        if headers is None or HOPS not in headers:
+            cause = {} if self.ephemeral else {CAUSE: {"topic": self.topic, "id": self.id}}
+            headers = {**self.chain, **cause, **(headers or {})}
         return await self._publisher.publish(
             address_of(self.sender),
             content(self.sender, subject, data),
             type=type or MAIL,
-            headers={**(headers or {}), IN_REPLY_TO: self.id},
+            headers={**headers, IN_REPLY_TO: self.id},
             ttl=ttl,
             ephemeral=bool(ephemeral),
         )

@@ -234,6 +234,22 @@ class MessageView:
         except MessageDecodeError:
             return 0
 
+    @property
+    def broadcasts(self) -> int:
+        """How many mails to ALL are among those messages, this one included."""
+        try:
+            return causal.hops_of(self.headers.get(causal.BROADCASTS))
+        except MessageDecodeError:
+            return 0
+
+    @property
+    def chain(self) -> dict[str, Any]:
+        """The headers by which a message that this one has caused says how deep it stands."""
+        found = {causal.HOPS: self.hops + 1}
+        if self.broadcasts:
+            found[causal.BROADCASTS] = self.broadcasts
+        return found
+
     # Causality ---------------------------------------------------------------------------------------------------
 
     @property
@@ -344,7 +360,7 @@ class Message(MessageView):
         Raises:
             Rejected, Refused, BufferFull, Closed: as `Agent.publish`.
         """
-        headers = {causal.HOPS: self.hops + 1, **(headers or {})}
+        headers = {**self.chain, **(headers or {})}
         to = self._frame.reply_to
         if to is None:
             parent = None if self._frame.ephemeral else self._frame.id

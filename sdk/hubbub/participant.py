@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, Unpack, cast
 
 from hubbub_protocol.blobs import BlobRef
 from hubbub_protocol.frames import Gap
-from hubbub_protocol.names import MAIL_GROUP, MAIL_TO_ALL, READ_MARK, check_group, inbox_of, is_mail
+from hubbub_protocol.names import MAIL, MAIL_GROUP, MAIL_TO_ALL, READ_MARK, check_group, inbox_of, is_mail
 
 from .asks import Asks
 from .blob import Blob
@@ -23,7 +23,7 @@ from .errors import InvalidName
 from .handlers import Handler
 from .link import Link
 from .local import LocalMessage
-from .mail import MAIL, Mail, address_of, content
+from .mail import Mail, address_of, content
 from .mail_consumer import MailConsumer
 from .message import Message, PublishOptions, Receipt
 from .naming import Naming, checked

@@ -25,6 +25,10 @@ CAUSE = "cause"
 HOPS_MAX = 1_000_000
 """What is above this, below 0, or no integer says nothing."""
 
+BROADCASTS = "broadcasts"
+"""The message header that counts the mails to ALL among those that led to this message: an integer. The broker writes
+it into each mail to ALL."""
+
 COST = "cost"
 """The message header that says what a message has cost its sender, in a unit of its own: a number, 0 or more."""
 

@@ -32,6 +32,9 @@ MAIL_GROUP = "_mail"
 READ_MARK = "inbox"
 """The consumer of an inbox whose position is its owner's read mark."""
 
+MAIL = "mail"
+"""The `type` of a mail."""
+
 MAIL_TO_ALL = f"{MAIL_GROUP}/@ALL"
 """Stands for the inboxes of all agents."""
 
@@ -207,10 +210,17 @@ def owner_of_mark(topic: str, consumer: str) -> str | None:
     return rest[1:] if consumer == READ_MARK and rest.startswith("@") and "/" not in rest else None
 
 
+def inbox_owner(topic: str) -> str | None:
+    """Whose inbox a topic is; None if it is none."""
+    group, _, conversation = topic.partition("/")
+    if group[:1] == "_" or conversation[:1] != "@" or "/" in conversation:
+        return None
+    return conversation[1:]
+
+
 def is_to_inbox(topic: str) -> bool:
     """Whether what is published to the topic goes into an inbox: by its own name, or by that of `MAIL_GROUP`."""
-    group, _, conversation = topic.partition("/")
-    return conversation.startswith("@") and "/" not in conversation and (group == MAIL_GROUP or group[0] != "_")
+    return topic.startswith(f"{MAIL_GROUP}/@") or inbox_owner(topic) is not None
 
 
 def dead_letters_of(group: str) -> str:

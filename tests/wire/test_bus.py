@@ -319,7 +319,7 @@ class TestOverTheSocket:
             await ann.ask("sub", topic="agents/@ann", consumer="inbox", **{"from": "all"})
             await joe.pub("_mail/@ALL", {"to": "ALL", "body": 1}, headers={"in_reply_to": "x"}, ttl=0.2)
             message = await ann.until("msg")
-            assert message["headers"] == {"in_reply_to": "x"}
+            assert message["headers"] == {"in_reply_to": "x", "broadcasts": 1}
             await ann.ask("nack", topic="agents/@ann", consumer="inbox", seq=message["seq"], delay=0.5)
             dead = await ann.sub("agents/_dead", from_="all")
             assert dead["op"] == "ok"

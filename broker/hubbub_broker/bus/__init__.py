@@ -10,6 +10,8 @@
 An inbox is a durable topic, and its read mark a consumer: nothing here stores a message of its own.
 """
 
+from hubbub_protocol.names import MAIL
+
 from .agents import AgentRecord, Agents, Card
 from .bus import Bus
 from .inbox import Inbox, Unread
@@ -17,7 +19,6 @@ from .mail import ALL, Mail, Sent
 from .presence import PRESENCE_BYTES, Presence, Wills
 from .register import RegisterCopy
 from .remote_mail import RemoteMail
-from .to_all import MAIL
 
 __all__ = [
     "ALL",

@@ -11,5 +11,5 @@ class Limits(Protocol):
     def admit(self, agent: str, pub: Pub) -> None:
         """Check one publish."""
 
-    def admit_broadcast(self, agent: str) -> None:
-        """Count a message to all."""
+    def admit_broadcast(self, agent: str, pub: Pub, now: float) -> Pub:
+        """Count a message to all; what its copies are made of."""

@@ -15,10 +15,11 @@ from hubbub_broker.shard import Answer, Publisher, Shard
 from hubbub_protocol.codec import encode_value
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import NO_DATA, Err, Ok, Pub
+from hubbub_protocol.names import MAIL
 
 from .agents import AgentRecord, Agents
 from .limits import Limits
-from .to_all import MAIL, ToAll
+from .to_all import ToAll
 
 ALL = "ALL"
 """Stands for every registered agent but the sender."""

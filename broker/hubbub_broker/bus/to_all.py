@@ -29,16 +29,13 @@ from hubbub_protocol.codec import encode, reader_of
 from hubbub_protocol.errors import BadFrame, ErrorCode
 from hubbub_protocol.frames import NO_DATA, Err, Msg, Ok, Pub
 from hubbub_protocol.limits import LAMPORT_MAX
-from hubbub_protocol.names import MAIL_TO_ALL
+from hubbub_protocol.names import MAIL, MAIL_TO_ALL
 
 from .agents import Agents, durable
 from .limits import Limits
 
 COPIES_AT_ONCE = 500
 """Copies of a mail to ALL that are on their way to the disk at a time."""
-
-MAIL = "mail"
-"""The `type` of a mail."""
 
 log = get_logger(__name__)
 
@@ -139,7 +136,7 @@ class ToAll:
         dup = round is not None
         if round is None:
             to = [(record.inbox, record.name) for record in self._agents if record.name != sender]
-            self._check(sender, pub, [inbox for inbox, _ in to])
+            pub = self._check(sender, pub, [inbox for inbox, _ in to])
             round = self._rounds[key] = _Round(
                 data=pub.data.copy(),
                 to=to,
@@ -157,8 +154,8 @@ class ToAll:
 
     # May it be promised? --------------------------------------------------------------------------------------------
 
-    def _check(self, sender: str, pub: Pub, inboxes: Sequence[str]) -> None:
-        """Everybody or nobody: what one inbox would refuse is not promised to the others.
+    def _check(self, sender: str, pub: Pub, inboxes: Sequence[str]) -> Pub:
+        """Everybody or nobody: what one inbox would refuse is not promised to the others. What the copies are made of.
 
         Raises:
             Refusal: naming the first inbox that does not take it, and why; or the limit of the sender.
@@ -168,12 +165,13 @@ class ToAll:
             if misfit is not None:
                 raise Refusal(ErrorCode.BAD_REQUEST, f"{inbox} does not take it, so nobody gets it: {misfit}")
         self._check_sizes(sender, pub, inboxes)
-        self._limits.admit_broadcast(sender)
+        pub = self._limits.admit_broadcast(sender, pub, self._clock())
         everybody = _Everybody(self._home.policies.of(MAIL_TO_ALL))
         if pub.headers or pub.parent is not None or everybody.policy.watches_all:
             denial = self._home.guard.admit(everybody, sender, pub, None, self._home.batch.mark_time())
             if denial is not None:
                 raise Refusal(denial.code, denial.message, denial.retry_after)
+        return pub
 
     def _check_sizes(self, sender: str, pub: Pub, inboxes: Sequence[str]) -> None:
         policies = self._home.policies  # they, and schemas, are the same at every worker

@@ -26,6 +26,10 @@ def send(
     subject: Annotated[str, typer.Option("--subject", "-S", help="What it is about.")] = "",
     sender: Sender = None,
     id: Annotated[str | None, typer.Option("--id", help="The same id is sent once, however often you send it.")] = None,
+    in_reply_to: Annotated[
+        str | None,
+        typer.Option("--in-reply-to", help="The id of the mail in the sender's inbox that this one answers."),
+    ] = None,
     create: Annotated[bool, typer.Option("--create", help="Keep it for an agent that has never been there.")] = False,
     file: Annotated[Path | None, typer.Option("--file", help="Read what it says from this file.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
@@ -40,12 +44,13 @@ def send(
       hubbub send jack 'Handle blog publishing' --subject Task
       hubbub send ALL 'The build is green' --from ci
       hubbub send jack --subject Report --file report.md
+      hubbub send joe 'It is done' --from jack --in-reply-to 018f-7
       git log -1 | hubbub send jack - --subject 'Last commit' --id "$(git rev-parse HEAD)"
     """
     id = id or str(uuid4())
     mail = {"from": sender or default_agent(), "to": to, "subject": subject, "body": _body(body, file), "id": id}
     try:
-        answer = post(url, "/api/send", mail | {"create": create}, timeout, token)
+        answer = post(url, "/api/send", mail | {"create": create, "in_reply_to": in_reply_to}, timeout, token)
     except Failure as failure:
         if failure.code is ExitCode.UNREACHABLE:  # it may have arrived, and its answer not
             raise Failure(f"{failure}\nsend it again with --id {id}: it arrives once", failure.code) from None

@@ -23,13 +23,25 @@ SHALLOW = 3
 traffic stands no deeper."""
 
 
-def too_deep(limit: int, depth: int) -> Denial:
+def too_deep(limit: int, depth: int, *, mail: bool) -> Denial:
     """Why a message may not stand so deep."""
+    anew = (
+        "another subject, without `Re:`, and other words; or the header hops 0" if mail else "no parent, header hops 0"
+    )
     message = (
         f"this message would be the {depth}th in a chain of answers to answers; the limit here (max_depth) is "
-        f"{limit}: end the exchange, or begin a new one (no parent, header hops 0)"
+        f"{limit}: end the exchange, or begin a new one ({anew})"
     )
     return Denial(Rule.DEPTH, ErrorCode.LOOP, message, None)
+
+
+def too_many(limit: int, depth: int) -> Denial:
+    """Why a mail to ALL may not come of so many others."""
+    message = (
+        f"this would be mail {depth} to ALL in a chain in which each led to the next; the limit (broadcast_depth) "
+        f"is {limit}: answer its sender alone, or begin something new (another subject, without `Re:`; header hops 0)"
+    )
+    return Denial(Rule.BROADCAST_DEPTH, ErrorCode.LOOP, message, None)
 
 
 def link(

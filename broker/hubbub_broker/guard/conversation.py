@@ -20,20 +20,15 @@ from hubbub_broker.policy import TopicPolicy
 from hubbub_protocol.causal import COST, HOPS, cost_of, hops_of
 from hubbub_protocol.errors import ErrorCode
 from hubbub_protocol.frames import Pub
-from hubbub_protocol.names import MAIL_TO_ALL, is_dead_letters, is_reserved
+from hubbub_protocol.names import MAIL, MAIL_TO_ALL, inbox_owner, is_dead_letters, is_reserved
 
 from .bucket import TokenBucket
 from .budget import Ledger
 from .chain import SHALLOW, Link, denial, link, too_deep
+from .correspondence import SAME_BYTES_LEAST, Correspondence, Letter
 from .denial import Denial, Rule
-from .pace import Level, Pace, step
+from .pace import Came, Pace, step
 from .recent import Recent
-
-ECHO_BYTES_LEAST = 32
-"""Content shorter than this (`true`, `{"status":"done"}`) is the same so often by itself that it says nothing."""
-
-Came = tuple[Level, int]
-"""How often some content came round, and how far down a chain it has stood."""
 
 Report = Callable[[Denial, str | None, str], None]
 
@@ -80,6 +75,7 @@ class Memory:
         "links",
         "name",
         "older",
+        "owner",
         "pingpong",
         "policy",
         "senders",
@@ -93,6 +89,8 @@ class Memory:
         self.policy = policy
         self.exempt = (is_reserved(name) and name != MAIL_TO_ALL) or is_dead_letters(name)
         """The broker's own, and letters that repeat what was admitted once: no rule is about them."""
+        self.owner = inbox_owner(name)
+        """Whose inbox it is, if it is one."""
         self.gone = False
         """Forgotten: whoever still holds this must ask the guard again."""
         self.touched = False
@@ -135,6 +133,8 @@ class ConversationGuard:
 
     def __init__(self, settings: Settings, metrics: Metrics, read_budget: Callable[[bytes], bytes | None]) -> None:
         self.ledger = Ledger(read_budget, settings.chain_topics)
+        self.mail = Correspondence(settings)
+        """What is remembered of mail. The same for all shards of a broker."""
         self.report: Report = _tell_nobody
         """Told of each denial."""
         self._metrics = metrics
@@ -189,12 +189,18 @@ class ConversationGuard:
             parent = memory.links.get(pub.parent) or memory.older.get(pub.parent)
             above = 1 if parent is None else parent[0] + 1
             depth = above if above > depth else depth
-        if memory.watched or depth > SHALLOW:
-            made, refused = self._judge(memory, sender, pub, payload, now, parent, depth, cost)
+        letter = None
+        if memory.owner is not None and pub.type == MAIL:
+            letter = self.mail.read(sender, memory.owner, pub, now)
+            parent, depth = parent or letter.parent, max(depth, letter.depth)
+        if letter is not None or memory.watched or depth > SHALLOW:
+            made, refused = self._judge(memory, sender, pub, payload, now, parent, depth, cost, letter)
             if refused is not None:
                 self._metrics.count_guard(refused.rule)
                 self.report(refused, memory.name, sender)
                 return refused
+            if letter is not None:
+                self.mail.remember(letter, made, now)
         elif depth:
             memory.touched = True
             made = (depth, sender, None if parent is None else parent[1], None)
@@ -218,6 +224,7 @@ class ConversationGuard:
         parent: Link | None,
         depth: int,
         cost: float,
+        letter: Letter | None,
     ) -> tuple[Link, Denial | None]:
         """The rules, one after the other; what is to be remembered if none of them says no."""
         topic, policy = memory.name, memory.policy
@@ -226,14 +233,18 @@ class ConversationGuard:
             parent = memory.last
         made, refused = link(memory.pingpong, parent, depth, sender, now, topic)
         if depth > policy.max_depth > 0:
-            refused = too_deep(policy.max_depth, depth)
+            refused = too_deep(policy.max_depth, depth, mail=letter is not None)
         if refused is not None:
             return made, refused
         size = len(pub.data) if payload is None else len(payload)
-        content, came = 0, None
-        if policy.repeat_messages or (depth > SHALLOW and policy.echo_messages and size >= ECHO_BYTES_LEAST):
-            content = _hash(pub, payload)
-            came, refused = _came_round(memory, content, depth, sender, now)
+        came, contents = None, memory.contents
+        if letter is not None and not policy.repeat_messages:
+            content, contents = letter.content if _may_echo(policy, depth) else 0, self.mail.contents
+        else:
+            looked_at = policy.repeat_messages or (_may_echo(policy, depth) and size >= SAME_BYTES_LEAST)
+            content = _hash(pub, payload) if looked_at else 0
+        if content:
+            came, refused = _came_round(memory, contents, content, depth, sender, now)
             if refused is not None:
                 return made, refused
         if memory.watched:
@@ -243,7 +254,7 @@ class ConversationGuard:
             if policy.pingpong_gap:
                 memory.last, memory.last_at = made, now
         if came is not None:
-            memory.contents.put(content, came)
+            contents.put(content, came)
         return made, None
 
     def _use(
@@ -271,20 +282,28 @@ class ConversationGuard:
         return None
 
 
+def _may_echo(policy: TopicPolicy, depth: int) -> bool:
+    return depth > SHALLOW and policy.echo_messages > 0
+
+
 def _hash(pub: Pub, payload: bytes | None) -> int:
     """Of type and data, as they were written: a loop passes on, or makes anew, the same bytes."""
     seed = 0 if pub.type is None else xxh3_64_intdigest(pub.type.encode())
-    return xxh3_64_intdigest(pub.data if payload is None else payload, seed)
+    return xxh3_64_intdigest(pub.data if payload is None else payload, seed) | 1  # 0 is none
 
 
-def _came_round(memory: Memory, content: int, depth: int, sender: str, now: float) -> tuple[Came | None, Denial | None]:
+def _came_round(
+    memory: Memory, contents: Recent[int, Came], content: int, depth: int, sender: str, now: float
+) -> tuple[Came | None, Denial | None]:
     """What to remember of some content if the message with it may pass; None: nothing new.
 
     Content goes round if it comes again because of itself: further down than it ever stood. Many agents that say the
     same, and one that says the same every second, stand where they stood.
     """
     every = memory.policy.repeat_messages > 0
-    level, deepest = memory.contents.get(content) or (None, 0)
+    level, deepest = contents.get(content) or (None, 0)
+    if level is not None and now - level.at >= memory.echo.window:
+        level, deepest = None, 0  # a silence as long as that has ended the matter
     if not every and depth <= deepest:
         return None, None
     pace = memory.echo

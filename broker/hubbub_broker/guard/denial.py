@@ -10,6 +10,7 @@ class Rule(StrEnum):
     """Which rule it was: the label of its metric, and what an event names."""
 
     BROADCAST_RATE = "broadcast_rate"
+    BROADCAST_DEPTH = "broadcast_depth"
     SEND_RATE = "send_rate"
     PUBLISH_RATE = "publish_rate"
     PUBLISH_BYTES_RATE = "publish_bytes_rate"

@@ -5,7 +5,10 @@ from typing import Any
 
 from hubbub_broker.config import Settings
 from hubbub_broker.metrics import Metrics
+from hubbub_protocol.frames import Pub
 
+from .chain import too_many
+from .correspondence import ALL, Correspondence
 from .denial import Denial
 from .events import Events
 from .rates import Rates
@@ -30,6 +33,9 @@ class Guard:
     ) -> None:
         self._metrics = metrics
         self._rates = Rates(settings, clock)
+        self._broadcast_depth = settings.broadcast_depth
+        self.mail = Correspondence(settings)
+        """What is remembered of mail, over all shards."""
         self.events = Events(settings, metrics, announce, soon, clock)
         self.limits_publishes = self._rates.limits_publishes
         """Whether `admit_publish` has anything to look at: most brokers need not ask it for each message."""
@@ -42,9 +48,21 @@ class Guard:
         """Count one message that nothing can stop: its sender pays for it later."""
         self._rates.count_publish(sender, size)
 
-    def admit_broadcast(self, sender: str) -> Denial | None:
-        """Count one message that is sent to all; None if it is within `broadcast_rate`."""
-        return self._told(self._rates.admit_broadcast(sender), sender)
+    def admit_broadcast(self, sender: str, pub: Pub, now: float) -> Denial | int:
+        """Count one message that is sent to all, at a time in seconds since the Unix epoch.
+
+        How many such messages led to it, itself included, if it is within `broadcast_depth` and `broadcast_rate`.
+        """
+        letter = self.mail.read(sender, ALL, pub, now)
+        limit = self._broadcast_depth
+        denial = None
+        if letter.broadcasts >= limit > 0:
+            denial = too_many(limit, letter.broadcasts + 1)
+        denial = self._told(denial or self._rates.admit_broadcast(sender), sender)
+        if denial is not None:
+            return denial
+        self.mail.remember(letter, (letter.depth, sender, None, None), now)
+        return letter.broadcasts + 1
 
     def _told(self, denial: Denial | None, sender: str) -> Denial | None:
         if denial is not None:

@@ -38,6 +38,10 @@ class Level(NamedTuple):
     """Steps made since the limit was passed; 0: it was not."""
 
 
+Came = tuple[Level, int]
+"""How often some content came round, and how far down a chain it has stood."""
+
+
 def step(pace: Pace, before: Level | None, now: float) -> tuple[Level, float]:
     """One more step: where it leads, and how long it has to wait; 0.0: taken now, infinite: stopped.
 

@@ -36,6 +36,8 @@ class MailBody(Model):
     body: Any = Field("", description="Text, or any JSON value.", examples=["Handle blog publishing"])
     id: str | None = Field(None, description="The same id is sent once; made up if left out.", examples=["m-1"])
     create: bool = Field(False, description="Keep the mail for an agent that is not registered yet.")
+    in_reply_to: str | None = Field(None, description="The id of the mail in the sender's inbox that this one answers.")
+    headers: dict[str, Any] = Field({}, description="As of any message; `hops` 0 says that it answers nothing.")
 
 
 class MailAnswer(Model):
@@ -59,6 +61,8 @@ class MailItem(Model):
     timestamp: float = Field(description="When it was stored, in seconds since the Unix epoch.")
     seq: int = Field(description="Its place in the inbox.")
     type: str | None = Field(None, description="`mail`, or what else was published to the inbox.")
+    in_reply_to: str | None = Field(None, description="The id of the mail that it answers, if it says so.")
+    hops: int = Field(0, description="How many messages led to it, each to the next, as far as it says.")
 
 
 class InboxAnswer(Model):
@@ -128,7 +132,8 @@ def routes(bus: BusApi) -> APIRouter:
             raise Refused.because(ErrorCode.BAD_REQUEST, f"`id` is 1 to {ID_BYTES_MAX} bytes of text")
         sender = check_agent(mail.sender)
         caller.require(Operation.SPEAK_AS, sender)
-        sent = await bus.send(MailRequest(sender, mail.to, mail.data, id, mail.create), partial(_allow, caller))
+        wanted = MailRequest(sender, mail.to, mail.data, id, mail.create, mail.headers, mail.in_reply_to)
+        sent = await bus.send(wanted, partial(_allow, caller))
         return MailAnswer(id=sent.id, to=sent.to, seq=sent.seq, recipients=sent.recipients, dup=sent.dup)
 
     @router.get(

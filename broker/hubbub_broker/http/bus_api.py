@@ -1,7 +1,7 @@
 """What the routes of the simple bus need of a broker."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from msgspec import Raw
@@ -22,6 +22,9 @@ class MailRequest:
     data: Raw
     id: str
     create: bool = False
+    headers: dict[str, Raw] = field(default_factory=dict)
+    in_reply_to: str | None = None
+    """The id of the mail in the sender's inbox that it answers."""
 
 
 @dataclass(frozen=True, slots=True)

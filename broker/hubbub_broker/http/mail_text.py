@@ -9,10 +9,15 @@ import base64
 import msgspec
 
 from hubbub_broker.bus import MAIL
+from hubbub_protocol.causal import HOPS, hops_of
 from hubbub_protocol.codec import decoder_of, encode_value, members_of, reader_of
 from hubbub_protocol.frames import NO_DATA
+from hubbub_protocol.headers import IN_REPLY_TO
 
 from .api import StoredLine
+
+DIGITS_MAX = 20
+"""No count is longer."""
 
 _NOTHING = msgspec.Raw(b'""')
 
@@ -26,6 +31,8 @@ class SentMail(msgspec.Struct, forbid_unknown_fields=True, rename={"sender": "fr
     body: msgspec.Raw = _NOTHING
     id: str | None = None
     create: bool = False
+    in_reply_to: str | None = None
+    headers: dict[str, msgspec.Raw] = {}
 
     @property
     def data(self) -> msgspec.Raw:
@@ -43,6 +50,7 @@ class _Envelope(msgspec.Struct, rename={"sender": "from"}):
     ts: float
     type: str | None = None
     data: msgspec.Raw = NO_DATA
+    headers: msgspec.Raw = NO_DATA
 
 
 _envelope_of = reader_of(_Envelope)
@@ -51,6 +59,7 @@ _envelope_of = reader_of(_Envelope)
 def shown(seq: int, stored: StoredLine, agent: str) -> bytes:
     """A message of an inbox as the bus shows it. What is no mail is shown as well as can be."""
     found = _envelope_of(stored.line[: stored.header_size] if stored.header_size else stored.line)
+    headers = members_of(found.headers) or {}
     body = found.data or msgspec.Raw(b"null")
     mail: dict[str, msgspec.Raw] = {}
     if stored.header_size:
@@ -68,11 +77,22 @@ def shown(seq: int, stored: StoredLine, agent: str) -> bytes:
             "timestamp": found.ts,
             "seq": seq,
             "type": found.type,
+            "in_reply_to": headers[IN_REPLY_TO] if _is_text(headers.get(IN_REPLY_TO)) else None,
+            "hops": _count(headers.get(HOPS)),
         }
     )
 
 
 def _text(value: msgspec.Raw) -> msgspec.Raw | str:
     """A value where text is wanted."""
-    raw = bytes(value)
-    return value if raw.startswith(b'"') else raw.decode()
+    return value if _is_text(value) else bytes(value).decode()
+
+
+def _is_text(value: msgspec.Raw | None) -> bool:
+    return value is not None and bytes(value).startswith(b'"')
+
+
+def _count(value: msgspec.Raw | None) -> int:
+    """The number in a `hops` header; 0 when there is none, or it is not one."""
+    raw = b"" if value is None else bytes(value)
+    return hops_of(int(raw)) if raw.isdigit() and len(raw) < DIGITS_MAX else 0

@@ -7,6 +7,7 @@ from .connection import WebSocketConnection
 from .entrance import Gate
 from .heartbeat import Heartbeat
 from .intake import Intake
+from .mailing import fields_of
 from .session import Session
 from .sessions import Sessions
 
@@ -19,4 +20,5 @@ __all__ = [
     "Sessions",
     "WebSocketConnection",
     "check_publish",
+    "fields_of",
 ]

@@ -72,9 +72,9 @@ def open_mail(session: Session, sessions: Sessions, bus: Bus, agent: str, pub: P
         )
     check_agent(name)
     if isinstance(bus.mail, RemoteMail) and bus.agents.get(name) is None:
-        return _by_home(session, sessions, bus.mail, agent, pub)
+        return _by_home(session, bus.mail, agent, pub)
     session.require(Operation.SEND, bus.inbox_of(name))
-    record = bus.mail.recipient(name, create=_fields(pub.headers).get("create") is True)
+    record = bus.mail.recipient(name, create=fields_of(pub.headers).get("create") is True)
     shard = sessions.way_to(group_of(record.inbox))
 
     def publish(publisher: Publisher, pub: Pub, payload: bytes | None, sink: Sink) -> None:
@@ -83,7 +83,7 @@ def open_mail(session: Session, sessions: Sessions, bus: Bus, agent: str, pub: P
     return Publisher(agent, f"{life or ''}~mail", shard.topic(record.inbox)), publish
 
 
-def _by_home(session: Session, sessions: Sessions, mail: RemoteMail, agent: str, pub: Pub) -> tuple[Publisher, Publish]:
+def _by_home(session: Session, mail: RemoteMail, agent: str, pub: Pub) -> tuple[Publisher, Publish]:
     """The way to somebody whom the register's copy does not have: the home worker knows, or refuses."""
     identity = session.identity
     assert identity is not None  # an agent that is known has one
@@ -145,7 +145,8 @@ async def _send(bus: Bus, line: Line, agent: str, pub: Pub, payload: bytes | Non
     return encode(Ok(id=pub.id, rid=pub.rid, topic=pub.topic, dup=sent.dup))
 
 
-def _fields(headers: Any) -> dict[str, Any]:
+def fields_of(headers: Any) -> dict[str, Any]:
+    """The headers of a message; none if they can't be read."""
     raw = bytes(headers)
     try:
         found = decode_value(raw) if raw else {}

@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from msgspec import Raw
+from msgspec.structs import replace
+
 from hubbub_broker.access import Access
 from hubbub_broker.bus import PRESENCE_BYTES, Bus, Card
 from hubbub_broker.config import Settings
@@ -14,6 +17,8 @@ from hubbub_broker.peers import Way
 from hubbub_broker.refusal import Refusal
 from hubbub_broker.shard import CatchUp, Shard, Sink, Topic
 from hubbub_broker.state import StatesOf
+from hubbub_protocol.causal import BROADCASTS
+from hubbub_protocol.codec import encode_value, members_of
 from hubbub_protocol.errors import CloseCode, ErrorCode
 from hubbub_protocol.frames import Change, Pub
 from hubbub_protocol.names import (
@@ -277,13 +282,16 @@ class Sessions:
         if self._limits_rate:
             self.guard.count_publish(agent, PRESENCE_BYTES)
 
-    def admit_broadcast(self, agent: str) -> None:
-        """Count a message to all.
+    def admit_broadcast(self, agent: str, pub: Pub, now: float) -> Pub:
+        """Count a message to all; it with the header that says how many such messages led to it.
 
         Raises:
-            Refusal: if that is more than `broadcast_rate`.
+            Refusal: if that is more than `broadcast_rate`, or `broadcast_depth`.
         """
-        _require(self.guard.admit_broadcast(agent))
+        found = self.guard.admit_broadcast(agent, pub, now)
+        if isinstance(found, Denial):
+            raise Refusal(found.code, found.message, found.retry_after)
+        return replace(pub, headers=Raw(encode_value({**(members_of(pub.headers) or {}), BROADCASTS: found})))
 
 
 def _require(denial: Denial | None) -> None:

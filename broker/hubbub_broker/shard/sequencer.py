@@ -233,7 +233,7 @@ class Sequencer:
             if misfit is not None:
                 self._refuse(sink, pub, ErrorCode.BAD_REQUEST, misfit)
                 return False
-        if pub.parent is not None or pub.headers or topic.guarded:
+        if topic.asks_guard(pub) and not publisher.promised:
             denial = self._guard.admit(topic, publisher.name, pub, payload, self._batch.now)
             if denial is not None:
                 refusal = Refusal(denial.code, denial.message, denial.retry_after, limit=denial.rule)

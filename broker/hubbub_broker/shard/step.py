@@ -94,7 +94,7 @@ class Step:
         misfit = None if publisher.promised else self._sequencer.misfit(topic, pub, None)
         if misfit is not None:
             raise Refusal(ErrorCode.BAD_REQUEST, misfit)
-        if pub.parent is not None or pub.headers or topic.guarded:
+        if topic.asks_guard(pub):
             denial = self._guard.admit(topic, publisher.name, pub, None, self._batch.now)
             if denial is not None:
                 raise Refusal(denial.code, denial.message, denial.retry_after, limit=denial.rule)

@@ -10,7 +10,8 @@ from hubbub_broker.policy import TopicPolicy
 from hubbub_broker.schema import OfGroup, is_exempt
 from hubbub_broker.wire import Special
 from hubbub_protocol.filters import Filter
-from hubbub_protocol.names import is_reserved
+from hubbub_protocol.frames import Pub
+from hubbub_protocol.names import MAIL, inbox_owner, is_reserved
 
 from .cursor import Cursor
 from .filtered import Group
@@ -89,6 +90,7 @@ class Topic:
         "since",
         "special",
         "store",
+        "takes_mail",
         "underway",
         "used",
         "watched",
@@ -105,6 +107,8 @@ class Topic:
         """When the first of what is pending was taken."""
         self.wire_name = name.encode()
         self.store = store
+        self.takes_mail = inbox_owner(name) is not None
+        """Whether it is an inbox."""
         self.memory: Memory | None = None
         """The guard's, once there was something to remember."""
         self.follow(policy, schemas)
@@ -148,10 +152,14 @@ class Topic:
         """Its group's, by type; None where there are none to look at."""
         self.guarded = policy.watches_all and not is_reserved(self.name)
         """Whether the guard looks at every message, and not only at those that say what caused them."""
-        self.watched = self.guarded or self.schemas is not None
+        self.watched = self.guarded or self.takes_mail or self.schemas is not None
         """Whether every message is looked at, by the guard or for its schema."""
         if self.memory is not None:
             self.memory.follow(policy)
+
+    def asks_guard(self, pub: Pub) -> bool:
+        """Whether the guard looks at a message: it says its cause, is mail, or there is a rule for all."""
+        return pub.parent is not None or bool(pub.headers) or self.guarded or (self.takes_mail and pub.type == MAIL)
 
     def take(self) -> Run:
         """Everything that is pending, as a run; nothing is pending after that."""

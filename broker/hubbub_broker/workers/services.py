@@ -12,9 +12,10 @@ from hubbub_broker.access import Identity, Operation
 from hubbub_broker.log import LogError
 from hubbub_broker.peers import Peers, Reply
 from hubbub_broker.refusal import Elsewhere, Refusal, unreadable
+from hubbub_broker.session import fields_of
 from hubbub_broker.shard import Cursor, Publisher
-from hubbub_protocol.codec import decode_client, decode_value
-from hubbub_protocol.errors import BadFrame, ErrorCode, ProtocolError
+from hubbub_protocol.codec import decode_client
+from hubbub_protocol.errors import ErrorCode, ProtocolError
 from hubbub_protocol.frames import Pub
 from hubbub_protocol.names import MAIL_GROUP, group_of
 
@@ -202,7 +203,7 @@ class Services:
             why = self._broker.access.why_not(identity, Operation.SEND, bus.inbox_of(to))
             if why is not None:
                 raise Refusal(ErrorCode.FORBIDDEN, why)
-            record = bus.mail.recipient(to, create=_create(pub))
+            record = bus.mail.recipient(to, create=fields_of(pub.headers).get("create") is True)
         except (ProtocolError, Elsewhere) as error:
             raise Refusal(ErrorCode.BAD_REQUEST, str(error)) from None
         self._to_shard(name, key, msgspec.structs.replace(pub, topic=record.inbox), payload, reply)
@@ -222,13 +223,3 @@ def _pub_of(arguments: list[Any]) -> tuple[str, bytes, Pub, bytes | None]:
     pub = decode_client(line)
     assert isinstance(pub, Pub)
     return name, key, pub, payload
-
-
-def _create(pub: Pub) -> bool:
-    """Whether the mail is to be kept for somebody who has never been there."""
-    raw = bytes(pub.headers)
-    try:
-        found = decode_value(raw) if raw else {}
-    except BadFrame:
-        return False
-    return isinstance(found, dict) and found.get("create") is True

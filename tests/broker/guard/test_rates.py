@@ -5,11 +5,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from hubbub_broker.config import Settings
 from hubbub_broker.guard import Denial, Guard, Rule, SlidingWindow
 from hubbub_broker.metrics import Metrics
+from hubbub_protocol.codec import encode_value
 from hubbub_protocol.errors import ErrorCode
+from hubbub_protocol.frames import Pub
+from hubbub_protocol.names import MAIL_TO_ALL
 
 
 class Door:
@@ -17,20 +21,28 @@ class Door:
 
     def __init__(self, **settings: Any) -> None:
         self.now = 100.0
+        self._count = 0
         self.metrics = Metrics()
         self.guard = Guard(Settings(**settings), self.metrics, lambda: self.now, lambda kind, data: None, lambda f: f())
+
+    def broadcast(self, sender: str, **headers: int) -> Denial | None:
+        self._count += 1
+        data, stated = encode_value({"body": "b"}), encode_value(headers)
+        pub = Pub(topic=MAIL_TO_ALL, id=str(self._count), data=Raw(data), headers=Raw(stated))
+        found = self.guard.admit_broadcast(sender, pub, self.now)
+        return found if isinstance(found, Denial) else None
 
 
 def test_ten_broadcasts_a_minute_and_no_more() -> None:
     door = Door()
-    assert [door.guard.admit_broadcast("joe") for _ in range(10)] == [None] * 10
-    denial = door.guard.admit_broadcast("joe")
+    assert [door.broadcast("joe") for _ in range(10)] == [None] * 10
+    denial = door.broadcast("joe")
     assert denial is not None
     assert (denial.rule, denial.code) == (Rule.BROADCAST_RATE, ErrorCode.RATE_LIMITED)
     assert denial.retry_after == pytest.approx(60.0)
-    assert door.guard.admit_broadcast("ann") is None
+    assert door.broadcast("ann") is None
     door.now += 60
-    assert door.guard.admit_broadcast("joe") is None
+    assert door.broadcast("joe") is None
     assert door.metrics.guard_refusals == {"broadcast_rate": 1}
 
 
@@ -51,7 +63,7 @@ def test_no_minute_ever_has_more(gaps: list[float], most: int) -> None:
 def test_a_rate_of_0_is_none() -> None:
     door = Door(broadcast_rate=0)
     assert not door.guard.limits_publishes
-    assert all(door.guard.admit_broadcast("joe") is None for _ in range(1000))
+    assert all(door.broadcast("joe") is None for _ in range(1000))
     assert all(door.guard.admit_publish("joe", "g/c", 10**6) is None for _ in range(1000))
 
 
@@ -115,7 +127,7 @@ def test_what_goes_into_an_inbox_is_a_send(inbox: str) -> None:
     assert denial.retry_after == pytest.approx(1.0)
     assert "send_rate" in denial.message
     assert all(door.guard.admit_publish("joe", topic, 1) is None for topic in ("g/c", "g/c/@ann", "_hubbub/@ann"))
-    assert door.guard.admit_broadcast("joe") is None
+    assert door.broadcast("joe") is None
 
 
 def test_topics_of_the_broker_s_own_count_for_no_group_and_for_their_sender() -> None:
@@ -140,7 +152,7 @@ def test_buckets_are_bounded_in_number() -> None:
     door = Door(publish_rate=1, rate_entries=10, send_rate=1)
     for number in range(1000):
         door.guard.admit_publish(f"a{number}", "g/@joe", 1)
-        door.guard.admit_broadcast(f"a{number}")
+        door.broadcast(f"a{number}")
     rates = door.guard._rates
     assert len(rates._broadcasts) == 10
     ((_, sends, _),) = rates._of_sends
