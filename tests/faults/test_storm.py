@@ -11,10 +11,13 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import httpx
+
 from harness.broker import broker_process
 from harness.neighbours import Neighbours, neighbours
+from harness.until import until
 from harness.wire import WireClient, wire_client
-from hubbub import Agent, LoopDetected, Message
+from hubbub import Agent, LoopDetected, Mail, Message
 
 AGENTS = 20
 ALL = "_mail/@ALL"
@@ -38,7 +41,44 @@ async def answer_all(client: WireClient, name: str, taken: list[tuple[str, float
             assert 0 < line["retry_after"] <= 60
 
 
-async def test_a_broadcast_loop_of_20_agents_ends_within_the_limit(tmp_path: Path) -> None:
+async def test_a_broadcast_loop_of_20_agents_ends(tmp_path: Path) -> None:
+    """Each answers each mail with a mail to all, and comes back as long as it is told to. What the first one says is
+    answered by each, and none of those answers is.
+    """
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(broker_process(tmp_path / "d", broadcast_rate=100))
+        pair = stack.enter_context(neighbours(broker))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{broker.port}"))
+        heard: Counter[str] = Counter()
+        said: list[str] = []
+        stopped: Counter[str] = Counter()
+        agents = []
+        for number in range(AGENTS):
+            agent = await stack.enter_async_context(Agent(f"a{number}", group="team", url=broker.url, local=False))
+            await agent.wait_for("online")
+            agents.append(agent)
+        for agent in agents:
+
+            @agent.on_mail()
+            async def answer(mail: Mail, agent: Agent = agent) -> None:
+                heard[mail.sender] += 1
+                try:
+                    await agent.send("ALL", body=f"{agent.name} has heard {mail.id}")
+                    said.append(agent.name)
+                except LoopDetected:
+                    stopped[agent.name] += 1
+
+        await agents[0].send("ALL", body="hello all")
+        others = AGENTS - 1
+        await pair.beside(until(lambda: stopped.total() == others * others))
+        assert sorted(said) == sorted(agent.name for agent in agents[1:])
+        assert heard == {"a0": others} | {agent.name: others for agent in agents[1:]}
+        metrics = (await http.get("/metrics")).text
+        assert f'hubbub_guard_refusals_total{{rule="broadcast_depth"}} {others * others}.0' in metrics
+        assert (await agents[1].send("ALL", body="an announcement of my own")) is not None
+
+
+async def test_a_broadcast_loop_of_20_agents_that_say_nothing_of_causes_is_held_to_its_rate(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(broker_process(tmp_path / "d"))
         pair = stack.enter_context(neighbours(broker))

@@ -101,6 +101,8 @@ class Correspondence:
     def __init__(self, settings: Settings) -> None:
         self._window = settings.mail_window
         self._known: Recent[tuple[str | int, ...], Known] = Recent(settings.mail_entries * _KEYS)
+        self._to_all = False
+        """Whether there was ever a mail to ALL: most mail need not be looked for in two places."""
         self.contents: Recent[int, Came] = Recent(settings.mail_entries)
         """How often which body came round."""
 
@@ -120,19 +122,16 @@ class Correspondence:
         if type(stated.hops) is int and stated.hops == 0:
             return Letter(sender, recipient, pub.id, subject, content, True, 0, 0, None)
         names = _named(stated)
-        causes = [
+        parent, depth = None, hops if names is None else max(hops, 1)
+        for known in (
             None if names is None else self._found(sender, names),
             self._under(sender, recipient, subject, now) if prefix and subject else None,
             self._same(sender, recipient, content, now) if content else None,
-        ]
-        parent, depth = None, hops
-        for known in causes:
+        ):
             if known is not None:
                 parent = parent or known.link
                 depth = max(depth, known.link[0] + 1)
                 broadcasts = max(broadcasts, known.broadcasts)
-        if names is not None:
-            depth = max(depth, 1)
         says = names is not None or hops > 0
         if parent is None and not says:
             turn = self._known.get((sender, recipient, 0))
@@ -142,7 +141,11 @@ class Correspondence:
     def remember(self, letter: Letter, link: Link, now: float) -> None:
         """It was taken."""
         sender, recipient = letter.sender, letter.recipient
-        known = Known(link, letter.broadcasts + (recipient == ALL), letter.content, letter.says, now)
+        broadcasts = letter.broadcasts
+        if recipient == ALL:
+            self._to_all = True
+            broadcasts += 1
+        known = Known(link, broadcasts, letter.content, letter.says, now)
         put = self._known.put
         put((recipient, letter.id), known)
         put((recipient, 0), known)
@@ -173,7 +176,7 @@ class Correspondence:
 
     def _newest(self, agent: str, sender: str | None, key: int, now: float) -> Known | None:
         found = None
-        for inbox in (agent, ALL):
+        for inbox in (agent, ALL) if self._to_all else (agent,):
             known = self._known.get((inbox, key) if sender is None else (inbox, sender, key))
             if known is None or known.link[1] == agent or now - known.at > self._window:
                 continue
