@@ -69,6 +69,33 @@ async def test_a_mail_is_sent_read_once_and_answered(joe: Agent, ann: Agent) -> 
         assert (await anext(inbox)).subject == "Re: Task"
 
 
+async def test_an_answer_says_how_far_it_is_from_the_first_mail(joe: Agent, ann: Agent) -> None:
+    """Outside of a handler too, and how many of those that led to it went to all."""
+    async with ann.inbox() as inbox, joe.inbox() as answers:
+        await joe.send("ann", headers={"hops": 2, "broadcasts": 1})
+        mail = await anext(inbox)
+        assert (mail.hops, mail.broadcasts) == (2, 1)
+        await mail.reply("done")
+        answer = await anext(answers)
+        cause = {"topic": mail.topic, "id": mail.id}
+        assert answer.headers == {"hops": 3, "broadcasts": 1, "in_reply_to": mail.id, "cause": cause}
+        await answer.reply("something else", headers={"hops": 0})
+        assert (await anext(inbox)).headers == {"hops": 0, "in_reply_to": answer.id}
+
+
+async def test_a_handler_passes_on_how_many_mails_went_to_all(joe: Agent, ann: Agent) -> None:
+    @ann.on_mail()
+    async def answer(mail: Mail) -> None:
+        await ann.send("joe")
+
+    async with joe.inbox() as answers:
+        await joe.send("ann", headers={"broadcasts": 2})
+        found = await anext(answers)
+        assert (found.hops, found.broadcasts) == (1, 2)
+        await joe.send("ann", headers={"broadcasts": "many"})
+        assert (await anext(answers)).broadcasts == 0
+
+
 async def test_what_was_acked_does_not_come_again(ann: Agent, joe: Agent) -> None:
     for number in range(3):
         await joe.send("ann", body=number)
