@@ -290,7 +290,7 @@ class Sessions:
         """
         found = self.guard.admit_broadcast(agent, pub, now)
         if isinstance(found, Denial):
-            raise Refusal(found.code, found.message, found.retry_after)
+            raise Refusal(found.code, found.message, found.retry_after, limit=found.rule)
         return replace(pub, headers=Raw(encode_value({**(members_of(pub.headers) or {}), BROADCASTS: found})))
 
 
