@@ -5,7 +5,6 @@ limit" where a setting says so. `Settings(...)` is pure: only `sources.load` rea
 """
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from hubbub_protocol.limits import (
 )
 from hubbub_protocol.names import check_group
 
+from .loopback import is_loopback
 from .policy import ANY_TOPIC, Policies, TopicPolicy
 from .policy_rule import PolicyRule
 from .quantity import DAY, GIB, KIB, MIB, TIB, format_size, parse_duration
@@ -697,13 +697,3 @@ _OPEN_HOST = (
     "insecure = true lets it listen elsewhere, open to whoever reaches it"
 )
 _NEVER_REACHED = "{!r} is never reached: an earlier rule has this pattern, or `**`, and the first match wins"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` is reached from this machine only. Names other than `localhost` are taken for ones that aren't."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

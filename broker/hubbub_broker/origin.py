@@ -11,7 +11,7 @@ Where authentication is on, a page can do nothing without a token, so only its o
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from .config import is_loopback
+from .loopback import is_loopback
 
 ANY_ORIGIN = "*"
 

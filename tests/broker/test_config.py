@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from hubbub_broker.config import Settings, is_loopback
+from hubbub_broker.config import Settings
+from hubbub_broker.loopback import is_loopback
 from hubbub_broker.sources import ConfigError, Loaded, Problem, load
 
 
