@@ -43,7 +43,7 @@ async def test_a_policy_is_tried_set_looked_at_and_dropped(shell: Shell, server:
     assert code == 0
     assert out.splitlines() == [
         "g/c max_age: 7d becomes 30d (policy small)",
-        "g/c max_message: 1MiB becomes 200 (policy small)",
+        "g/c max_message: 1048320 becomes 200 (policy small)",
         "h/c: nothing changes",
     ]
     code, out, err = await shell.run(*setting, "-m", "they write novels", "--if-version", "0", "--json")

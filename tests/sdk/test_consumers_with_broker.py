@@ -74,7 +74,7 @@ async def test_a_handler_that_works_ten_times_ack_wait_is_delivered_once(make: A
     async with make("joe") as joe, make("ann") as ann:
         for agent in (joe, ann):
 
-            @agent.on("tasks", consumer="w", ack_wait=0.2)
+            @agent.on("tasks", consumer="w", ack_wait=0.4)
             async def work(msg: Delivery) -> None:
                 begun.append(msg.attempt)
                 await asyncio.sleep(2)

@@ -210,7 +210,7 @@ class Walk:
 
     def check_consumer(self, reader: Reader, topic: str, expected: list[Line], head: int) -> None:
         assert reader.consumer is not None
-        extra = ("consumer", "attempt")
+        extra = ("consumer", "made", "lease", "attempt")
         got = {
             line["seq"]: {name: value for name, value in line.items() if name not in extra}
             for line in reader.got[topic]

@@ -6,13 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hubbub_protocol.codec import decode_value, members_of
-
 from .asking import confirmed
 from .exit_code import ExitCode, Failure, ends_well
 from .http import ask, fetch, get
 from .options import DEFAULT_URL, AsJson, Timeout, Token, Url, Yes
-from .output import as_written, emit, note, printable, table
+from .output import emit, note, printable, table
 from .when import ago, when
 
 PAGE = 1000
@@ -85,6 +83,10 @@ def dlq_show(
       hubbub dlq show research 4
       hubbub dlq show research 4 --json | jq .letter.data
     """
+    from hubbub_protocol.codec import decode_value, members_of
+
+    from .written import as_written
+
     text = fetch("GET", url, f"/v1/dead/{group}/{seq}", {}, timeout, token)
     if as_json:
         emit(text.decode())

@@ -1,21 +1,14 @@
 """`hubbub inbox`: what is unread."""
 
 import re
-import sys
 import time
-from datetime import UTC, datetime
 from typing import Annotated
 
-import msgspec
 import typer
 
-from hubbub_protocol.codec import reader_of
-from hubbub_protocol.errors import BadFrame
-
 from .exit_code import ExitCode, Failure, ends_well
-from .http import fetch, no_broker, post
 from .options import DEFAULT_URL, AsJson, Timeout, Token, Url, default_agent
-from .output import as_written, colour_of, colourful, emit, note, paint, printable
+from .output import note
 
 FOLLOW_SECONDS = 10.0
 """How long one request of `--follow` waits for mail."""
@@ -49,6 +42,8 @@ def inbox(
       hubbub inbox jack --mark --wait 20
       hubbub inbox jack --mark --follow --json | while read -r mail; do handle "$mail"; done
     """
+    from .mail_reader import Reader
+
     reader = Reader(agent or default_agent(), url, token, timeout, mark=mark, as_json=as_json)
     if not follow:
         remaining = reader.read(limit, wait)
@@ -74,73 +69,3 @@ def inbox(
                 note(f"{failure}; trying again")
             away = True
             time.sleep(PAUSE_SECONDS)
-
-
-class Mail(msgspec.Struct, rename={"sender": "from"}):
-    """A mail of a page."""
-
-    seq: int
-    sender: str
-    to: str
-    subject: str
-    timestamp: float
-    body: msgspec.Raw
-    """What was written, as it stands."""
-
-
-class _Page(msgspec.Struct):
-    messages: list[msgspec.Raw]
-    remaining: int
-
-
-_page_of = reader_of(_Page)
-_mail_of = reader_of(Mail)
-
-
-class Reader:
-    """Reads one inbox, page by page."""
-
-    def __init__(self, agent: str, url: str, token: str | None, timeout: float, *, mark: bool, as_json: bool) -> None:
-        self._path = f"/api/inbox/{agent}"
-        self._url = url
-        self._token = token
-        self._timeout = timeout
-        self._mark = mark
-        self._as_json = as_json
-        self._after = 0
-
-    def read(self, limit: int, wait: float) -> int:
-        """Print a page, and mark it if that is wanted; returns how many more are unread.
-
-        Raises:
-            Failure: the broker can't be reached, or refuses.
-        """
-        query = {"limit": limit, "wait": wait, "after": self._after}
-        text = fetch("GET", self._url, self._path, query, wait + self._timeout, self._token)
-        try:
-            page = _page_of(text)
-        except BadFrame:
-            raise no_broker(self._url) from None
-        mails = [_mail_of(mail) for mail in page.messages]
-        for mail, raw in zip(mails, page.messages, strict=True):
-            emit(bytes(raw).decode() if self._as_json else as_text(mail))
-        seqs = [mail.seq for mail in mails]
-        if seqs and self._mark:
-            post(self._url, f"{self._path}/read", {"seqs": seqs}, self._timeout, self._token)
-        elif seqs:
-            self._after = seqs[-1]
-        return page.remaining
-
-
-def as_text(mail: Mail) -> str:
-    """A mail for people: a line of who, when and what about, then its body, indented."""
-    colour = colourful(sys.stdout)
-    at = datetime.fromtimestamp(mail.timestamp, UTC).astimezone().isoformat(sep=" ", timespec="seconds")
-    sender = paint(printable(mail.sender), colour_of(mail.sender), colour)
-    subject = printable(mail.subject) or "(no subject)"
-    place = paint(f"#{mail.seq} {at}", 2, colour)
-    head = f"{place} {sender}: {paint(subject, 1, colour)}"
-    if mail.to == "ALL":
-        head += paint(" (to ALL)", 2, colour)
-    body = as_written(mail.body)
-    return "\n".join([head, *(f"  {printable(line)}" for line in body.splitlines())])

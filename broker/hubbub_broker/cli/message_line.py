@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from .output import as_written, colour_of, compact, paint, printable
+from .output import colour_of, compact, paint, printable
 
 if TYPE_CHECKING:
     from hubbub import Message
@@ -71,4 +71,6 @@ def _data(message: Message) -> str:
     if isinstance(data, bytes):
         more = "…" if len(data) > PREVIEW_BYTES else ""
         return f"({len(data)} bytes) {data[:PREVIEW_BYTES].hex(' ')}{more}"
+    from .written import as_written
+
     return printable(as_written(message.raw) if message.raw else compact(data))

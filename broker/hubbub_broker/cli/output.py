@@ -7,11 +7,6 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
-from msgspec import Raw
-
-from hubbub_protocol.codec import decode_value
-from hubbub_protocol.errors import BadFrame
-
 _PALETTE = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 """ANSI colours that can be read on dark and on light."""
 
@@ -41,15 +36,6 @@ def printable(text: str) -> str:
 def compact(value: Any) -> str:
     """Any JSON value on one line."""
     return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
-
-
-def as_written(text: bytes | Raw) -> str:
-    """What an agent wrote, on one line: a text, or any JSON value; what Python can't read as it stands."""
-    try:
-        value = decode_value(text)
-        return value if isinstance(value, str) else compact(value)
-    except (BadFrame, RecursionError):
-        return bytes(text).decode()
 
 
 def note(text: str) -> None:
