@@ -404,7 +404,17 @@ class Reader:
         return next(self.spans_with_id(topic, key, fresh), None) is not None
 
     def spans_with_id(self, topic: TopicLog, key: int, fresh: list[Segment]) -> Iterator[tuple[int, int]]:
-        """The parts of a topic that have a message with this (salted) id hash: first and last seq, newest first."""
+        """The parts of a topic that have a message with this (salted) id hash: first and last seq, newest first.
+
+        Raises:
+            LogDamaged: the disk can't be read; the next try may find it well.
+        """
+        try:
+            yield from self._spans_with_id(topic, key, fresh)
+        except OSError as error:
+            raise LogDamaged(f"ids of {topic.name} can't be looked up: {error}; check the disk") from error
+
+    def _spans_with_id(self, topic: TopicLog, key: int, fresh: list[Segment]) -> Iterator[tuple[int, int]]:
         for segment in reversed(fresh):
             if segment.index is not None and segment.index.ids.has(key):
                 part = segment.index.topics.get(topic.name)

@@ -8,7 +8,7 @@ import pytest
 
 from harness.disk import FaultyDisk, InlineSyncer
 from harness.shard_log import append, commit, hash_of, line_of, open_log, read_all
-from hubbub_broker.log import LogFailed, LogFull, LogMisused, LogSettings, Syncer
+from hubbub_broker.log import LogDamaged, LogFailed, LogFull, LogMisused, LogSettings, Syncer
 
 SMALL = LogSettings(segment_bytes=1000, min_free_bytes=100)
 
@@ -166,6 +166,19 @@ async def test_too_many_open_files_take_back_and_recover(log, disk, code):
     append(log, "g/a")
     await commit(log)
     assert list(await read_all(log, topic)) == list(range(1, head + 2))
+
+
+async def test_an_id_that_can_not_be_looked_up_is_an_error_of_the_log_and_the_next_try_finds_it(log, disk):
+    topic, first = log.topic("g/a"), log._active
+    while log._active is first:
+        append(log, "g/a", b"x" * 100)
+        await commit(log)
+    await log.settled()
+    first.close(disk)
+    disk.fail("open", errno.EMFILE)
+    with pytest.raises(LogDamaged, match="check the disk"):
+        log.has_id(topic, hash_of("1"))
+    assert log.has_id(topic, hash_of("1"))
 
 
 async def test_a_short_write_is_cut_back(log, disk):
