@@ -30,6 +30,7 @@ from .api import BrokerApi, StatusApi
 from .bus_api import BusApi
 from .caller import Authenticated
 from .guard import KnownOrigins
+from .models import Refusal
 from .operator_api import OperatorApi
 
 _DESCRIPTION = """The HTTP side of the broker: publishing and reading without a socket, what there is, and how it is.
@@ -77,6 +78,7 @@ class _Application(FastAPI):
             schemas = described["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
+            schemas[Refusal.__name__] = Refusal.model_json_schema(mode="serialization")  # see `models`: by name
             self.openapi_schema = described
         return self.openapi_schema
 
