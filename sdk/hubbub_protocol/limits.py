@@ -34,6 +34,9 @@ LAMPORT_MAX = (1 << 53) - 1
 TTL_SECONDS_MAX = 10 * 365 * 86400.0
 """Longest time-to-live, in seconds. Whoever wants longer wants none."""
 
+GROUPS_MAX = 1000
+"""Groups that a `hello` names."""
+
 CAPABILITIES_MAX = 100
 """Capabilities that an agent may name."""
 

@@ -45,6 +45,14 @@ class TestHello:
             await client.expect("err", rid=1, code="bad_request")
             await client.hello("joe")
 
+    async def test_more_groups_than_anybody_works_in_are_refused(self, connect: Any) -> None:
+        """Each is looked at: hundreds of thousands in one line would hold everybody up."""
+        async with connect() as client:
+            await client.send("hello", agent="joe", groups=[f"g{number}" for number in range(1001)], rid=1)
+            refused = await client.expect("err", rid=1, code="bad_request")
+            assert "1000 groups at most" in refused["message"]
+            await client.hello("joe")
+
     async def test_a_bad_name_in_the_address_closes(self, server: Server) -> None:
         async with wire_client(url_of(server) + "?agent=a%20b") as client:
             assert await client.closed() == 4500

@@ -45,7 +45,7 @@ from hubbub_protocol.frames import (
     Unsub,
     Will,
 )
-from hubbub_protocol.limits import ID_BYTES_MAX
+from hubbub_protocol.limits import GROUPS_MAX, ID_BYTES_MAX
 from hubbub_protocol.names import check_agent, check_group, check_pattern, check_topic, group_of, is_pattern
 
 from .attendance import Attendance, check_join, check_will
@@ -348,6 +348,8 @@ class Session:
 
     def _hello(self, hello: Hello) -> None:
         check_agent(hello.agent)
+        if len(hello.groups or ()) > GROUPS_MAX:  # looked at before any of them is: each takes its time
+            raise Refusal(ErrorCode.BAD_REQUEST, f"`groups` names {GROUPS_MAX} groups at most")
         groups = tuple(map(check_group, hello.groups or ()))
         if hello.session is not None and not 1 <= len(hello.session) <= 128:
             raise Refusal(ErrorCode.BAD_REQUEST, "`session` has 1 to 128 characters")
